@@ -1,0 +1,373 @@
+"""One event's decision: every candidate gets a reason, a slot at most one winner.
+
+Candidates are the offers of the journeys that fired, journeys ascending. Each is checked for eligibility, currency,
+consent, limits; the eligible ones are scored ((propensity x context) x value) x lever. The best of a slot wins
+it (ties: tie rank); among winners whose journeys do not stand alongside only the best stays. Winners are
+granted slot by slot, each grant checking and charging its journey's limits, so that no limit is ever passed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segue_kernels.jit import inline
+from segue_kernels.keyed import slot_entry
+from segue_kernels.plan import (
+    BY_PRODUCT,
+    JOURNEY_ALONGSIDE,
+    JOURNEY_F_SCORE_MIN,
+    JOURNEY_FEATURES_COUNT,
+    JOURNEY_FEATURES_START,
+    JOURNEY_LIMITS_END,
+    JOURNEY_LIMITS_START,
+    JOURNEY_OFFERS_END,
+    JOURNEY_OFFERS_START,
+    JOURNEY_WEIGHTS_START,
+    LIMIT_CHARGES,
+    LIMIT_STREAM,
+    LIMIT_TIMES,
+    LIMIT_WINDOW_MS,
+    OFFER_CONSENT,
+    OFFER_CONTEXT,
+    OFFER_CURRENCY,
+    OFFER_F_CONTEXT,
+    OFFER_F_LEVER,
+    OFFER_F_VALUE,
+    OFFER_JOURNEY,
+    OFFER_SLOT,
+    OFFER_TIE_RANK,
+    OFFER_WHEN,
+    STREAM_BY,
+    STREAM_K,
+    STREAM_OFFSET,
+)
+from segue_kernels.programs import evaluate
+from segue_kernels.record import (
+    CATEGORY,
+    CUSTOMER_HI,
+    CUSTOMER_LO,
+    MESSAGE_HI,
+    MESSAGE_LO,
+    PACK,
+    PRODUCT,
+)
+from segue_kernels.row import (
+    CONSENT,
+    COUNT_ACTIONS,
+    COUNT_CANDIDATES,
+    COUNT_DECISIONS,
+)
+from segue_kernels.score import logits, propensity
+from segue_kernels.shard import (
+    ACTION_HI,
+    ACTION_ITEM,
+    ACTION_LO,
+    ACTION_LOG,
+    ACTION_OFFER,
+    ACTION_RECORD,
+    BELOW_MINIMUM,
+    CURRENCY,
+    LIMIT,
+    LOG_CANDIDATES,
+    LOG_DECISION_HI,
+    LOG_DECISION_LO,
+    LOG_FIRED,
+    LOG_FIRED_COUNT,
+    LOG_NOW,
+    LOG_REASONS,
+    LOG_RECORD,
+    LOG_SAMPLE,
+    LOG_SLOT,
+    LOG_WINNER,
+    NO_CONSENT,
+    NOT_ELIGIBLE,
+    OTHER_SLOT,
+    OUT_ACTIONS,
+    OUT_FIRED,
+    OUT_LOG,
+    OUT_REASONS,
+    OUT_SAMPLE,
+    OUTSCORED,
+    SET_KEY0,
+    SET_KEY1,
+    SET_SAMPLE,
+    WON,
+    Array,
+    Out,
+    Plan,
+    Scratch,
+    Shard,
+)
+from segue_kernels.siphash import siphash128_words
+from segue_kernels.windows import add_time
+
+STEP_FIRST = 1  # a journey has one step today
+
+
+@inline
+def limit_reached(
+    shard: Shard, plan: Plan, journey: int, row: int, base: int, now: int, product: int, category: int
+) -> bool:
+    """Whether any limit of the journey is used up at `now` (for this product or category, where it is by one)."""
+    for which in range(
+        plan.journeys[journey, JOURNEY_LIMITS_START], plan.journeys[journey, JOURNEY_LIMITS_END]
+    ):
+        stream = plan.limits[which, LIMIT_STREAM]
+        times = plan.limits[which, LIMIT_TIMES]
+        window = plan.limits[which, LIMIT_WINDOW_MS]
+        by = plan.streams[stream, STREAM_BY]
+        at = base + plan.streams[stream, STREAM_OFFSET]
+        if by != 0:
+            key = product if by == BY_PRODUCT else category
+            at = -1
+            if key != 0:
+                at = slot_entry(shard, plan.streams, row, base, stream, key, now, False)
+        if at >= 0:
+            sent = shard.rows[at + times - 1]
+            if sent != 0 and (window == 0 or sent > now - window):
+                return True
+    return False
+
+
+@inline
+def charge_limits(
+    shard: Shard, plan: Plan, journey: int, row: int, base: int, now: int, product: int, category: int
+) -> None:
+    """Write a send at `now` into every stream of the journey's limits, once each."""
+    for which in range(
+        plan.journeys[journey, JOURNEY_LIMITS_START], plan.journeys[journey, JOURNEY_LIMITS_END]
+    ):
+        if plan.limits[which, LIMIT_CHARGES] == 0:
+            continue
+        stream = plan.limits[which, LIMIT_STREAM]
+        by = plan.streams[stream, STREAM_BY]
+        at = base + plan.streams[stream, STREAM_OFFSET]
+        if by != 0:
+            key = product if by == BY_PRODUCT else category
+            if key == 0:
+                continue
+            at = slot_entry(shard, plan.streams, row, base, stream, key, now, True)
+        add_time(shard.rows, at, plan.streams[stream, STREAM_K], now)
+
+
+@inline
+def better(scratch: Scratch, plan: Plan, a: int, b: int) -> bool:
+    """Whether candidate a beats candidate b: score, then tie rank."""
+    score_a = scratch.numbers[a, 2]
+    score_b = scratch.numbers[b, 2]
+    if score_a != score_b:
+        return bool(score_a > score_b)
+    return bool(
+        plan.offers[scratch.offer[a], OFFER_TIE_RANK] < plan.offers[scratch.offer[b], OFFER_TIE_RANK]
+    )
+
+
+@inline
+def add_candidates(
+    shard: Shard, plan: Plan, scratch: Scratch, records: Array, item: int, journey: int, row: int, base: int,
+    row_words: int, now: int, count: int,
+) -> int:
+    """Check and score the offers of one journey that fired on `item`; the new number of candidates."""
+    first = plan.journeys[journey, JOURNEY_OFFERS_START]
+    last = plan.journeys[journey, JOURNEY_OFFERS_END]
+    limited = limit_reached(
+        shard, plan, journey, row, base, now, records[item, PRODUCT], records[item, CATEGORY]
+    )
+    event_currency = (records[item, PACK] >> 16) & 0xFFFF
+    start = count
+    eligible = 0
+    for offer in range(first, last):
+        reason = WON
+        when = plan.offers[offer, OFFER_WHEN]
+        if when >= 0 and (
+            evaluate(plan, when, shard.rows, base, row_words, now, records, item, scratch.location) == 0.0
+        ):
+            reason = NOT_ELIGIBLE
+        elif plan.offers[offer, OFFER_CURRENCY] != 0 and plan.offers[offer, OFFER_CURRENCY] != event_currency:
+            reason = CURRENCY
+        else:
+            consent = plan.offers[offer, OFFER_CONSENT]
+            granted = True
+            if consent >= 0:
+                register = shard.rows[base + CONSENT + consent]
+                granted = register > 0 and (register & 1) == 0
+            if not granted:
+                reason = NO_CONSENT
+            elif limited:
+                reason = LIMIT
+            else:
+                eligible += 1
+        scratch.offer[count] = offer
+        scratch.item[count] = item
+        scratch.reason[count] = reason
+        scratch.numbers[count, 0] = 0.0
+        scratch.numbers[count, 1] = 0.0
+        scratch.numbers[count, 2] = 0.0
+        count += 1
+    if eligible == 0:
+        return count
+    features = plan.journeys[journey, JOURNEY_FEATURES_COUNT]
+    features_start = plan.journeys[journey, JOURNEY_FEATURES_START]
+    for f in range(features):
+        scratch.feature[f] = evaluate(
+            plan,
+            plan.features[features_start + f],
+            shard.rows,
+            base,
+            row_words,
+            now,
+            records,
+            item,
+            scratch.location,
+        )
+    logits(
+        plan.offers_f,
+        first,
+        last - first,
+        plan.weights,
+        plan.journeys[journey, JOURNEY_WEIGHTS_START],
+        scratch.feature,
+        features,
+        scratch.logit,
+    )
+    score_min = plan.journeys_f[journey, JOURNEY_F_SCORE_MIN]
+    for at in range(start, count):
+        if scratch.reason[at] != WON:
+            continue
+        offer = scratch.offer[at]
+        context = plan.offers_f[offer, OFFER_F_CONTEXT]
+        program = plan.offers[offer, OFFER_CONTEXT]
+        if program >= 0:
+            context = evaluate(
+                plan, program, shard.rows, base, row_words, now, records, item, scratch.location
+            )
+        p = propensity(scratch.logit[offer - first])
+        score = p * context * plan.offers_f[offer, OFFER_F_VALUE] * plan.offers_f[offer, OFFER_F_LEVER]
+        scratch.numbers[at, 0] = p
+        scratch.numbers[at, 1] = context
+        scratch.numbers[at, 2] = score
+        if score < score_min:
+            scratch.reason[at] = BELOW_MINIMUM
+            continue
+        slot = plan.offers[offer, OFFER_SLOT]
+        best = scratch.best[slot]
+        if best < 0:
+            scratch.best[slot] = at
+        elif better(scratch, plan, at, best):
+            scratch.reason[best] = OUTSCORED
+            scratch.best[slot] = at
+        else:
+            scratch.reason[at] = OUTSCORED
+    return count
+
+
+@inline
+def keep_one_slot(plan: Plan, scratch: Scratch, slots: int) -> None:
+    """Of the slots' winners that do not stand alongside, leave only the best."""
+    only = -1
+    for slot in range(slots):
+        at = scratch.best[slot]
+        if at < 0:
+            continue
+        if plan.journeys[plan.offers[scratch.offer[at], OFFER_JOURNEY], JOURNEY_ALONGSIDE] == 1:
+            continue
+        if only < 0:
+            only = at
+            continue
+        loser = at
+        if better(scratch, plan, at, only):
+            loser = only
+            only = at
+        scratch.reason[loser] = OTHER_SLOT
+        scratch.best[plan.offers[scratch.offer[loser], OFFER_SLOT]] = -1
+
+
+@inline
+def grant(
+    shard: Shard, plan: Plan, scratch: Scratch, out: Out, records: Array, header: int, fired: int, fired_count: int,
+    count: int, row: int, base: int, now: int, settings: Array,
+) -> None:
+    """Grant the winners slot by slot and write a log row for each slot that had candidates."""
+    for slot in range(len(plan.slot_hash)):
+        candidates = 0
+        for at in range(count):
+            if plan.offers[scratch.offer[at], OFFER_SLOT] == slot:
+                candidates += 1
+        if candidates == 0:
+            continue
+        winner = scratch.best[slot]
+        if winner >= 0:
+            item = scratch.item[winner]
+            journey = plan.offers[scratch.offer[winner], OFFER_JOURNEY]
+            product = records[item, PRODUCT]
+            category = records[item, CATEGORY]
+            if limit_reached(shard, plan, journey, row, base, now, product, category):
+                scratch.reason[winner] = LIMIT
+                winner = -1
+            else:
+                charge_limits(shard, plan, journey, row, base, now, product, category)
+        low, high = siphash128_words(
+            records[header, CUSTOMER_LO],
+            records[header, CUSTOMER_HI],
+            records[header, MESSAGE_LO],
+            records[header, MESSAGE_HI],
+            plan.slot_hash[slot],
+            np.uint64(settings[SET_KEY0]),
+            np.uint64(settings[SET_KEY1]),
+        )
+        decision_lo = np.int64(low)
+        decision_hi = np.int64(high)
+        log = out.used[OUT_LOG]
+        out.used[OUT_LOG] = log + 1
+        reasons = out.used[OUT_REASONS]
+        out.used[OUT_REASONS] = reasons + candidates
+        sample = -1
+        if ((decision_hi >> 11) & 0x1FFFFFFFFFFFFF) < settings[SET_SAMPLE]:
+            sample = out.used[OUT_SAMPLE]
+            out.used[OUT_SAMPLE] = sample + candidates
+        n = 0
+        for at in range(count):
+            if plan.offers[scratch.offer[at], OFFER_SLOT] == slot:
+                out.reasons[reasons + n] = scratch.reason[at]
+                if sample >= 0:
+                    out.sample[sample + n, 0] = scratch.numbers[at, 0]
+                    out.sample[sample + n, 1] = scratch.numbers[at, 2]
+                n += 1
+        out.log[log, LOG_RECORD] = header
+        out.log[log, LOG_SLOT] = slot
+        out.log[log, LOG_WINNER] = scratch.offer[winner] if winner >= 0 else -1
+        out.log[log, LOG_CANDIDATES] = candidates
+        out.log[log, LOG_REASONS] = reasons
+        out.log[log, LOG_FIRED] = fired
+        out.log[log, LOG_FIRED_COUNT] = fired_count
+        out.log[log, LOG_DECISION_LO] = decision_lo
+        out.log[log, LOG_DECISION_HI] = decision_hi
+        out.log[log, LOG_NOW] = now
+        out.log[log, LOG_SAMPLE] = sample
+        shard.meta[COUNT_DECISIONS] += 1
+        shard.meta[COUNT_CANDIDATES] += candidates
+        if winner >= 0:
+            offer = scratch.offer[winner]
+            low, high = siphash128_words(
+                decision_lo,
+                decision_hi,
+                plan.journey_hash[plan.offers[offer, OFFER_JOURNEY]],
+                STEP_FIRST,
+                0,
+                np.uint64(settings[SET_KEY0]),
+                np.uint64(settings[SET_KEY1]),
+            )
+            action = out.used[OUT_ACTIONS]
+            out.used[OUT_ACTIONS] = action + 1
+            out.actions[action, ACTION_LOG] = log
+            out.actions[action, ACTION_RECORD] = header
+            out.actions[action, ACTION_ITEM] = scratch.item[winner]
+            out.actions[action, ACTION_OFFER] = offer
+            out.actions[action, ACTION_LO] = np.int64(low)
+            out.actions[action, ACTION_HI] = np.int64(high)
+            out.numbers[action, 0] = scratch.numbers[winner, 0]
+            out.numbers[action, 1] = scratch.numbers[winner, 1]
+            out.numbers[action, 2] = plan.offers_f[offer, OFFER_F_VALUE]
+            out.numbers[action, 3] = plan.offers_f[offer, OFFER_F_LEVER]
+            out.numbers[action, 4] = scratch.numbers[winner, 2]
+            shard.meta[COUNT_ACTIONS] += 1

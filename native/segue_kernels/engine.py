@@ -1,0 +1,345 @@
+"""The driver: a batch of records in their order of arrival through state, conditions and decisions.
+
+For each event: quarantine, duplicate, retention, clock, rate, consent; then all its records update the streams
+that listen to its type; then the journeys triggered by the type are evaluated on each item, and those that
+fired are decided (decide.py). The run stops where an array must grow and goes on from there.
+"""
+
+from __future__ import annotations
+
+from segue_kernels.customers import AHEAD, forget_behaviour, mark_dirty
+from segue_kernels.decide import add_candidates, grant, keep_one_slot
+from segue_kernels.ids import remember, seen_before
+from segue_kernels.index import MOVES_PER_INSERT
+from segue_kernels.jit import inline, kernel
+from segue_kernels.keyed import move_spilled, slot_entry
+from segue_kernels.memory import prefetch
+from segue_kernels.plan import (
+    BY_PRODUCT,
+    COUNT,
+    DISTINCT,
+    FIELD_QUANTITY,
+    JOURNEY_WHEN,
+    STREAM_BY,
+    STREAM_CURRENCY,
+    STREAM_FIELD,
+    STREAM_K,
+    STREAM_KIND,
+    STREAM_OFFSET,
+    STREAM_WINDOW_MS,
+    SUM,
+    TUMBLE_COUNT,
+    TUMBLE_DISTINCT,
+    TUMBLE_SUM,
+)
+from segue_kernels.programs import evaluate
+from segue_kernels.record import (
+    CATEGORY,
+    CLOCK as RECORD_CLOCK,
+    CONSENT as RECORD_CONSENT,
+    FLAG_HAS_AMOUNT,
+    FLAG_HAS_HISTORY,
+    FLAG_HAS_LINES,
+    FLAG_HAS_PRICE,
+    FLAG_IS_LINE,
+    MESSAGE_LO,
+    PACK,
+    PRICE,
+    PRODUCT,
+    TIME,
+)
+from segue_kernels.row import (
+    CLOCK,
+    CLOCK_MAX,
+    CONSENT,
+    COUNT_DEDUPE_OVERFLOW,
+    COUNT_DUPLICATES,
+    COUNT_EVENTS,
+    COUNT_FORGOTTEN,
+    COUNT_QUARANTINED_EVENTS,
+    COUNT_QUARANTINES,
+    COUNT_SUM_BOUND_MET,
+    EVENTS,
+    FIRST_SEEN,
+    POOL_BUMP,
+    QUARANTINE_UNTIL,
+    RATE,
+    SPILL_OLD_POSITION,
+    SPILL_USED,
+)
+from segue_kernels.shard import (
+    OUT_ACTIONS,
+    OUT_FIRED,
+    OUT_LOG,
+    OUT_REASONS,
+    OUT_SAMPLE,
+    SET_CONSENT_TYPE,
+    SET_DEDUPE_MAX,
+    SET_DEDUPE_MS,
+    SET_LATENESS_MS,
+    SET_POOL_MAX,
+    SET_QUARANTINE_MS,
+    SET_RATE_MAX,
+    SET_RETENTION_MS,
+    SET_ROW_WORDS,
+    SET_UNSUBSCRIBE_TYPE,
+    STOP_END,
+    STOP_HISTORY,
+    STOP_OUT,
+    STOP_POOL,
+    STOP_SPILL,
+    Array,
+    Out,
+    Plan,
+    Scratch,
+    Shard,
+)
+from segue_kernels.windows import add_key, add_time, add_value, tumble, tumble_key
+
+MINUTE_MS = 60_000
+CONSENT_GIVEN = 1 << 16
+CONSENT_PRESENT = 1 << 24
+SPILL_ROOM = 4_096  # entries an event may spill: lines times streams, generously
+POOL_ROOM = SPILL_ROOM * 64
+
+
+@inline
+def update_streams(
+    shard: Shard, plan: Plan, records: Array, i: int, kind_of_event: int, row: int, base: int, now: int, is_item: bool,
+    is_header: bool,
+) -> None:
+    """Let one record into every stream that listens to its type and takes such a record."""
+    rows = shard.rows
+    streams = plan.streams
+    time = records[i, TIME]
+    pack = records[i, PACK]
+    flags = (pack >> 8) & 0xFF
+    for which in range(plan.listen_start[kind_of_event], plan.listen_start[kind_of_event + 1]):
+        s = plan.listen[which]
+        kind = streams[s, STREAM_KIND]
+        by = streams[s, STREAM_BY]
+        window = streams[s, STREAM_WINDOW_MS]
+        if by != 0 or kind == DISTINCT or kind == TUMBLE_DISTINCT:
+            if not is_item:
+                continue
+        elif not is_header:
+            continue
+        if window > 0 and time <= now - window:
+            continue
+        value = 1
+        if kind == SUM or kind == TUMBLE_SUM:
+            currency = streams[s, STREAM_CURRENCY]
+            if currency != 0 and currency != (pack >> 16) & 0xFFFF:
+                continue
+            field = streams[s, STREAM_FIELD]
+            if field == FIELD_QUANTITY:
+                value = pack >> 32
+            else:
+                if (flags & (FLAG_HAS_PRICE if field == PRICE else FLAG_HAS_AMOUNT)) == 0:
+                    continue
+                value = records[i, field]
+        key = 0
+        if kind == DISTINCT or kind == TUMBLE_DISTINCT:
+            key = records[i, streams[s, STREAM_FIELD]]
+            if key == 0:
+                continue
+        at = base + streams[s, STREAM_OFFSET]
+        if by != 0:
+            owner = records[i, PRODUCT] if by == BY_PRODUCT else records[i, CATEGORY]
+            if owner == 0:
+                continue
+            at = slot_entry(shard, streams, row, base, s, owner, now, True)
+        k = streams[s, STREAM_K]
+        if kind == COUNT:
+            add_time(rows, at, k, time)
+        elif kind == SUM:
+            after = now - window if window > 0 else 0
+            shard.meta[COUNT_SUM_BOUND_MET] += add_value(rows, at, k, time, value, after)
+        elif kind == TUMBLE_COUNT or kind == TUMBLE_SUM:
+            tumble(rows, at, window, time, value)
+        elif kind == DISTINCT:
+            add_key(rows, at, k, time, key)
+        else:
+            tumble_key(rows, at, k, window, time, key)
+
+
+@inline
+def locate_entries(
+    shard: Shard, plan: Plan, scratch: Scratch, records: Array, i: int, kind_of_event: int, row: int, base: int, now: int
+) -> None:
+    """Find the entries that the programs of this event type read for the record's product and category."""
+    for which in range(plan.locate_start[kind_of_event], plan.locate_start[kind_of_event + 1]):
+        s = plan.locate[which]
+        by = plan.streams[s, STREAM_BY]
+        key = records[i, PRODUCT] if by == BY_PRODUCT else records[i, CATEGORY]
+        at = -1
+        if key != 0:
+            at = slot_entry(shard, plan.streams, row, base, s, key, now, False)
+            if at >= 0:
+                at -= base
+        scratch.location[s] = at
+
+
+@inline
+def note_consent(shard: Shard, records: Array, i: int, base: int) -> None:
+    """Last writer wins by event time; at equal times a withdrawal does."""
+    word = records[i, RECORD_CONSENT]
+    if word & CONSENT_PRESENT:
+        channel = word & 0xFF
+        purpose = (word >> 8) & 0xFF
+        register = records[i, TIME] * 2 + (0 if word & CONSENT_GIVEN else 1)
+        at = base + CONSENT + channel * 2 + purpose
+        if register > shard.rows[at]:
+            shard.rows[at] = register
+
+
+@kernel
+def run(
+    shard: Shard, plan: Plan, scratch: Scratch, out: Out, records: Array, row_of: Array, start: int, settings: Array
+) -> tuple[int, int]:
+    """Process records[start:] in order. Returns (how far it came, why it stopped: STOP_*)."""
+    row_words = settings[SET_ROW_WORDS]
+    retention = settings[SET_RETENTION_MS]
+    rate_max = settings[SET_RATE_MAX]
+    dedupe_ms = settings[SET_DEDUPE_MS]
+    dedupe_max = settings[SET_DEDUPE_MAX]
+    rows = shard.rows
+    meta = shard.meta
+    slots = len(plan.slot_hash)
+    candidates_max = len(scratch.offer)
+    journeys = len(plan.journeys)
+    log_room = len(out.log) - slots
+    action_room = len(out.actions) - slots
+    reasons_room = len(out.reasons) - candidates_max
+    sample_room = len(out.sample) - candidates_max
+    fired_room = len(out.fired) - journeys
+    spill_room = ((len(shard.spill) * 5) >> 3) - SPILL_ROOM
+    pool_room = settings[SET_POOL_MAX] - POOL_ROOM
+    n = len(records)
+    i = start
+    while i < n:
+        if i + AHEAD < n:
+            ahead = row_of[i + AHEAD] * row_words
+            prefetch(rows, ahead)
+            prefetch(rows, ahead + 8)
+            prefetch(rows, ahead + 32)
+            prefetch(rows, ahead + 40)
+        header = i
+        pack = records[i, PACK]
+        flags = (pack >> 8) & 0xFF
+        kind_of_event = pack & 0xFF
+        end = i + 1
+        if flags & FLAG_HAS_LINES:
+            while end < n and ((records[end, PACK] >> 8) & FLAG_IS_LINE) != 0:
+                end += 1
+        if (
+            out.used[OUT_LOG] >= log_room
+            or out.used[OUT_ACTIONS] >= action_room
+            or out.used[OUT_REASONS] >= reasons_room
+            or out.used[OUT_SAMPLE] >= sample_room
+            or out.used[OUT_FIRED] >= fired_room
+        ):
+            return i, STOP_OUT
+        if meta[SPILL_USED] >= spill_room:
+            return i, STOP_SPILL
+        if meta[POOL_BUMP] >= pool_room:
+            return i, STOP_POOL
+        if flags & FLAG_HAS_HISTORY:
+            return i, STOP_HISTORY
+        i = end
+
+        row = row_of[header]
+        base = row * row_words
+        time = records[header, TIME]
+        if records[header, RECORD_CLOCK] > meta[CLOCK_MAX]:
+            meta[CLOCK_MAX] = records[header, RECORD_CLOCK]
+        clock = rows[base + CLOCK]
+        now = max(clock, time)
+        if rows[base + QUARANTINE_UNTIL] > now:
+            meta[COUNT_QUARANTINED_EVENTS] += 1
+            continue
+        message = records[header, MESSAGE_LO]
+        if seen_before(shard, base, message, now, dedupe_ms):
+            meta[COUNT_DUPLICATES] += 1
+            continue
+        mark_dirty(shard, row)
+        if clock != 0 and now - clock > retention:
+            forget_behaviour(shard, plan, base)
+            rows[base + FIRST_SEEN] = 0
+            rows[base + EVENTS] = 0
+            meta[COUNT_FORGOTTEN] += 1
+        meta[COUNT_DEDUPE_OVERFLOW] += remember(shard, base, message, now, dedupe_ms, dedupe_max)
+        rows[base + CLOCK] = now
+        if rows[base + FIRST_SEEN] == 0 or time < rows[base + FIRST_SEEN]:
+            rows[base + FIRST_SEEN] = time
+        rows[base + EVENTS] += 1
+        meta[COUNT_EVENTS] += 1
+        minute = now // MINUTE_MS
+        rate = rows[base + RATE]
+        rate = rate + 1 if (rate >> 20) == minute else (minute << 20) | 1
+        rows[base + RATE] = rate
+        if (rate & 0xFFFFF) > rate_max:
+            rows[base + QUARANTINE_UNTIL] = now + settings[SET_QUARANTINE_MS]
+            meta[COUNT_QUARANTINES] += 1
+        if kind_of_event == settings[SET_CONSENT_TYPE] or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]:
+            note_consent(shard, records, header, base)
+
+        if plan.listen_start[kind_of_event] != plan.listen_start[kind_of_event + 1]:
+            has_lines = end > header + 1
+            update_streams(
+                shard, plan, records, header, kind_of_event, row, base, now, not has_lines, True
+            )
+            for item in range(header + 1, end):
+                update_streams(shard, plan, records, item, kind_of_event, row, base, now, True, False)
+        if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
+            move_spilled(
+                shard, plan.streams, row_words, settings[SET_LATENESS_MS], MOVES_PER_INSERT * (end - header)
+            )
+
+        triggers = plan.trigger_start[kind_of_event]
+        triggered = plan.trigger_start[kind_of_event + 1] - triggers
+        if triggered == 0:
+            continue
+        fired = 0
+        for t in range(triggered):
+            scratch.fired_at[t] = -1
+        located = -1
+        for item in range(header, end):
+            if fired == triggered:
+                break
+            locate_entries(shard, plan, scratch, records, item, kind_of_event, row, base, now)
+            located = item
+            for t in range(triggered):
+                if scratch.fired_at[t] < 0:
+                    journey = plan.trigger[triggers + t]
+                    when = plan.journeys[journey, JOURNEY_WHEN]
+                    if (
+                        evaluate(plan, when, rows, base, row_words, now, records, item, scratch.location)
+                        != 0.0
+                    ):
+                        scratch.fired_at[t] = item
+                        fired += 1
+        if fired == 0:
+            continue
+        for slot in range(slots):
+            scratch.best[slot] = -1
+        count = 0
+        fired_start = out.used[OUT_FIRED]
+        for t in range(triggered):
+            item = scratch.fired_at[t]
+            if item < 0:
+                continue
+            journey = plan.trigger[triggers + t]
+            out.fired[out.used[OUT_FIRED]] = journey
+            out.used[OUT_FIRED] += 1
+            if item != located:
+                locate_entries(shard, plan, scratch, records, item, kind_of_event, row, base, now)
+                located = item
+            count = add_candidates(
+                shard, plan, scratch, records, item, journey, row, base, row_words, now, count
+            )
+        keep_one_slot(plan, scratch, slots)
+        grant(
+            shard, plan, scratch, out, records, header, fired_start, fired, count, row, base, now, settings
+        )
+    return n, STOP_END

@@ -1,0 +1,248 @@
+"""A customer's history as one run of words: what an anonymous row brings to the known one, and what a delta stores.
+
+Joining is a union in every part (the latest of consent, the greatest clock, the k largest of each window), so the order
+in which rows are joined does not matter.
+
+    [words in all, clock, flags, first seen, events, rate, quarantined until, name (4 words or a length-prefixed run)]
+    [consent: 16] [ids: n, n ids, n times] [areas of the streams as in the row] [spilled: n, n x (stream, key, entry)]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segue_kernels.customers import forget_behaviour, mark_dirty
+from segue_kernels.ids import forget_ids, remember
+from segue_kernels.jit import inline, kernel
+from segue_kernels.keyed import SPILL_ENTRY, SPILL_HEAD, SPILL_KEY, SPILL_NEXT, SPILL_OWNER, expired, slot_entry
+from segue_kernels.plan import (
+    HEADER_WORDS,
+    SENT_TYPE,
+    STREAM_BY,
+    STREAM_ENTRY_WORDS,
+    STREAM_K,
+    STREAM_KIND,
+    STREAM_OFFSET,
+    STREAM_SLOTS,
+    STREAM_TYPE,
+    STREAM_WINDOW_MS,
+)
+from segue_kernels.row import (
+    CLOCK,
+    CONSENT,
+    CONSENT_WORDS,
+    COUNT_DEDUPE_OVERFLOW,
+    COUNT_MERGED,
+    COUNT_SUM_BOUND_MET,
+    EVENTS,
+    FIRST_SEEN,
+    QUARANTINE_UNTIL,
+    RATE,
+    RING,
+    RING_STATE,
+)
+from segue_kernels.shard import (
+    SET_DEDUPE_MAX,
+    SET_DEDUPE_MS,
+    SET_RETENTION_MS,
+    SET_ROW_WORDS,
+    Array,
+    Plan,
+    Shard,
+)
+from segue_kernels.windows import join_entry
+
+H_WORDS = 0
+H_CLOCK = 1
+H_FIRST_SEEN = 2
+H_EVENTS = 3
+H_RATE = 4
+H_QUARANTINE_UNTIL = 5
+H_CONSENT = 8
+H_IDS = H_CONSENT + CONSENT_WORDS
+RATE_COUNT = 0xFFFFF
+
+
+@inline
+def history_words(shard: Shard, plan: Plan, base: int, row_words: int) -> int:
+    words = H_IDS + 1 + 2 * ((shard.rows[base + RING_STATE] >> 8) & 0xFF) + row_words - HEADER_WORDS + 1
+    block = shard.rows[base + SPILL_HEAD]
+    while block != 0:
+        stream = shard.pool[block + SPILL_OWNER] & 0xFFFF
+        words += 2 + plan.streams[stream, STREAM_ENTRY_WORDS]
+        block = shard.pool[block + SPILL_NEXT]
+    return words
+
+
+@kernel
+def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
+    """The history of a row, int64; the row itself stays as it is."""
+    row_words = settings[SET_ROW_WORDS]
+    rows = shard.rows
+    base = row * row_words
+    history = np.zeros(history_words(shard, plan, base, row_words), np.int64)
+    history[H_WORDS] = len(history)
+    history[H_CLOCK] = rows[base + CLOCK]
+    history[H_FIRST_SEEN] = rows[base + FIRST_SEEN]
+    history[H_EVENTS] = rows[base + EVENTS]
+    history[H_RATE] = rows[base + RATE]
+    history[H_QUARANTINE_UNTIL] = rows[base + QUARANTINE_UNTIL]
+    for w in range(CONSENT_WORDS):
+        history[H_CONSENT + w] = rows[base + CONSENT + w]
+    at = H_IDS
+    block = rows[base + RING]
+    count = 0
+    if block != 0:
+        state = rows[base + RING_STATE]
+        capacity = state & 0xFF
+        count = (state >> 8) & 0xFF
+        head = (state >> 16) & 0xFF
+        for i in range(count):
+            p = (head + i) & (capacity - 1)
+            history[at + 1 + i] = shard.pool[block + p]
+            history[at + 1 + count + i] = shard.pool[block + capacity + p]
+    history[at] = count
+    at += 1 + 2 * count
+    for w in range(HEADER_WORDS, row_words):
+        history[at] = rows[base + w]
+        at += 1
+    spilled = at
+    at += 1
+    block = rows[base + SPILL_HEAD]
+    while block != 0:
+        stream = shard.pool[block + SPILL_OWNER] & 0xFFFF
+        history[at] = stream
+        history[at + 1] = shard.pool[block + SPILL_KEY]
+        at += 2
+        for w in range(plan.streams[stream, STREAM_ENTRY_WORDS]):
+            history[at] = shard.pool[block + SPILL_ENTRY + w]
+            at += 1
+        history[spilled] += 1
+        block = shard.pool[block + SPILL_NEXT]
+    return history
+
+
+@inline
+def join_ids(shard: Shard, base: int, history: Array, settings: Array) -> None:
+    """The last ids of both by (time, id), an id once with its latest time."""
+    n = history[H_IDS]
+    if n == 0:
+        return
+    pool = shard.pool
+    block = shard.rows[base + RING]
+    own = 0
+    if block != 0:
+        own = (shard.rows[base + RING_STATE] >> 8) & 0xFF
+    ids = np.zeros(own + n, np.int64)
+    times = np.zeros(own + n, np.int64)
+    if own > 0:
+        state = shard.rows[base + RING_STATE]
+        capacity = state & 0xFF
+        head = (state >> 16) & 0xFF
+        for i in range(own):
+            p = (head + i) & (capacity - 1)
+            ids[i] = pool[block + p]
+            times[i] = pool[block + capacity + p]
+    count = own
+    for i in range(n):
+        id_ = history[H_IDS + 1 + i]
+        time = history[H_IDS + 1 + n + i]
+        j = 0
+        while j < own and ids[j] != id_:
+            j += 1
+        if j < own:
+            times[j] = max(times[j], time)
+        else:
+            ids[count] = id_
+            times[count] = time
+            count += 1
+    for i in range(1, count):  # insertion sort: two short sorted runs
+        id_ = ids[i]
+        time = times[i]
+        j = i
+        while j > 0 and (times[j - 1] > time or (times[j - 1] == time and ids[j - 1] > id_)):
+            ids[j] = ids[j - 1]
+            times[j] = times[j - 1]
+            j -= 1
+        ids[j] = id_
+        times[j] = time
+    forget_ids(shard, base)
+    for i in range(count):
+        shard.meta[COUNT_DEDUPE_OVERFLOW] += remember(
+            shard, base, ids[i], times[i], settings[SET_DEDUPE_MS], settings[SET_DEDUPE_MAX]
+        )
+
+
+@kernel
+def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, settings: Array) -> None:
+    """Join a history into a row before the event at `time` that says they are one customer.
+
+    Whichever side has been idle beyond the retention by then brings identity, consent and sends, not behaviour.
+    """
+    row_words = settings[SET_ROW_WORDS]
+    retention = settings[SET_RETENTION_MS]
+    rows = shard.rows
+    streams = plan.streams
+    base = row * row_words
+    clock = max(rows[base + CLOCK], history[H_CLOCK])
+    now = max(clock, time)
+    if rows[base + CLOCK] != 0 and now - rows[base + CLOCK] > retention:
+        forget_behaviour(shard, plan, base)
+        rows[base + FIRST_SEEN] = 0
+        rows[base + EVENTS] = 0
+    behaves = now - history[H_CLOCK] <= retention
+    mark_dirty(shard, row)
+    shard.meta[COUNT_MERGED] += 1
+    for w in range(CONSENT_WORDS):
+        rows[base + CONSENT + w] = max(rows[base + CONSENT + w], history[H_CONSENT + w])
+    if behaves:
+        first = history[H_FIRST_SEEN]
+        if rows[base + FIRST_SEEN] == 0 or (first != 0 and first < rows[base + FIRST_SEEN]):
+            rows[base + FIRST_SEEN] = first
+        rows[base + EVENTS] += history[H_EVENTS]
+        other = history[H_RATE]
+        mine = rows[base + RATE]
+        if (other >> 20) > (mine >> 20):
+            rows[base + RATE] = other
+        elif (other >> 20) == (mine >> 20):
+            total = min((mine & RATE_COUNT) + (other & RATE_COUNT), RATE_COUNT)
+            rows[base + RATE] = ((mine >> 20) << 20) | total
+        rows[base + QUARANTINE_UNTIL] = max(rows[base + QUARANTINE_UNTIL], history[H_QUARANTINE_UNTIL])
+        join_ids(shard, base, history, settings)
+    rows[base + CLOCK] = clock
+    areas = H_IDS + 1 + 2 * history[H_IDS]
+    for s in range(len(streams)):
+        if streams[s, STREAM_TYPE] < SENT_TYPE and not behaves:
+            continue
+        kind = streams[s, STREAM_KIND]
+        k = streams[s, STREAM_K]
+        window = streams[s, STREAM_WINDOW_MS]
+        at = areas + streams[s, STREAM_OFFSET] - HEADER_WORDS
+        if streams[s, STREAM_BY] == 0:
+            shard.meta[COUNT_SUM_BOUND_MET] += join_entry(
+                rows, base + streams[s, STREAM_OFFSET], history, at, kind, k, window, now
+            )
+            continue
+        slots = streams[s, STREAM_SLOTS]
+        for i in range(slots):
+            key = history[at + 1 + i]
+            entry = at + 1 + slots + i * streams[s, STREAM_ENTRY_WORDS]
+            if key != 0 and not expired(history[entry], window, now):
+                target = slot_entry(shard, streams, row, base, s, key, now, True)
+                shard.meta[COUNT_SUM_BOUND_MET] += join_entry(
+                    rows, target, history, entry, kind, k, window, now
+                )
+    at = areas + row_words - HEADER_WORDS
+    n = history[at]
+    at += 1
+    for _ in range(n):
+        s = history[at]
+        key = history[at + 1]
+        entry = at + 2
+        window = streams[s, STREAM_WINDOW_MS]
+        if (behaves or streams[s, STREAM_TYPE] >= SENT_TYPE) and not expired(history[entry], window, now):
+            target = slot_entry(shard, streams, row, base, s, key, now, True)
+            shard.meta[COUNT_SUM_BOUND_MET] += join_entry(
+                rows, target, history, entry, streams[s, STREAM_KIND], streams[s, STREAM_K], window, now
+            )
+        at = entry + streams[s, STREAM_ENTRY_WORDS]

@@ -1,0 +1,69 @@
+"""How kernels are compiled: `nogil`, never `fastmath`, never `parallel`, cached per version of the sources.
+
+With NUMBA_DISABLE_JIT=1 every kernel is the plain Python function it looks like. Unsigned words wrap around
+in both modes: NumPy's warning about it is off inside an interpreted kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.core import config as numba_config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+JIT_DISABLED = bool(numba_config.DISABLE_JIT)
+
+
+def _sources_digest() -> str:
+    """A digest of all kernel sources: Numba's own cache does not see a helper changed in another file."""
+    digest = hashlib.sha256(f"{numba.__version__} {np.__version__} {sys.version}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    digest.update(b"bounds checked" if numba_config.BOUNDSCHECK else b"")
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels of exactly these sources are kept; SEGUE_CACHE_DIR moves it."""
+    root = os.environ.get("SEGUE_CACHE_DIR")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "segue"
+    return base / f"kernels-{_sources_digest()}"
+
+
+if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
+    numba_config.CACHE_DIR = str(cache_folder())
+
+
+def _interpreted(function: Function) -> Function:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with np.errstate(over="ignore"):
+            return function(*args, **kwargs)
+
+    return cast(Function, call)
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function that other kernels or Python call with arrays."""
+    if JIT_DISABLED:
+        return _interpreted(function)
+    return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+def inline(function: Function) -> Function:
+    """Compile a small helper that only kernels call; LLVM always inlines it."""
+    if JIT_DISABLED:
+        return function
+    return cast(
+        Function, numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)(function)
+    )

@@ -1,0 +1,47 @@
+"""What plain array code cannot say: fetch a cache line before it is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from segue_kernels.jit import JIT_DISABLED
+
+if JIT_DISABLED:
+
+    def prefetch(words: npt.NDArray[Any], at: int) -> None:
+        """A hint only: interpreted, there is nothing to do."""
+
+else:
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def prefetch(typingctx: Any, words: Any, at: Any) -> Any:  # type: ignore[no-redef]
+        """Ask the processor for the cache line of words[at] (one-dimensional, contiguous); never faults."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array_type = signature.args[0]
+            array = context.make_array(array_type)(context, builder, arguments[0])
+            address = builder.gep(array.data, [arguments[1]])
+            void_pointer = builder.bitcast(address, ir.IntType(8).as_pointer())
+            i32 = ir.IntType(32)
+            name = "llvm.prefetch.p0i8" if not ir_opaque() else "llvm.prefetch.p0"
+            function = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(ir.VoidType(), [void_pointer.type, i32, i32, i32]),
+                name,
+            )
+            builder.call(function, [void_pointer, i32(0), i32(3), i32(1)])
+            return context.get_dummy_value()
+
+        return types.void(words, types.int64), emit
+
+    def ir_opaque() -> bool:
+        """Whether this llvmlite writes pointers without a pointee type."""
+        return not getattr(ir.IntType(8).as_pointer(), "is_pointer", True) or "*" not in str(
+            ir.IntType(8).as_pointer()
+        )

@@ -1,0 +1,108 @@
+"""Route decoded rows: one run of records and one run of text for each destination, in the order of the input.
+
+Destination = shard for a known customer; shards + shard of the anonymous identifier for an anonymous one and for an
+identify or alias (the anonymous shard passes it on); -1 for events about no customer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segue_kernels.jit import inline, kernel
+from segue_kernels.record import (
+    ANONYMOUS_HI,
+    ANONYMOUS_LO,
+    CUSTOMER_HI,
+    CUSTOMER_LO,
+    FLAG_IS_LINE,
+    FLAG_KIND,
+    HEAP,
+    KIND_ANONYMOUS,
+    PACK,
+    RECORD_WORDS,
+    STRINGS,
+)
+from segue_kernels.shard import Array
+
+NOWHERE = -1
+
+
+@inline
+def shard_of(hi: int, shards: int) -> int:
+    """The shard of a 128-bit hash, from bits that the shard's own index does not use."""
+    return (((hi >> 1) & 0x7FFFFFFF) * shards) >> 31
+
+
+@kernel
+def choose_destinations(
+    records: Array, spans: Array, shards: int, identify: int, alias: int, destination: Array, row_count: Array,
+    byte_count: Array,
+) -> int:
+    """Fill destination[n] and count rows and text bytes of each; returns how many events are about no customer."""
+    nowhere = 0
+    for i in range(len(records)):
+        pack = records[i, PACK]
+        if (pack >> 8) & FLAG_IS_LINE and i > 0:
+            to = destination[i - 1]
+        else:
+            kind_of_event = pack & 0xFF
+            links = (
+                (kind_of_event == identify or kind_of_event == alias)
+                and ((pack >> 8) & FLAG_KIND) != KIND_ANONYMOUS
+                and (records[i, ANONYMOUS_LO] | records[i, ANONYMOUS_HI]) != 0
+            )
+            if links:
+                to = shards + shard_of(records[i, ANONYMOUS_HI], shards)
+            elif (records[i, CUSTOMER_LO] | records[i, CUSTOMER_HI]) == 0:
+                to = NOWHERE
+                nowhere += 1
+            else:
+                to = shard_of(records[i, CUSTOMER_HI], shards)
+                if ((pack >> 8) & FLAG_KIND) == KIND_ANONYMOUS:
+                    to += shards
+        destination[i] = to
+        if to >= 0:
+            row_count[to] += 1
+            length = 0
+            for s in range(STRINGS):
+                length += spans[i, s] & 0xFF
+            byte_count[to] += length
+    return nowhere
+
+
+@kernel
+def scatter(
+    records: Array, spans: Array, text: Array, destination: Array, row_at: Array, byte_at: Array, records_out: Array,
+    text_out: Array,
+) -> None:
+    """Copy each row and its strings to its destination's run.
+
+    row_at, byte_at   int64 a destination: where its run begins; on return, where it ends
+    HEAP of a row counts from the beginning of its destination's text.
+    """
+    byte_start = byte_at.copy()
+    for i in range(len(records)):
+        to = destination[i]
+        if to < 0:
+            continue
+        row = row_at[to]
+        row_at[to] = row + 1
+        for w in range(RECORD_WORDS):
+            records_out[row, w] = records[i, w]
+        at = byte_at[to]
+        heap = (at - byte_start[to]) << 32
+        for s in range(STRINGS):
+            span = spans[i, s]
+            length = span & 0xFF
+            heap |= length << (8 * s)
+            source = span >> 8
+            for b in range(length):
+                text_out[at + b] = text[source + b]
+            at += length
+        byte_at[to] = at
+        records_out[row, HEAP] = heap
+
+
+def no_rows() -> tuple[Array, Array]:
+    """The records and text of an empty run."""
+    return np.zeros((0, RECORD_WORDS), np.int64), np.zeros(0, np.uint8)

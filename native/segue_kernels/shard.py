@@ -1,0 +1,154 @@
+"""The arrays that kernels take together, by role."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Shard(NamedTuple):
+    """One shard's customers."""
+
+    rows: Array  # int64, flat: row r at r * row_words
+    index: Array  # int64: identifier hash -> row (index.py)
+    index_old: Array
+    spill: Array  # int64: (row, stream, key) -> pool block (keyed.py)
+    spill_old: Array
+    pool: Array  # int64 (pool.py)
+    meta: Array  # int64: row.py, "words of a shard's meta array"
+    dirty: Array  # uint8 a row: 1 = changed since the last delta
+    dirty_rows: Array  # int32: the rows with dirty = 1, meta[DIRTY_COUNT] of them
+
+
+class Plan(NamedTuple):
+    """The compiled policies (plan.py)."""
+
+    streams: Array
+    listen_start: Array
+    listen: Array
+    trigger_start: Array
+    trigger: Array
+    locate_start: Array
+    locate: Array
+    journeys: Array
+    journeys_f: Array
+    offers: Array
+    offers_f: Array
+    limits: Array
+    features: Array
+    weights: Array
+    slot_hash: Array
+    journey_hash: Array
+    program_start: Array
+    code: Array
+    constants: Array
+    program_address: Array
+
+
+class Scratch(NamedTuple):
+    """Room for one event; nothing in it survives the event."""
+
+    location: Array  # int64 a stream
+    fired_at: Array  # int64 a journey: record on which it fired, or -1
+    offer: Array  # int64 a candidate
+    item: Array  # int64 a candidate: the record it saw
+    reason: Array  # uint8 a candidate
+    numbers: Array  # float64 [candidate, 3]: propensity, context, score
+    logit: Array  # float64 an offer
+    feature: Array  # float64 a feature
+    best: Array  # int64 a slot: candidate, or -1
+
+
+class Out(NamedTuple):
+    """What a run decides. Rows of `log` and `actions` are filled from the front; `used` says how far."""
+
+    used: Array  # int64: OUT_* counts
+    log: Array  # int64 [n, LOG_WORDS]
+    reasons: Array  # uint8
+    fired: Array  # uint16: journeys that fired, by log row
+    actions: Array  # int64 [n, ACTION_WORDS]
+    numbers: Array  # float64 [n, 5]: propensity, context, value, lever, score
+    sample: Array  # float64 [n, 2]: propensity, score of a sampled decision's candidates
+
+
+# Out.used
+OUT_LOG = 0
+OUT_REASONS = 1
+OUT_FIRED = 2
+OUT_ACTIONS = 3
+OUT_SAMPLE = 4
+OUT_USED = 8
+
+# a row of Out.log
+LOG_RECORD = 0  # header record of the event
+LOG_SLOT = 1
+LOG_WINNER = 2  # offer, or -1
+LOG_CANDIDATES = 3
+LOG_REASONS = 4  # offset of the reason bytes
+LOG_FIRED = 5  # offset of the journeys that fired
+LOG_FIRED_COUNT = 6
+LOG_DECISION_LO = 7
+LOG_DECISION_HI = 8
+LOG_NOW = 9
+LOG_SAMPLE = 10  # offset in Out.sample, or -1
+LOG_WORDS = 12
+
+# a row of Out.actions
+ACTION_LOG = 0  # its row of Out.log
+ACTION_RECORD = 1  # header record of the event
+ACTION_ITEM = 2  # the record (line) the journey fired on
+ACTION_OFFER = 3
+ACTION_LO = 4
+ACTION_HI = 5
+ACTION_WORDS = 6
+
+# settings, int64
+SET_ROW_WORDS = 0
+SET_RETENTION_MS = 1
+SET_RATE_MAX = 2
+SET_QUARANTINE_MS = 3
+SET_DEDUPE_MS = 4
+SET_DEDUPE_MAX = 5
+SET_LATENESS_MS = 6
+SET_SAMPLE = 7  # a decision is sampled if its id's high 53 bits are below this
+SET_KEY0 = 8  # of decision and action ids, the bits of a uint64
+SET_KEY1 = 9
+SET_CONSENT_TYPE = 10  # event type codes with a consent word
+SET_UNSUBSCRIBE_TYPE = 11
+SET_ROWS_MAX = 12
+SET_POOL_MAX = 13
+SET_WORDS = 16
+
+# why a run stopped before the end of its batch
+STOP_END = 0
+STOP_INDEX = 1  # the index of customers needs a larger table
+STOP_SPILL = 2  # the index of spilled keys does
+STOP_OUT = 3  # an output array is full
+STOP_HISTORY = 4  # the next event brings a history to merge first
+STOP_ROWS = 5  # CUSTOMERS_PER_SHARD_MAX
+STOP_POOL = 6  # POOL_WORDS_PER_SHARD_MAX
+
+# reason of a candidate, in the order in which they are checked
+WON = 0
+NOT_ELIGIBLE = 1
+CURRENCY = 2
+NO_CONSENT = 3
+LIMIT = 4
+BELOW_MINIMUM = 5
+OUTSCORED = 6
+OTHER_SLOT = 7
+CONTROL = 8
+REASON_NAMES = (
+    "won",
+    "not_eligible",
+    "currency",
+    "no_consent",
+    "limit",
+    "below_minimum",
+    "outscored",
+    "other_slot",
+    "control",
+)

@@ -1,0 +1,59 @@
+"""A partition's clock is the largest event time it has shown; an event behind it by more than the lateness is late.
+
+stamp(records, spans, where, clock_ms, lateness_ms, partition, row0, late) walks the rows in order, sets CLOCK and
+SEQUENCE, and moves the rows that are in time together at the front. An event and its lines stay or go together.
+A late event does not move the clock (its time is behind it) and takes a row number as any other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue_kernels.jit import kernel
+from segue_kernels.record import CLOCK, FLAG_IS_LINE, PACK, RECORD_WORDS, SEQUENCE, STRINGS, TIME
+
+LATE_WORDS = 4  # event time, delay, where (offset, line)
+
+
+@kernel
+def stamp_rows(
+    records: NDArray[np.int64],
+    spans: NDArray[np.int64],
+    where: NDArray[np.int64],
+    late: NDArray[np.int64],
+    clock_ms: int,
+    lateness_ms: int,
+    partition: int,
+    row0: int,
+) -> tuple[int, int, int]:
+    """(rows kept, late events, new clock). late int64[n,4] gets a row per late event; times in ms."""
+    kept = 0
+    late_count = 0
+    is_late = False
+    sequence = (partition << 48) | (row0 - 1)
+    for row in range(records.shape[0]):
+        if (records[row, PACK] >> 8) & FLAG_IS_LINE == 0:
+            sequence += 1
+            time_ms = records[row, TIME]
+            is_late = time_ms < clock_ms - lateness_ms
+            if is_late:
+                late[late_count, 0] = time_ms
+                late[late_count, 1] = clock_ms - time_ms
+                late[late_count, 2] = where[row, 0]
+                late[late_count, 3] = where[row, 1]
+                late_count += 1
+            clock_ms = max(clock_ms, time_ms)
+        if is_late:
+            continue
+        records[row, CLOCK] = clock_ms
+        records[row, SEQUENCE] = sequence
+        if kept != row:
+            for word in range(RECORD_WORDS):
+                records[kept, word] = records[row, word]
+            for string in range(STRINGS):
+                spans[kept, string] = spans[row, string]
+            where[kept, 0] = where[row, 0]
+            where[kept, 1] = where[row, 1]
+        kept += 1
+    return kept, late_count, clock_ms

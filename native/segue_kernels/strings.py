@@ -1,0 +1,33 @@
+"""String columns out of scattered bytes: offsets and data as Arrow lays them out."""
+
+from __future__ import annotations
+
+from segue_kernels.jit import kernel
+from segue_kernels.shard import Array
+
+_LETTERS_FROM = 10
+
+
+@kernel
+def gather_strings(text: Array, start: Array, length: Array, offsets: Array, data: Array) -> None:
+    """Copy text[start[i] : start[i] + length[i]] one after the other into `data`; offsets int32 [n + 1]."""
+    at = 0
+    for i in range(len(start)):
+        offsets[i] = at
+        source = start[i]
+        for b in range(length[i]):
+            data[at + b] = text[source + b]
+        at += length[i]
+    offsets[len(start)] = at
+
+
+@kernel
+def write_hex(high: Array, low: Array, data: Array) -> None:
+    """128-bit ids as 32 lower-case hexadecimal digits each; data uint8 [32 n]."""
+    for i in range(len(high)):
+        for half in range(2):
+            word = high[i] if half == 0 else low[i]
+            for digit in range(16):
+                nibble = (word >> (60 - 4 * digit)) & 15
+                code = 48 + nibble if nibble < _LETTERS_FROM else 87 + nibble
+                data[i * 32 + half * 16 + digit] = code

@@ -1,0 +1,1 @@
+"""What goes out: actions, the decision log, dead letters and late events."""

@@ -1,0 +1,78 @@
+"""The messages that go out. Fields are only ever added."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Voucher(msgspec.Struct, frozen=True, kw_only=True):
+    """What a voucher offer promises. `code` is null until the campaign's ledger has granted one."""
+
+    code: str | None
+    campaign_id: str
+    discount_percent: float | None
+    discount_amount_minor: int | None
+    currency: str
+    reservation_expires_at: str | None
+    expires_at: str | None
+    stack_group: str
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """One message to one channel about one customer. Repeats carry the same `decision_id`: drop them by it.
+
+    Times are RFC 3339 in UTC. score = propensity x context_weight x value x lever.
+    """
+
+    kind: str
+    action_id: str
+    decision_id: str
+    customer_id: str
+    customer_kind: str
+    channel: str
+    placement: str
+    journey: str
+    step: int
+    offer: str
+    variant: str
+    is_control: bool
+    product_id: str | None
+    category: str | None
+    propensity: float
+    context_weight: float
+    value: float
+    lever: float
+    score: float
+    action_probability: float
+    policy_version: str
+    model_version: str
+    reasons: list[str]
+    voucher: Voucher | None
+    time: str
+    not_before: str
+    expires_at: str | None
+    causation_id: str
+    correlation_id: str | None
+
+
+class DeadLetterMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An input that could not be used: where it stood, why, and its bytes (`raw`; `raw_base64` if not UTF-8)."""
+
+    file: str
+    line: int
+    offset: int
+    reason: str
+    raw: str | None = None
+    raw_base64: str | None = None
+
+
+class LateMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event that came after its partition's clock had passed it by more than the allowed lateness."""
+
+    file: str
+    line: int
+    offset: int
+    event_time: str
+    delay_ms: int
+    raw: str | None = None
+    raw_base64: str | None = None

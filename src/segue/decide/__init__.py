@@ -1,0 +1,1 @@
+"""The engine of a shard: state, conditions and decisions over a batch."""

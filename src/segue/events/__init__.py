@@ -1,0 +1,1 @@
+"""Events: from the bytes of a message to sixteen-word records, dead letters and late events."""

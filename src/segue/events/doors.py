@@ -1,0 +1,131 @@
+"""Every form a message may come in leads to the same Event: bare, CloudEvents, Segment's message and batch.
+
+A message is opened to one Event, or a batch to many; what is wrong with one message of a batch is a Refusal for
+that message alone.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from segue import limits
+from segue.errors import did_you_mean
+from segue.events.refusal import Refusal
+from segue.events.types import ENVELOPE_FIELDS, Event, Message
+
+_DECODER = msgspec.json.Decoder(Message)
+_SEGMENT_TYPES = ("track", "identify", "alias", "page", "screen")
+# what Segment says outside `properties`
+_SEGMENT_FIELDS = (
+    "id",
+    "message_id",
+    "user_id",
+    "loyalty_id",
+    "anonymous_id",
+    "previous_id",
+    "time",
+    "timestamp",
+    "original_timestamp",
+    "sent_at",
+    "received_at",
+    "source",
+)
+
+
+def open_message(raw: bytes) -> list[tuple[Event | Refusal, bytes]]:
+    """The events of one message with the bytes each came from. Never raises for what is in `raw`."""
+    try:
+        message = _decode(raw)
+        if message.batch is None:
+            return [(_one(message), raw)]
+        return _batch(message)
+    except Refusal as refusal:
+        return [(refusal, raw)]
+
+
+def _decode(raw: bytes) -> Message:
+    if len(raw) > limits.MESSAGE_BYTES_MAX:
+        raise Refusal(f"message has {len(raw)} bytes, at most {limits.MESSAGE_BYTES_MAX} are read")
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(f"not UTF-8: byte 0x{raw[error.start]:02x} at {error.start}") from None
+    if raw.count(b"[") + raw.count(b"{") > limits.NESTING_MAX and _depth(raw) > limits.NESTING_MAX:
+        raise Refusal(f"JSON is nested deeper than {limits.NESTING_MAX}")
+    try:
+        return _DECODER.decode(raw)
+    except msgspec.ValidationError as error:
+        raise Refusal(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise Refusal(f"not JSON: {error}") from None
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise Refusal(f"not readable: {type(error).__name__}: {error}") from None
+
+
+def _depth(raw: bytes) -> int:
+    """The deepest nesting of brackets outside strings."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in raw:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _one(message: Message) -> Event:
+    if message.specversion is not None:
+        return _cloud_event(message)
+    if message.properties is not None or message.type == "track":
+        return _segment(message)
+    return message
+
+
+def _cloud_event(message: Message) -> Event:
+    if message.specversion != "1.0":
+        raise Refusal(f"CloudEvents {(message.specversion or '')[:20]!r} is not read: specversion must be '1.0'")
+    event = message.data or Event()
+    for name in ENVELOPE_FIELDS:
+        said = getattr(message, name)
+        if said:
+            setattr(event, name, said)
+    return event
+
+
+def _segment(message: Message) -> Event:
+    call = message.type or ""
+    if call not in _SEGMENT_TYPES:
+        raise Refusal(f"unknown Segment type {call[:40]!r}: {did_you_mean(call[:40], _SEGMENT_TYPES)}")
+    event = message.properties or Event()
+    for name in _SEGMENT_FIELDS:
+        said = getattr(message, name)
+        if said:
+            setattr(event, name, said)
+    event.type = message.event if call == "track" else call
+    event.event = None
+    return event
+
+
+def _batch(message: Message) -> list[tuple[Event | Refusal, bytes]]:
+    opened: list[tuple[Event | Refusal, bytes]] = []
+    for part in message.batch or ():
+        raw = bytes(part)
+        try:
+            call = _decode(raw)
+            call.sent_at = call.sent_at or message.sent_at
+            call.received_at = call.received_at or message.received_at
+            opened.append((_segment(call), raw))
+        except Refusal as refusal:
+            opened.append((refusal, raw))
+    return opened

@@ -1,0 +1,126 @@
+"""The lines of a payload: read by the scanner kernel, or only found, one slow line each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segue import limits
+from segue.events.batch import Bytes, Words, empty_words
+from segue.events.keys import settings_of, tables
+from segue.events.rows import Terms
+from segue_kernels.load import PADDING_BYTES
+from segue_kernels.scan import SLOW_WORDS, scan_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """Rows read so far; each slow line has one row kept free, whose content means nothing yet.
+
+    records int64[n,16], spans int64[n,4], where int64[n,2], slow int64[m,4] (start, end, row, line number).
+    """
+
+    records: Words
+    spans: Words
+    where: Words
+    slow: Words
+    lines: int
+    next_start: int
+
+
+def split_lines(
+    payload: Bytes, start: int, rows_max: int, line: int, terms: Terms, k0: np.uint64, k1: np.uint64
+) -> Scanned:
+    """Every line that is not blank as a slow line."""
+    slow: list[tuple[int, int, int, int]] = []
+    first_line = line
+    size = int(payload.shape[0])
+    data = payload[start:].tobytes()
+    at = 0
+    while at < len(data) and len(slow) < rows_max:
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        if data[at:end].strip(b" \t\r"):
+            slow.append((start + at, start + end, len(slow), line))
+        at = end + 1
+        line += 1
+    rows = len(slow)
+    return Scanned(
+        empty_words(rows),
+        empty_words(rows, 4),
+        empty_words(rows, 2),
+        np.array(slow, dtype=np.int64).reshape(-1, SLOW_WORDS),
+        line - first_line,
+        min(start + at, size),
+    )
+
+
+def run_scanner(
+    payload: Bytes, start: int, rows_max: int, line: int, terms: Terms, k0: np.uint64, k1: np.uint64
+) -> Scanned:
+    """The scanner over the payload, then over a padded copy of its last bytes: it reads up to 64 past a line."""
+    size = int(payload.shape[0])
+    rows_room = rows_max + limits.LINES_PER_EVENT_MAX + 1
+    # the shortest event that is taken has some 60 bytes; what is left has two and a newline
+    rows_room = min(rows_room, (size - start) // 2 + limits.LINES_PER_EVENT_MAX + 1)
+    records = empty_words(rows_room)
+    spans = empty_words(rows_room, 4)
+    where = empty_words(rows_room, 2)
+    slow = empty_words(rows_room, SLOW_WORDS)
+    out = np.zeros(4, dtype=np.int64)
+    settings = settings_of(terms)
+    table = tables()
+
+    def run(buffer: Bytes, first: int, end: int, base: int, row: int, slow_row: int, lines: int) -> None:
+        scan_lines(
+            buffer,
+            first,
+            end,
+            base,
+            rows_max,
+            records,
+            spans,
+            where,
+            slow,
+            table.keys,
+            table.types,
+            table.multipliers,
+            table.exponents,
+            settings,
+            k0,
+            k1,
+            row,
+            slow_row,
+            line + lines,
+            out,
+        )
+
+    body_end = _body_end(payload, start)
+    run(payload, start, body_end, 0, 0, 0, 0)
+    rows, slow_rows, at, lines = out.tolist()
+    if at >= body_end and rows < rows_max and at < size:
+        tail = np.zeros(size - at + 1 + PADDING_BYTES, dtype=np.uint8)
+        tail[: size - at] = payload[at:]
+        tail[size - at] = 0x0A
+        # a payload that ends with a newline has no line behind it
+        end = size - at if payload[size - 1] == 0x0A else size - at + 1
+        run(tail, 0, end, at, rows, slow_rows, lines)
+        rows, slow_rows, tail_at, tail_lines = out.tolist()
+        at = min(at + tail_at, size)
+        lines += tail_lines
+    return Scanned(records[:rows], spans[:rows], where[:rows], slow[:slow_rows], lines, at)
+
+
+def _body_end(payload: Bytes, start: int) -> int:
+    """Just behind the last newline that has the scanner's padding behind it; `start` if there is none."""
+    high = int(payload.shape[0]) - PADDING_BYTES
+    width = 1 << 12
+    while high > start:
+        low = max(start, high - width)
+        found = payload[low:high].tobytes().rfind(b"\n")
+        if found >= 0:
+            return low + found + 1
+        high = low
+        width *= 4
+    return start

@@ -1,0 +1,120 @@
+"""The closed registry of event types: a name has one code for ever. New names are appended, none is moved.
+
+Names are the Segment spec's, letter for letter, and the shop's own; GA4's are mapped at the door.
+"""
+
+from __future__ import annotations
+
+NAMES: tuple[str, ...] = (
+    # browse
+    "Products Searched",
+    "Product List Viewed",
+    "Product Viewed",
+    "Product Clicked",
+    # cart and order
+    "Product Added",
+    "Product Removed",
+    "Cart Viewed",
+    "Checkout Started",
+    "Order Completed",
+    "Order Refunded",
+    "Order Cancelled",
+    # promotion and coupon
+    "Promotion Viewed",
+    "Promotion Clicked",
+    "Coupon Entered",
+    "Coupon Applied",
+    "Coupon Denied",
+    "Coupon Removed",
+    # wishlist and review
+    "Product Added to Wishlist",
+    "Product Removed from Wishlist",
+    "Product Reviewed",
+    # channel feedback
+    "Email Delivered",
+    "Email Opened",
+    "Email Link Clicked",
+    "Email Bounced",
+    "Email Marked as Spam",
+    "Unsubscribed",
+    "Push Notification Received",
+    "Push Notification Tapped",
+    "Experiment Viewed",
+    # identity
+    "identify",
+    "alias",
+    "page",
+    "screen",
+    # added for shops
+    "Store Entered",
+    "Store Exited",
+    "Store Nearby",
+    "Product Scanned",
+    "Aisle Dwelled",
+    "Consultation Held",
+    "Product Tried",
+    "Appointment Booked",
+    "Badge Scanned",
+    "Survey Answered",
+    "Loyalty Enrolled",
+    "Consent Changed",
+    "Support Case Opened",
+    "Support Case Closed",
+    "Inventory Updated",
+    "Price Updated",
+    "Profile Erasure Requested",
+    "Session Ended",
+    "Exit Intended",
+    "Action Delivered",
+    "Action Viewed",
+    "Action Clicked",
+    "Action Dismissed",
+    "Action Failed",
+)
+CODE_BY_NAME: dict[str, int] = {name: code for code, name in enumerate(NAMES, start=1)}
+
+GA4_NAMES: dict[str, str] = {
+    "search": "Products Searched",
+    "view_search_results": "Products Searched",
+    "view_item_list": "Product List Viewed",
+    "view_item": "Product Viewed",
+    "select_item": "Product Clicked",
+    "add_to_cart": "Product Added",
+    "remove_from_cart": "Product Removed",
+    "view_cart": "Cart Viewed",
+    "begin_checkout": "Checkout Started",
+    "purchase": "Order Completed",
+    "refund": "Order Refunded",
+    "view_promotion": "Promotion Viewed",
+    "select_promotion": "Promotion Clicked",
+    "add_to_wishlist": "Product Added to Wishlist",
+}
+
+# every spelling a message may use
+CODE_BY_SPELLING: dict[str, int] = {
+    **CODE_BY_NAME,
+    **{spelling: CODE_BY_NAME[name] for spelling, name in GA4_NAMES.items()},
+}
+
+IDENTIFY = CODE_BY_NAME["identify"]
+ALIAS = CODE_BY_NAME["alias"]
+UNSUBSCRIBED = CODE_BY_NAME["Unsubscribed"]
+CONSENT_CHANGED = CODE_BY_NAME["Consent Changed"]
+# about the shop, not about a customer
+REFERENCE_CODES: tuple[int, ...] = (CODE_BY_NAME["Inventory Updated"], CODE_BY_NAME["Price Updated"])
+
+CHANNELS: tuple[str, ...] = ("email", "push", "sms", "web", "till", "ads", "call", "mail")
+PURPOSES: tuple[str, ...] = ("marketing", "service")
+
+
+def consent_word(channel: int, purpose: int, granted: bool) -> int:
+    """The CODE word of a consent event: channel | purpose << 8 | granted << 16 | present << 24."""
+    return channel | purpose << 8 | int(granted) << 16 | 1 << 24
+
+
+WITHDRAWN_BY_UNSUBSCRIBED = consent_word(CHANNELS.index("email"), PURPOSES.index("marketing"), False)
+
+
+def type_name(code: int) -> str:
+    """The name of an event type code; a code nobody gave out reads `type <code>`."""
+    return NAMES[code - 1] if 0 < code <= len(NAMES) else f"type {code}"

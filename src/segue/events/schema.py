@@ -1,0 +1,29 @@
+"""JSON Schema of every form of message that is read, from the very types that read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from segue.events.names import CODE_BY_SPELLING
+from segue.events.types import CloudEvent, Event, SegmentBatch, SegmentMessage
+
+FORMS: dict[str, type[msgspec.Struct]] = {
+    "event": Event,
+    "cloudevent": CloudEvent,
+    "segment-message": SegmentMessage,
+    "segment-batch": SegmentBatch,
+}
+
+
+def json_schema(form: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one form of message, a key of FORMS."""
+    schema = msgspec.json.schema(FORMS[form])
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def event_types() -> list[str]:
+    """Every spelling of an event type that is understood."""
+    return sorted(CODE_BY_SPELLING)

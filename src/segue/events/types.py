@@ -1,0 +1,142 @@
+"""The types of an event, written once: key tables, Arrow columns and JSON Schema are all derived from them.
+
+A field that a message leaves out, gives as null, or (identifiers) gives as the empty string is absent. Unknown
+fields are ignored. Where a field has aliases (`ALIASES`), the canonical spelling wins over the others, in order.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from segue import limits
+
+Identifier = Annotated[
+    str | None,
+    Meta(description=f"at most {limits.IDENTIFIER_BYTES_MAX} bytes of UTF-8; empty is absent"),
+]
+Money = Annotated[
+    Decimal | None,
+    Meta(
+        description="major units; decimal text is exact as JSON number and as string",
+        extra_json_schema={"anyOf": [{"type": "number"}, {"type": "string", "format": "decimal"}, {"type": "null"}]},
+    ),
+]
+Quantity = Annotated[
+    Decimal | None,
+    Meta(
+        description=f"a whole number, 0 to {limits.QUANTITY_MAX}; absent is 1",
+        extra_json_schema={"anyOf": [{"type": "number"}, {"type": "string", "format": "decimal"}, {"type": "null"}]},
+    ),
+]
+Instant = Annotated[
+    str | None,
+    Meta(description="ISO 8601 with an offset", extra_json_schema={"examples": ["2026-03-01T12:00:00.000Z"]}),
+]
+Text = str | None
+
+
+class Product(Struct, kw_only=True):
+    """A line of an order or a cart."""
+
+    product_id: Identifier = None
+    category: Identifier = None
+    price: Money = None
+    quantity: Quantity = None
+
+
+class Event(Struct, kw_only=True):
+    """An event as bare JSON, and the `data` of a CloudEvent or the `properties` of a Segment message."""
+
+    id: Identifier = None
+    type: Text = None
+    time: Instant = None
+    source: Identifier = None
+    user_id: Identifier = msgspec.field(default=None, name="userId")
+    loyalty_id: Identifier = msgspec.field(default=None, name="loyaltyId")
+    anonymous_id: Identifier = msgspec.field(default=None, name="anonymousId")
+    previous_id: Identifier = msgspec.field(default=None, name="previousId")
+    product_id: Identifier = None
+    category: Identifier = None
+    store_id: Identifier = None
+    coupon_id: Identifier = None
+    promotion_id: Identifier = None
+    price: Money = None
+    quantity: Quantity = None
+    currency: Text = None
+    amount: Money = None
+    channel: Text = None
+    purpose: Text = None
+    granted: bool | None = None
+    products: list[Product] | None = None
+    # aliases
+    message_id: Identifier = msgspec.field(default=None, name="messageId")
+    event: Text = None
+    timestamp: Instant = None
+    total: Money = None
+    revenue: Money = None
+    value: Money = None
+    # the three times Segment corrects a client's clock by
+    original_timestamp: Instant = msgspec.field(default=None, name="originalTimestamp")
+    sent_at: Instant = msgspec.field(default=None, name="sentAt")
+    received_at: Instant = msgspec.field(default=None, name="receivedAt")
+
+
+# attribute of the canonical field -> attributes of its aliases, the first one present wins
+ALIASES: dict[str, tuple[str, ...]] = {
+    "id": ("message_id",),
+    "type": ("event",),
+    "time": ("timestamp",),
+    "amount": ("total", "revenue", "value"),
+}
+
+# what a CloudEvent says in its envelope; everything else stands in `data`
+ENVELOPE_FIELDS: tuple[str, ...] = ("id", "type", "time", "source")
+
+
+class Message(Event, kw_only=True):
+    """Whatever may stand at the top of a message: a bare event, a CloudEvent, Segment's message or batch."""
+
+    specversion: Text = None
+    data: Event | None = None
+    properties: Event | None = None
+    batch: list[msgspec.Raw] | None = None
+
+
+class CloudEvent(Struct, kw_only=True):
+    """CloudEvents 1.0, structured mode. Extensions are allowed and ignored."""
+
+    specversion: str
+    id: str
+    type: str
+    source: str
+    time: Instant = None
+    subject: Text = None
+    data: Event | None = None
+
+
+class SegmentMessage(Struct, kw_only=True):
+    """A call of the Segment spec."""
+
+    type: str
+    message_id: str = msgspec.field(name="messageId")
+    event: Text = None
+    user_id: Identifier = msgspec.field(default=None, name="userId")
+    anonymous_id: Identifier = msgspec.field(default=None, name="anonymousId")
+    previous_id: Identifier = msgspec.field(default=None, name="previousId")
+    timestamp: Instant = None
+    original_timestamp: Instant = msgspec.field(default=None, name="originalTimestamp")
+    sent_at: Instant = msgspec.field(default=None, name="sentAt")
+    received_at: Instant = msgspec.field(default=None, name="receivedAt")
+    properties: Event | None = None
+    context: dict[str, Any] | None = None
+
+
+class SegmentBatch(Struct, kw_only=True):
+    """Segment's HTTP batch: many messages in one."""
+
+    batch: list[SegmentMessage]
+    sent_at: Instant = msgspec.field(default=None, name="sentAt")

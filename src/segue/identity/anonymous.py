@@ -1,0 +1,129 @@
+"""Anonymous customers of one shard of identifiers: decided here until an identify or alias says who they are.
+
+From then on their events go to the known customer's shard, and the identify takes their history along.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.decide.engine import Decisions, ShardEngine
+from segue.policy.compiled import CompiledPolicies
+from segue.routing.arrivals import Arrivals
+from segue.routing.packet import ANY_PLACE, Packet, scatter_rows
+from segue.state.shard import EngineSettings
+from segue_kernels.record import HEAP, STRING_CUSTOMER, STRINGS
+from segue_kernels.redirect import GOES, STAYS, leave_redirect, resolve
+from segue_kernels.row import CLOCK
+from segue_kernels.shard import STOP_END
+
+Words = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+_NAME_BYTES_MAX = 255
+
+
+class AnonymousShard:
+    """State of the anonymous customers whose identifiers fall into one shard, and where the others' events go."""
+
+    def __init__(self, shard: int, policies: CompiledPolicies, settings: EngineSettings, partitions: int) -> None:
+        self.shard = shard
+        self.shards = settings.shards
+        self.engine = ShardEngine(policies, settings)
+        self.arrivals = Arrivals(partitions)
+        self._words = self.engine.state.words
+
+    def process(self) -> tuple[list[Decisions], list[tuple[int, Packet]]]:
+        """Decide what has arrived; (shard, packet) for what is passed on to known customers."""
+        released = self.arrivals.release()
+        if released is None:
+            return [], []
+        records = released.records.copy()
+        text = released.text
+        row_of, goes, history_of, names, name_at = self._resolve(records, text)
+        stays = goes == STAYS
+        released.records = records[stays]
+        decided = self.engine.process(released) if len(released.records) else []
+        passed = self._pass_on(
+            records[goes == GOES], text, names, name_at[goes == GOES], history_of[goes == GOES], released.finished
+        )
+        return decided, passed
+
+    def _resolve(self, records: Words, text: Bytes) -> tuple[Words, npt.NDArray[np.uint8], Words, Bytes, Words]:
+        n = len(records)
+        row_of = np.empty(n, np.int64)
+        goes = np.empty(n, np.uint8)
+        history_of = np.empty(n, np.int64)
+        names = np.empty(n * _NAME_BYTES_MAX, np.uint8)  # touched only as far as it is used
+        name_at = np.empty(n, np.int64)
+        position = used = 0
+        while True:
+            position, stop, used = resolve(
+                self.engine.state.arrays,
+                records,
+                text,
+                row_of,
+                goes,
+                history_of,
+                names,
+                name_at,
+                position,
+                used,
+                self._words,
+            )
+            if stop == STOP_END:
+                return row_of, goes, history_of, names[:used], name_at
+            self.engine.make_room(stop)
+
+    def _pass_on(
+        self, records: Words, text: Bytes, names: Bytes, name_at: Words, history_of: Words,
+        finished: tuple[tuple[int, int], ...],
+    ) -> list[tuple[int, Packet]]:
+        if not len(records) and not finished:
+            return []
+        spans = _spans(records)
+        renamed = name_at >= 0
+        spans[renamed, STRING_CUSTOMER] = name_at[renamed] + (len(text) << 8)
+        histories = {}
+        for at in np.flatnonzero(history_of >= 0).tolist():
+            history = self._take_history(int(history_of[at]))
+            if history is not None:
+                histories[at] = history
+        routed = scatter_rows(records, spans, np.concatenate([text, names]), self.shards, resolved=True)
+        packets = []
+        for shard in range(self.shards):
+            packet = Packet(
+                -1,
+                -1,
+                ANY_PLACE,
+                ANY_PLACE,
+                routed.records[shard],
+                routed.texts[shard],
+                sender=self.shard,
+                finished=finished,
+            )
+            packets.append((shard, packet))
+        for at, history in histories.items():
+            packet = packets[int(routed.destination[at])][1]
+            index = int(np.count_nonzero(routed.destination[:at] == routed.destination[at]))
+            packet.histories.append((index, history))
+        return packets
+
+    def _take_history(self, row: int) -> Words | None:
+        state = self.engine.state
+        untouched = state.arrays.rows[row * state.row_words + CLOCK] == 0
+        history = None if untouched else state.history(row)
+        leave_redirect(state.arrays, state.plan, row, self._words)
+        return history
+
+
+def _spans(records: Words) -> Words:
+    """Where each row's strings lie, from HEAP: offset << 8 | length."""
+    heap = records[:, HEAP]
+    spans = np.empty((len(records), STRINGS), np.int64)
+    at = heap >> 32
+    for string in range(STRINGS):
+        length = (heap >> (8 * string)) & 0xFF
+        spans[:, string] = (at << 8) | length
+        at = at + length
+    return spans

@@ -1,0 +1,61 @@
+"""Every bound of Segue, in one place. Meeting one is counted and reported, never silent.
+
+Units stand last in the names. A bound that a deployment may change is a default here and a setting
+elsewhere; the others are part of a layout (the comment says which).
+"""
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+# --- reading -----------------------------------------------------------------------------------------
+MESSAGE_BYTES_MAX = 1 << 20  # a longer message is a dead letter
+IDENTIFIER_BYTES_MAX = 255  # length of an identifier in UTF-8; one byte of the record's span holds it
+LINES_PER_EVENT_MAX = 512  # lines of one order
+QUANTITY_MAX = 1_000_000
+MONEY_MINOR_MAX = 10**15  # below 2**53: exact in a float64 too
+NESTING_MAX = 64  # depth of JSON
+EVENT_TIME_MS_MIN = 946_684_800_000  # 2000-01-01T00:00:00Z: earlier is a dead letter
+FUTURE_MS_MAX = DAY_MS  # further ahead of the start of the run than this is a dead letter
+BATCH_ROWS_DEFAULT = 65_536
+BATCH_BYTES_MAX = 64 << 20  # a batch ends here even when it has fewer rows
+IN_FLIGHT_BATCHES_MAX = 4  # per source partition
+PARTITIONS_MAX = 256  # inputs read side by side
+READ_WAIT_MS = 100  # a pipe that gives nothing for this long is quiet; the reader asks again later
+READ_LINGER_MS = 20  # lines of a pipe wait this long at most for more to share their batch
+DEAD_LETTER_BYTES_MAX = 65_536  # original bytes kept in a dead letter; longer ones are cut and say so
+
+# --- time --------------------------------------------------------------------------------------------
+LATENESS_MS_DEFAULT = 5 * MINUTE_MS
+WINDOW_MS_MAX = 3_650 * DAY_MS
+RETENTION_MS_DEFAULT = 400 * DAY_MS  # a customer idle for longer starts again (consent and caps stay)
+
+# --- customers ---------------------------------------------------------------------------------------
+SHARDS_DEFAULT = 16  # fixed for the life of a deployment
+SHARDS_MAX = 1_024
+CUSTOMERS_PER_SHARD_MAX = 1 << 22  # rows reserved (address space, not memory)
+POOL_WORDS_PER_SHARD_MAX = 1 << 30  # 8 GiB of address space for rings and spilled keys
+DEDUPE_IDS_MAX = 64  # the last ids of a customer ...
+DEDUPE_MS_MAX = DAY_MS  # ... within this time
+RATE_EVENTS_PER_MINUTE_MAX = 1_000  # more from one customer is a bot
+QUARANTINE_MS = HOUR_MS
+
+# --- policies ----------------------------------------------------------------------------------------
+POLICY_BYTES_MAX = 1 << 20
+EXPRESSION_CHARS_MAX = 4_096
+EXPRESSION_DEPTH_MAX = 32
+EXPRESSION_TREE_DEPTH_MAX = 200  # levels with the links of a chain a + b + c counted one by one
+JOURNEYS_MAX = 512
+LIMITS_PER_JOURNEY_MAX = 8
+ROW_WORDS_MAX = 1 << 16  # 512 KiB a customer: policies that need more are refused
+OFFERS_MAX = 8_192
+FEATURES_PER_MODEL_MAX = 256
+SLOTS_MAX = 64
+STREAMS_MAX = 1_024
+COUNT_UP_TO_DEFAULT = 32  # a count used as a number saturates here unless the policy says otherwise
+COUNT_UP_TO_MAX = 1_024
+KEYED_SLOTS_DEFAULT = 8  # products (or categories) a stream keeps in the row; the rest spills
+
+# --- decisions ---------------------------------------------------------------------------------------
+LOGIT_MAX = 60.0  # a logit is clamped to ±this: exp() stays finite
+SAMPLE_SHARE_DEFAULT = 0.01  # decisions logged with every candidate's numbers

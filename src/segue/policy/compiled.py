@@ -1,0 +1,111 @@
+"""Compiled policies are plain tables: whatever runs them needs no other part of this package.
+
+Columns and constants of the tables: segue_kernels/plan.py. The lists beside the tables are for people and
+for messages: row i of `journeys` belongs to `journey_infos[i]`, and so on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from segue.policy.ir import Node
+    from segue.policy.native import NativePrograms
+
+Int64Array = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInfo:
+    """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from."""
+
+    name: str
+    version: int
+    digest: str
+    title: str
+    path: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class JourneyInfo:
+    """One journey; `step` is 1: journeys have a single step in this version."""
+
+    id: str
+    step: int
+    policy: int  # index into `policies`
+    types: tuple[str, ...]
+    expires_after_ms: int
+    model_name: str
+    model_version: str
+    feature_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherInfo:
+    """The campaign an offer draws its voucher from. Discount: percent or an amount in minor units, not both."""
+
+    campaign: str
+    discount_percent: float | None
+    discount_amount_minor: int | None
+    currency: str
+    valid_for_ms: int
+    stack_group: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferInfo:
+    """One offer of one journey (index into `journey_infos`)."""
+
+    id: str
+    journey: int
+    variant: str
+    channel: str
+    placement: str
+    purpose: str
+    voucher: VoucherInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicies:
+    """All policies of a deployment as tables; equal files in any order give equal tables.
+
+    Shapes are those of segue_kernels/plan.py; `*_start` arrays have one entry more than what they index:
+    rows of x are [x_start[i], x_start[i + 1]).
+    """
+
+    streams: Int64Array  # [n, 12]
+    listen_start: Int64Array  # [257]
+    listen: Int64Array  # stream indexes, by event type
+    trigger_start: Int64Array  # [257]
+    trigger: Int64Array  # journey indexes, ascending, by event type
+    locate_start: Int64Array  # [257]
+    locate: Int64Array  # keyed stream indexes, by event type
+    journeys: Int64Array  # [n, 12]
+    journeys_f: Float64Array  # [n, 2]
+    offers: Int64Array  # [n, 8]
+    offers_f: Float64Array  # [n, 4]
+    limits: Int64Array  # [n, 4]
+    features: Int64Array  # [n] program indexes
+    weights: Float64Array  # [n]
+    slot_hash: Int64Array  # [n] siphash64 of "channel/placement", zero key
+    journey_hash: Int64Array  # [n] siphash64 of the journey's id, zero key
+    program_start: Int64Array  # [n + 1] rows of `code`
+    code: Int64Array  # [n, 6]
+    constants: Float64Array
+    program_address: Int64Array  # [n] native function, 0 = run it in the virtual machine
+    row_words: int  # of a customer: header and areas, a multiple of 8
+
+    policies: tuple[PolicyInfo, ...]
+    journey_infos: tuple[JourneyInfo, ...]
+    offer_infos: tuple[OfferInfo, ...]
+    slots: tuple[tuple[str, str], ...]  # (channel, placement)
+    programs: tuple[Node, ...]  # what the interpreter runs: programs[i] is program i
+    digest: str  # of everything that decides: names, versions, files, currency
+    layout_digest: str  # of `streams`: rows written under another layout must be migrated
+    native: NativePrograms | None = field(default=None, repr=False, compare=False)  # keeps the code alive

@@ -1,0 +1,722 @@
+"""Text of an expression → intermediate form. What is not on the list below is refused, with its place.
+
+The grammar is a part of Python's, read with `ast` and never run: numbers, text, and or not, comparisons
+(chained ones too), + - * /, x if c else y, the functions of FUNCTIONS and the fields of `event`. LANGUAGE.md
+has it for authors. Law: what compiles has a type (number or condition) and cannot fail afterwards.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import re
+import tokenize
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NoReturn, TypeAlias, cast
+
+from segue.errors import PolicyError, did_you_mean
+from segue.limits import (
+    COUNT_UP_TO_DEFAULT,
+    COUNT_UP_TO_MAX,
+    DAY_MS,
+    EXPRESSION_CHARS_MAX,
+    EXPRESSION_DEPTH_MAX,
+    EXPRESSION_TREE_DEPTH_MAX,
+    HOUR_MS,
+    IDENTIFIER_BYTES_MAX,
+    MINUTE_MS,
+    WINDOW_MS_MAX,
+)
+from segue.policy import ir
+from segue.policy.interpret import interpret_constant
+from segue_kernels import plan, record
+
+STEP = "load policies"
+
+UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
+DURATION = re.compile(r"(\d{1,12})(ms|s|m|h|d|w)")
+DURATION_HINT = 'a duration is a whole number and a unit of ms, s, m, h, d, w: "30m", "7d"'
+
+BY = {"product": plan.BY_PRODUCT, "category": plan.BY_CATEGORY}
+NUMBER_FIELDS = {"price": record.PRICE, "amount": record.AMOUNT, "quantity": plan.FIELD_QUANTITY}
+TEXT_FIELDS = {
+    "product": record.PRODUCT,
+    "category": record.CATEGORY,
+    "store": record.STORE,
+    "code": record.CODE,
+    "source": record.SOURCE,
+}
+DISTINCT_FIELDS = {name: word for name, word in TEXT_FIELDS.items() if name != "source"}
+EVENT_FIELDS = (*NUMBER_FIELDS, *TEXT_FIELDS, "type")
+ATOM_KEYWORDS = {
+    "count": ("by", "within", "every", "up_to"),
+    "exists": ("by", "within", "every"),
+    "sum": ("of", "by", "within", "every", "up_to"),
+    "distinct": ("of", "by", "within", "every", "up_to"),
+    "recency": ("by", "within"),
+}
+FUNCTIONS = (*ATOM_KEYWORDS, "duration", "log1p", "sqrt", "exp", "abs", "min", "max")
+MIN_MAX_ARGUMENTS_MAX = 8
+RESERVED_FUNCTIONS = (
+    *("absent", "sequence", "repeated", "any_of", "not_between", "sessions", "session", "decayed"),
+    *("segment", "stage", "stock", "joined", "entered", "left", "local_hour", "local_day"),
+)
+RESERVED_NAMES = ("profile", "catalogue", "store", "weather", "journey")
+NO_CUSTOMER = ("Inventory Updated", "Price Updated")  # they reach no customer's row
+
+_ARITHMETIC: dict[type[ast.operator], ir.ArithmeticOperator] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+}
+_COMPARISONS: dict[type[ast.cmpop], ir.ComparisonOperator] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+}
+_MIRRORED: dict[ir.ComparisonOperator, ir.ComparisonOperator] = {
+    "==": "==",
+    "!=": "!=",
+    "<": ">",
+    "<=": ">=",
+    ">": "<",
+    ">=": "<=",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an expression may refer to, and where it stands.
+
+    file, path, place   for messages: "a.toml", "$.journeys[0].when", "column 7"
+    types        event type codes by name
+    currency     code of the policy's currency, `minor_per_major` its 10**exponent
+    hash_text    text -> 64-bit keyed hash as int64, as the decoder computes it
+    """
+
+    file: str
+    path: str
+    types: dict[str, int]
+    currency: int
+    minor_per_major: int
+    hash_text: Callable[[str], int]
+    place: str = ""
+
+    def at(self, path: str) -> Scope:
+        return replace(self, path=path)
+
+    def fail(self, message: str, hint: str = "") -> NoReturn:
+        place = f", {self.place}" if self.place else ""
+        raise PolicyError(STEP, f"{self.file}: `{self.path}`{place}: {message}", hint)
+
+    def event_type(self, name: str) -> int:
+        """The code of an event that reaches customers."""
+        if name not in self.types:
+            self.fail(f'there is no event "{name}"', did_you_mean(name, tuple(self.types)))
+        if name in NO_CUSTOMER:
+            self.fail(f'"{name}" belongs to no customer', "use an event that a customer makes")
+        return self.types[name]
+
+    def duration_ms(self, text: str) -> int:
+        found = DURATION.fullmatch(text)
+        if found is None:
+            self.fail(f'"{text}" is not a duration', DURATION_HINT)
+        milliseconds = int(found[1]) * UNITS_MS[found[2]]
+        if not 0 < milliseconds <= WINDOW_MS_MAX:
+            self.fail(f'"{text}" is out of range', f"more than 0 and at most {WINDOW_MS_MAX // DAY_MS}d")
+        return milliseconds
+
+
+# --- what an operand can be ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    node: ir.Node
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    node: ir.Node
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class _TextField:
+    name: str  # of TEXT_FIELDS, or "type"
+
+
+_Operand: TypeAlias = _Number | _Condition | _Text | _TextField
+_CALLED = {
+    _Number: "a number",
+    _Condition: "a condition",
+    _Text: "text",
+    _TextField: "a text field",
+}
+
+
+def compile_condition(text: str, scope: Scope) -> ir.Node:
+    """The tree of an expression that holds or does not."""
+    return _Reader(text, scope).read(condition=True)
+
+
+def compile_number(text: str, scope: Scope) -> ir.Node:
+    """The tree of an expression with a number, always finite; a condition counts as 1 or 0."""
+    return ir.finite(_Reader(text, scope).read(condition=False))
+
+
+class _Reader:
+    def __init__(self, text: str, scope: Scope) -> None:
+        self.text = text
+        self.scope = scope
+
+    def read(self, condition: bool) -> ir.Node:
+        body = self._parse()
+        operand = self._operand(body)
+        if isinstance(operand, _Condition):
+            return operand.node
+        if isinstance(operand, _Number) and not condition:
+            return operand.node
+        if condition:
+            self._fail(
+                body,
+                f"this is {_CALLED[type(operand)]}, where a condition is needed",
+                'compare it: count("Product Viewed", within="30m") >= 3',
+            )
+        self._fail(body, f"this is {_CALLED[type(operand)]}, where a number is needed")
+
+    # --- text → Python's tree, with every limit checked before anything recurses ---------------------
+
+    def _parse(self) -> ast.expr:
+        if not self.text.strip():
+            self.scope.fail("the expression is empty", 'for example: exists("Product Viewed", within="30m")')
+        if len(self.text) > EXPRESSION_CHARS_MAX:
+            self.scope.fail(
+                f"the expression has {len(self.text)} characters; at most {EXPRESSION_CHARS_MAX} are read",
+                "split the journey",
+            )
+        wrapped = f"(\n{self.text}\n)"
+        try:
+            self._check_balance(wrapped)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                body = ast.parse(wrapped, mode="eval").body
+        except SyntaxError as error:
+            line, column = (error.lineno or 1) - 1, error.offset or 1
+            self._fail_at(line, column, f"this is not an expression ({error.msg})", _syntax_hint(self.text))
+        except (ValueError, tokenize.TokenError, RecursionError, MemoryError) as error:
+            self._fail_at(1, 1, f"this is not an expression ({error})", _syntax_hint(self.text))
+        self._check_depth(body)
+        return body
+
+    def _check_balance(self, wrapped: str) -> None:
+        """The outer parentheses are ours: the text must not close them."""
+        depth = 0
+        tokens = [t for t in tokenize.generate_tokens(io.StringIO(wrapped).readline) if t.type == tokenize.OP]
+        for token in tokens:
+            depth += (token.string in "([{") - (token.string in ")]}")
+            if depth == 0 and token is not tokens[-1]:
+                self._fail_at(token.start[0] - 1, token.start[1] + 1, "unmatched ')'")
+
+    def _check_depth(self, body: ast.expr) -> None:
+        """Nesting is bounded; a chain a + b + c is one level, but bounded too."""
+        todo: list[tuple[ast.AST, int, int]] = [(body, 1, 1)]
+        while todo:
+            node, nesting, depth = todo.pop()
+            if nesting > EXPRESSION_DEPTH_MAX or depth > EXPRESSION_TREE_DEPTH_MAX:
+                self._fail(
+                    body,
+                    f"nested deeper than {EXPRESSION_DEPTH_MAX} levels or a chain longer than"
+                    f" {EXPRESSION_TREE_DEPTH_MAX}",
+                    "split the journey, or move parts into the model's features",
+                )
+            for child in ast.iter_child_nodes(node):
+                in_chain = isinstance(node, ast.BinOp) and child is node.left
+                todo.append((child, nesting + (not in_chain), depth + 1))
+
+    # --- Python's tree → ours -------------------------------------------------------------------------
+
+    def _operand(self, node: ast.expr) -> _Operand:
+        match node:
+            case ast.Constant():
+                return self._constant(node)
+            case ast.Name():
+                return self._name(node)
+            case ast.Attribute():
+                return self._field(node)
+            case ast.Call():
+                return self._call(node)
+            case ast.UnaryOp(ast.Not(), operand):
+                return _Condition(_folded(ir.Not(self._condition(operand))))
+            case ast.UnaryOp(ast.USub(), operand):
+                return _Number(_folded(ir.Arithmetic("*", ir.Number(-1.0), self._number(operand))))
+            case ast.UnaryOp(ast.UAdd(), operand):
+                return _Number(self._number(operand))
+            case ast.BinOp(left, operator, right):
+                if type(operator) not in _ARITHMETIC:
+                    self._fail(node, f"the operator {_symbol(operator)} is not in the language", "use + - * /")
+                sign = _ARITHMETIC[type(operator)]
+                return _Number(_folded(ir.Arithmetic(sign, self._number(left), self._number(right))))
+            case ast.BoolOp(operator, values):
+                joined = ir.And if isinstance(operator, ast.And) else ir.Or
+                return _Condition(_balanced(joined, [self._condition(value) for value in values]))
+            case ast.Compare():
+                return self._comparison(node)
+            case ast.IfExp():
+                return self._choice(node)
+            case ast.Tuple() | ast.List() | ast.Set():
+                self._fail(node, "a list stands only after `in`", 'event.category in ("shoes", "socks")')
+            case _:
+                kind = type(node).__name__
+                self._fail(
+                    node,
+                    f"this form ({kind}) is not in the language",
+                    "numbers, text, and or not, comparisons, + - * /, x if c else y, functions, event.<field>",
+                )
+
+    def _number(self, node: ast.expr) -> ir.Node:
+        operand = self._operand(node)
+        if isinstance(operand, _Number):
+            return operand.node
+        hint = ""
+        if isinstance(operand, _Condition):
+            hint = "write (1 if ... else 0)"
+        elif isinstance(operand, _Text) and DURATION.fullmatch(operand.value):
+            hint = f'write duration("{operand.value}")'
+        self._fail(node, f"this is {_CALLED[type(operand)]}, where a number is needed", hint)
+
+    def _condition(self, node: ast.expr) -> ir.Node:
+        operand = self._operand(node)
+        if isinstance(operand, _Condition):
+            return operand.node
+        hint = "compare it with something: ... >= 1"
+        if isinstance(operand, (_TextField, _Text)):
+            hint = 'compare it with ==, != or in: event.category == "shoes"'
+        self._fail(node, f"this is {_CALLED[type(operand)]}, where a condition is needed", hint)
+
+    def _constant(self, node: ast.Constant) -> _Operand:
+        value = node.value
+        if isinstance(value, bool):
+            return _Condition(ir.Number(float(value)))
+        if isinstance(value, (int, float)):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+            if not math.isfinite(number) or abs(number) > 1e18:
+                self._fail(node, "this number is too large", "at most 1e18")
+            return _Number(ir.Number(number))
+        if isinstance(value, str):
+            try:
+                size = len(value.encode())
+            except UnicodeEncodeError:
+                self._fail(node, "this text is not valid Unicode")
+            if size > IDENTIFIER_BYTES_MAX:
+                self._fail(node, f"this text has {size} bytes; at most {IDENTIFIER_BYTES_MAX} fit an event")
+            return _Text(value)
+        self._fail(node, f"{value!r} is not in the language", "numbers, text in quotes, True, False")
+
+    def _name(self, node: ast.Name) -> _Operand:
+        if node.id in ("true", "false"):
+            return _Condition(ir.Number(float(node.id == "true")))
+        if node.id == "event":
+            self._fail(node, "`event` needs a field", f"event.{', event.'.join(EVENT_FIELDS)}")
+        if node.id in FUNCTIONS:
+            self._fail(node, f"`{node.id}` is a function", f'call it: {node.id}("Product Viewed", ...)')
+        self._not_yet(node, node.id, RESERVED_NAMES + RESERVED_FUNCTIONS)
+        self._fail(
+            node, f"`{node.id}` is not known", did_you_mean(node.id, ("event", "True", "False", *FUNCTIONS))
+        )
+
+    def _field(self, node: ast.Attribute) -> _Operand:
+        base = node.value
+        while isinstance(base, ast.Attribute):
+            base = base.value
+        if not isinstance(base, ast.Name) or base.id != "event":
+            if isinstance(base, ast.Name):
+                self._not_yet(node, base.id, RESERVED_NAMES, shown=f"{base.id}.{node.attr}")
+            self._fail(node, f"`.{node.attr}`: only `event` has fields", "event.category, event.price, ...")
+        if node.attr not in EVENT_FIELDS or node.value is not base:
+            self._fail(node, f"an event has no field `{node.attr}`", did_you_mean(node.attr, EVENT_FIELDS))
+        if node.attr in NUMBER_FIELDS:
+            return _Number(ir.EventNumber(*self._number_field(node.attr)))
+        return _TextField(node.attr)
+
+    def _number_field(self, name: str) -> tuple[int, int, float]:
+        """(field, currency, divisor) of a numeric field; quantity has neither currency nor minor units."""
+        if name == "quantity":
+            return plan.FIELD_QUANTITY, 0, 1.0
+        return NUMBER_FIELDS[name], self.scope.currency, float(self.scope.minor_per_major)
+
+    def _choice(self, node: ast.IfExp) -> _Operand:
+        condition = self._condition(node.test)
+        then, otherwise = self._operand(node.body), self._operand(node.orelse)
+        for operand, place in ((then, node.body), (otherwise, node.orelse)):
+            if not isinstance(operand, (_Number, _Condition)):
+                self._fail(place, f"this is {_CALLED[type(operand)]}, where a number or condition is needed")
+        if type(then) is not type(otherwise):
+            self._fail(
+                node,
+                f"one branch is {_CALLED[type(then)]}, the other {_CALLED[type(otherwise)]}",
+                "both branches of x if c else y must be of one type",
+            )
+        chosen = cast("_Number | _Condition", then)
+        other = cast("_Number | _Condition", otherwise)
+        return type(chosen)(_folded(ir.Choose(condition, chosen.node, other.node)))
+
+    # --- comparisons ----------------------------------------------------------------------------------
+
+    def _comparison(self, node: ast.Compare) -> _Condition:
+        terms = [node.left, *node.comparators]
+        links = [
+            self._link(terms[i], operator, terms[i + 1], node) for i, operator in enumerate(node.ops)
+        ]
+        return _Condition(_balanced(ir.And, links))
+
+    def _link(self, left: ast.expr, operator: ast.cmpop, right: ast.expr, whole: ast.Compare) -> ir.Node:
+        if isinstance(operator, (ast.In, ast.NotIn)):
+            found = self._membership(left, right)
+            return _folded(ir.Not(found)) if isinstance(operator, ast.NotIn) else found
+        if type(operator) not in _COMPARISONS:
+            self._fail(whole, f"the operator {_symbol(operator)} is not in the language", "use == or !=")
+        sign = _COMPARISONS[type(operator)]
+        a, b = self._operand(left), self._operand(right)
+        if isinstance(a, _Text) and isinstance(b, _TextField):
+            a, b, left, right = b, a, right, left
+        if isinstance(a, _TextField):
+            if sign not in ("==", "!="):
+                self._fail(
+                    left,
+                    f"event.{a.name} is text: `{sign}` does not compare it",
+                    "text is compared with ==, != or in",
+                )
+            if not isinstance(b, _Text):
+                self._fail(
+                    right,
+                    f"event.{a.name} is compared with {_CALLED[type(b)]}",
+                    f'text stands in quotes: event.{a.name} == "shoes"',
+                )
+            found = self._text_is(a, [(b.value, right)])
+            return ir.Not(found) if sign == "!=" else found
+        for operand, place in ((a, left), (b, right)):
+            if isinstance(operand, _Condition):
+                self._fail(place, "a condition is not compared", "use and, or, not")
+        x, y = self._number_again(a, left), self._number_again(b, right)
+        if isinstance(x, ir.Number) and not isinstance(y, ir.Number):
+            return self._against_constant(_MIRRORED[sign], y, x.value, right)
+        if isinstance(y, ir.Number):
+            return self._against_constant(sign, x, y.value, left)
+        return _folded(ir.Compare(sign, x, y))
+
+    def _number_again(self, operand: _Operand, node: ast.expr) -> ir.Node:
+        return operand.node if isinstance(operand, _Number) else self._number(node)
+
+    def _against_constant(
+        self, sign: ir.ComparisonOperator, node: ir.Node, constant: float, place: ast.expr
+    ) -> ir.Node:
+        """A count compared with a constant needs just that many entries, and a single load."""
+        comparison = ir.Compare(sign, node, ir.Number(constant))
+        counts = _summands(node)
+        if counts is None:
+            return _folded(comparison)
+        explicit = _up_to_written(place)
+        decided_by = math.floor(constant) + 1 if sign in (">", "<=", "==", "!=") else math.ceil(constant)
+        if explicit:
+            if len(counts) == 1 and decided_by > counts[0].up_to:
+                self._fail(
+                    place,
+                    f"a count of at most {counts[0].up_to} is compared with {constant:g}",
+                    "leave up_to out: a comparison needs no bound",
+                )
+            if len(counts) > 1:
+                return _folded(comparison)
+        if decided_by > COUNT_UP_TO_MAX:
+            self._fail(
+                place,
+                f"a count is compared with {constant:g}; at most {COUNT_UP_TO_MAX} are counted",
+                "use a tumbling window, or compare with less",
+            )
+        if len(counts) > 1:
+            return ir.Compare(sign, _with_up_to(node, max(1, decided_by)), ir.Number(constant))
+        atom = counts[0]
+        if sign in (">=", ">"):
+            return _at_least(atom, decided_by)
+        if sign in ("<", "<="):
+            return _folded(ir.Not(_at_least(atom, decided_by)))
+        equal: ir.Node = ir.Number(0.0)
+        if constant == math.floor(constant) and constant >= 0:
+            equal = _folded(
+                ir.And(_at_least(atom, decided_by - 1), ir.Not(_at_least(atom, decided_by)))
+            )
+        return _folded(ir.Not(equal)) if sign == "!=" else equal
+
+    def _membership(self, left: ast.expr, right: ast.expr) -> ir.Node:
+        operand = self._operand(left)
+        if not isinstance(operand, _TextField):
+            self._fail(
+                left,
+                f"`in` looks for {_CALLED[type(operand)]}",
+                'only text fields: event.category in ("shoes", "socks")',
+            )
+        if not isinstance(right, (ast.Tuple, ast.List, ast.Set)):
+            self._fail(right, "`in` needs a list of text", f'event.{operand.name} in ("shoes", "socks")')
+        values: list[tuple[str, ast.expr]] = []
+        for element in right.elts:
+            text = self._operand(element)
+            if not isinstance(text, _Text):
+                self._fail(
+                    element, f"this is {_CALLED[type(text)]}, where text is needed", 'text stands in quotes: "x"'
+                )
+            values.append((text.value, element))
+        if not values:
+            self._fail(right, "the list is empty", f'event.{operand.name} in ("shoes", "socks")')
+        return self._text_is(operand, values)
+
+    def _text_is(self, operand: _TextField, values: Sequence[tuple[str, ast.expr]]) -> ir.Node:
+        if operand.name == "type":
+            return ir.EventTypeIs(tuple(sorted({self._event_name(text, place) for text, place in values})))
+        bits = {self.scope.hash_text(text) if text else 0 for text, _ in values}
+        return ir.EventIs(TEXT_FIELDS[operand.name], tuple(sorted(bits)))
+
+    # --- functions ------------------------------------------------------------------------------------
+
+    def _call(self, node: ast.Call) -> _Operand:
+        if not isinstance(node.func, ast.Name):
+            self._fail(node, "only a function's name can be called", f"functions: {', '.join(FUNCTIONS)}")
+        name = node.func.id
+        if name not in FUNCTIONS:
+            self._not_yet(node, name, RESERVED_FUNCTIONS + RESERVED_NAMES, shown=f"{name}()")
+            self._fail(node, f"there is no function `{name}`", did_you_mean(name, FUNCTIONS))
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                self._fail(argument, "`*` is not in the language", "write the arguments out")
+        if name in ATOM_KEYWORDS:
+            return self._atom(name, node)
+        if node.keywords:
+            self._fail(node, f"{name}() takes no named arguments")
+        if name == "duration":
+            if len(node.args) != 1 or not isinstance(text := self._operand(node.args[0]), _Text):
+                self._fail(node, "duration() takes one text", DURATION_HINT)
+            return _Number(ir.Number(float(self._duration(text.value, node.args[0]))))
+        if name in ("min", "max"):
+            if not 2 <= len(node.args) <= MIN_MAX_ARGUMENTS_MAX:
+                self._fail(node, f"{name}() takes 2 to {MIN_MAX_ARGUMENTS_MAX} numbers")
+            result = self._number(node.args[0])
+            for argument in node.args[1:]:
+                sign: ir.ArithmeticOperator = "min" if name == "min" else "max"
+                result = _folded(ir.Arithmetic(sign, result, self._number(argument)))
+            return _Number(result)
+        if len(node.args) != 1:
+            self._fail(node, f"{name}() takes one number")
+        return _Number(_folded(ir.Apply(cast(ir.FunctionName, name), self._number(node.args[0]))))
+
+    def _atom(self, name: str, node: ast.Call) -> _Operand:
+        given: dict[str, ast.expr] = {}
+        positional = ("event", "of") if "of" in ATOM_KEYWORDS[name] else ("event",)
+        for argument, keyword in zip(node.args, positional, strict=False):
+            given[keyword] = argument
+        if len(node.args) > len(positional):
+            self._fail(node.args[len(positional)], f"{name}() takes no further argument here", _usage(name))
+        for pair in node.keywords:
+            if pair.arg is None or pair.arg not in ATOM_KEYWORDS[name]:
+                self._bad_keyword(name, pair)
+            if pair.arg in given:
+                self._fail(pair.value, f"`{pair.arg}` is given twice")
+            given[pair.arg] = pair.value
+        if "event" not in given:
+            self._fail(node, f"{name}() needs an event", _usage(name))
+        event_type = self._event_name(self._text(given["event"], "an event's name"), given["event"])
+        by = plan.BY_NONE
+        if "by" in given:
+            by = BY[self._word(given["by"], "by", tuple(BY))]
+        if "within" in given and "every" in given:
+            self._fail(node, "both `within` and `every` are given", "a window slides or is aligned: one of them")
+        within_ms = self._window(given["within"], "within") if "within" in given else 0
+        every_ms = self._window(given["every"], "every") if "every" in given else 0
+        up_to = COUNT_UP_TO_DEFAULT
+        if "up_to" in given:
+            up_to = self._up_to(given["up_to"])
+
+        if name == "sum":
+            if every_ms and "up_to" in given:
+                self._fail(given["up_to"], "a sum with `every` has no bound", "leave up_to out")
+            of = self._of(name, given, node, tuple(NUMBER_FIELDS))
+            field, currency, divisor = self._number_field(of)
+            kind = plan.TUMBLE_SUM if every_ms else plan.SUM
+            stream = ir.Stream(by, event_type, kind, field, currency, every_ms)
+            return _Number(ir.Sum(stream, within_ms, up_to, divisor))
+        if name == "distinct":
+            of = self._of(name, given, node, tuple(DISTINCT_FIELDS))
+            if by == BY.get(of):
+                self._fail(node, f"distinct of {of} by {of} is 1 at most", "use exists()")
+            kind = plan.TUMBLE_DISTINCT if every_ms else plan.DISTINCT
+            stream = ir.Stream(by, event_type, kind, DISTINCT_FIELDS[of], 0, every_ms)
+            return _Number(ir.Count(stream, within_ms, up_to))
+        stream = ir.Stream(by, event_type, plan.TUMBLE_COUNT if every_ms else plan.COUNT, 0, 0, every_ms)
+        if name == "exists":
+            return _Condition(ir.AtLeast(stream, within_ms, 1))
+        if name == "recency":
+            return _Number(ir.Recency(stream, within_ms))
+        return _Number(ir.Count(stream, within_ms, up_to))
+
+    def _bad_keyword(self, name: str, pair: ast.keyword) -> NoReturn:
+        if pair.arg is None:
+            self._fail(pair.value, "`**` is not in the language", "write the arguments out")
+        if pair.arg in ("session", "decay", "half_life", "where", "gap", "after", "before"):
+            self._fail(pair.value, f"`{pair.arg}=` is reserved: not yet in this version", _usage(name))
+        known = ATOM_KEYWORDS[name]
+        hint = did_you_mean(pair.arg, known) if any(pair.arg in k for k in ATOM_KEYWORDS.values()) else ""
+        self._fail(pair.value, f"{name}() takes no `{pair.arg}`", hint or did_you_mean(pair.arg, known))
+
+    def _text(self, node: ast.expr, what: str) -> str:
+        operand = self._operand(node) if not isinstance(node, ast.Name) else None
+        if not isinstance(operand, _Text):
+            called = f"`{node.id}`" if isinstance(node, ast.Name) else "this"
+            self._fail(node, f"{called} stands where {what} in quotes is needed", 'for example "Product Viewed"')
+        return operand.value
+
+    def _word(self, node: ast.expr, keyword: str, known: tuple[str, ...]) -> str:
+        listed = " or ".join(f'"{word}"' for word in known)
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            self._fail(node, f"`{keyword}` takes a word in quotes", f"{keyword}= {listed}")
+        if node.value not in known:
+            self._fail(node, f'`{keyword}` knows no "{node.value}"', did_you_mean(node.value, known))
+        return node.value
+
+    def _of(self, name: str, given: dict[str, ast.expr], node: ast.Call, known: tuple[str, ...]) -> str:
+        if "of" not in given:
+            self._fail(node, f"{name}() needs `of`", f"{_usage(name)}; of: {', '.join(known)}")
+        return self._word(given["of"], "of", known)
+
+    def _window(self, node: ast.expr, keyword: str) -> int:
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            self._fail(node, f"`{keyword}` takes a duration in quotes", DURATION_HINT)
+        return self._duration(node.value, node)
+
+    def _up_to(self, node: ast.expr) -> int:
+        value = node.value if isinstance(node, ast.Constant) else None
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= COUNT_UP_TO_MAX:
+            self._fail(node, "`up_to` takes a whole number", f"1 to {COUNT_UP_TO_MAX}")
+        return value
+
+    def _duration(self, text: str, node: ast.expr) -> int:
+        return self._placed(node).duration_ms(text)
+
+    def _event_name(self, text: str, node: ast.expr) -> int:
+        return self._placed(node).event_type(text)
+
+    # --- what to say when it is wrong -----------------------------------------------------------------
+
+    def _not_yet(self, node: ast.expr, name: str, reserved: tuple[str, ...], shown: str = "") -> None:
+        if name in reserved:
+            self._fail(
+                node, f"`{shown or name}` is reserved", "not yet in this version (see LANGUAGE.md, “How it grows”)"
+            )
+
+    def _fail(self, node: ast.AST, message: str, hint: str = "") -> NoReturn:
+        self._placed(node).fail(message, hint)
+
+    def _placed(self, node: ast.AST) -> Scope:
+        """The scope at the node's line and column."""
+        line = getattr(node, "lineno", 2) - 1
+        before = self.text.split("\n")[line - 1].encode()[: getattr(node, "col_offset", 0)]
+        return self._placed_at(line, len(before.decode(errors="replace")) + 1)
+
+    def _placed_at(self, line: int, column: int) -> Scope:
+        lines = self.text.split("\n")
+        if line > len(lines):  # the parser met the end of the text
+            line, column = len(lines), len(lines[-1]) + 1
+        where = f"line {max(line, 1)}, column {column}" if len(lines) > 1 else f"column {column}"
+        return replace(self.scope, place=where)
+
+    def _fail_at(self, line: int, column: int, message: str, hint: str = "") -> NoReturn:
+        self._placed_at(line, column).fail(message, hint)
+
+
+def _usage(name: str) -> str:
+    of = ', of="amount"' if name == "sum" else ', of="product"' if name == "distinct" else ""
+    return f'{name}("Product Viewed"{of}, within="30m")'
+
+
+def _syntax_hint(text: str) -> str:
+    if "&&" in text or "||" in text or re.search(r"![^=]", text):
+        return "write and, or, not"
+    if re.search(r"[^=<>!]=[^=]", text) and "==" not in text and "(" not in text:
+        return "compare with =="
+    return "parentheses and quotes must close; text stands in quotes"
+
+
+def _symbol(operator: ast.AST) -> str:
+    symbols = {
+        "Pow": "**", "Mod": "%", "FloorDiv": "//", "BitAnd": "&", "BitOr": "|", "BitXor": "^",
+        "LShift": "<<", "RShift": ">>", "MatMult": "@", "Is": "is", "IsNot": "is not",
+    }  # fmt: skip
+    return f"`{symbols.get(type(operator).__name__, type(operator).__name__)}`"
+
+
+# --- trees --------------------------------------------------------------------------------------------
+
+
+def _folded(node: ir.Node) -> ir.Node:
+    """The node, or its value where that is known and finite."""
+    match node:
+        case ir.Not(ir.Not(operand)):
+            return operand
+        case ir.And(ir.Number(value), other) | ir.And(other, ir.Number(value)):
+            return other if value else ir.Number(0.0)
+        case ir.Or(ir.Number(value), other) | ir.Or(other, ir.Number(value)):
+            return ir.Number(1.0) if value else other
+        case ir.Choose(ir.Number(value), then, otherwise):
+            return then if value else otherwise
+    if all(isinstance(child, ir.Number) for child in ir.children(node)):
+        value = interpret_constant(node)
+        if math.isfinite(value):
+            return ir.Number(value)
+    return node
+
+
+def _balanced(joined: type[ir.And] | type[ir.Or], nodes: list[ir.Node]) -> ir.Node:
+    """a and b and c and d as a tree of little depth; the order of the parts stays."""
+    if len(nodes) == 1:
+        return nodes[0]
+    half = len(nodes) // 2
+    return _folded(joined(_balanced(joined, nodes[:half]), _balanced(joined, nodes[half:])))
+
+
+def _summands(node: ir.Node) -> list[ir.Count] | None:
+    """The counts of count(...) + count(...) + ..., None if the node is something else."""
+    if isinstance(node, ir.Count):
+        return [node]
+    if isinstance(node, ir.Arithmetic) and node.operator == "+":
+        left, right = _summands(node.left), _summands(node.right)
+        return None if left is None or right is None else left + right
+    return None
+
+
+def _with_up_to(node: ir.Node, up_to: int) -> ir.Node:
+    """The sum of counts with each bounded so: enough to compare the sum with any number below the bound."""
+    if isinstance(node, ir.Count):
+        return replace(node, up_to=up_to)
+    assert isinstance(node, ir.Arithmetic)
+    return ir.Arithmetic("+", _with_up_to(node.left, up_to), _with_up_to(node.right, up_to))
+
+
+def _up_to_written(node: ast.expr) -> bool:
+    return any(isinstance(part, ast.keyword) and part.arg == "up_to" for part in ast.walk(node))
+
+
+def _at_least(atom: ir.Count, least: int) -> ir.Node:
+    if least <= 0:
+        return ir.Number(1.0)
+    return ir.AtLeast(atom.stream, atom.within_ms, least)

@@ -1,0 +1,193 @@
+"""The policy file as types: TOML text → `PolicyFile`, or an error with the path and a hint.
+
+Law: what is returned has only known fields, of their types and within their bounds; what refers to something
+else (events, features, expressions) is checked by load.py. Durations stay text here: "30m".
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import types
+import typing
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+
+from segue.errors import PolicyError, did_you_mean
+from segue.limits import (
+    COUNT_UP_TO_MAX,
+    FEATURES_PER_MODEL_MAX,
+    LIMITS_PER_JOURNEY_MAX,
+    POLICY_BYTES_MAX,
+)
+
+STEP = "load policies"
+PRIORITY_MAX = 1_000
+NUMBER_MAX = 1e9
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+FeatureName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+Title = Annotated[str, msgspec.Meta(max_length=500)]
+Number = Annotated[float, msgspec.Meta(ge=-NUMBER_MAX, le=NUMBER_MAX)]
+PositiveNumber = Annotated[float, msgspec.Meta(ge=0, le=NUMBER_MAX)]
+
+
+class Struct(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    pass
+
+
+class Voucher(Struct):
+    """What an offer draws from a campaign: a percentage or an amount off, not both."""
+
+    campaign: Name
+    discount_percent: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
+    discount_amount: Annotated[float, msgspec.Meta(gt=0, le=NUMBER_MAX)] | None = None
+    valid_for: str = "14d"
+    stack_group: str = ""
+
+
+class Offer(Struct):
+    """Something to say on one channel and placement, and what it is worth."""
+
+    id: Name
+    channel: str
+    placement: Name = "default"
+    variant: Title = ""
+    when: str = "True"
+    value: PositiveNumber = 1.0
+    lever: PositiveNumber = 1.0
+    context: str | Number = 1.0
+    bias: Number = 0.0
+    weights: dict[str, Number] = {}
+    purpose: str = "marketing"
+    voucher: Voucher | None = None
+
+
+class Feature(Struct):
+    """A named number of a model."""
+
+    name: FeatureName
+    value: str
+
+
+class Model(Struct):
+    """Logistic model: the probability of an offer is logistic(bias + sum of weight x feature)."""
+
+    name: Name
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    features: Annotated[list[Feature], msgspec.Meta(min_length=1, max_length=FEATURES_PER_MODEL_MAX)]
+
+
+class Limit(Struct):
+    """At most `times` actions of the journey within a window, for the customer or for the customer's product."""
+
+    times: Annotated[int, msgspec.Meta(ge=1, le=COUNT_UP_TO_MAX)]
+    within: str
+    by: str | None = None
+
+
+class Journey(Struct):
+    """When something is worth saying, and the offers that then compete."""
+
+    id: Name
+    on: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)]
+    when: str
+    offers: Annotated[list[Offer], msgspec.Meta(min_length=1)]
+    title: Title = ""
+    priority: Annotated[int, msgspec.Meta(ge=0, le=PRIORITY_MAX)] = 50
+    alongside: bool = False
+    score_min: Number = 0.0
+    expires_after: str = "1d"
+    limits: Annotated[list[Limit], msgspec.Meta(max_length=LIMITS_PER_JOURNEY_MAX)] = []
+    model: Model | None = None
+
+
+class PolicyFile(Struct):
+    """One policy: a name, a version, and its journeys. `currency` defaults to the deployment's."""
+
+    policy: Name
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+    journeys: Annotated[list[Journey], msgspec.Meta(min_length=1)]
+    title: Title = ""
+    description: Annotated[str, msgspec.Meta(max_length=5_000)] = ""
+    currency: str | None = None
+
+
+RESERVED_FIELDS = ("segments", "campaigns", "experiments", "steps", "wait", "timeout", "exit", "goal", "quiet_hours")
+
+
+def read_policy(data: bytes, file: str) -> PolicyFile:
+    """The policy in these bytes; `file` is for messages."""
+    if len(data) > POLICY_BYTES_MAX:
+        _fail(file, f"the file has {len(data)} bytes; at most {POLICY_BYTES_MAX} are read", "split the policy")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        _fail(file, f"byte {error.start} is not UTF-8", "save the file as UTF-8")
+    try:
+        document = tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        _fail(file, f"this is not TOML: {error}", "text stands in quotes; a [[table]] starts a list's next entry")
+    except (RecursionError, ValueError) as error:
+        _fail(file, f"this is not TOML that can be read: {error}", "nest less; write numbers and dates plainly")
+    _check_fields(document, PolicyFile, "$", file)
+    try:
+        return msgspec.convert(document, PolicyFile)
+    except msgspec.ValidationError as error:
+        message, path = _split(str(error))
+        _fail_at(file, path, message, _hint(message))
+
+
+def _check_fields(value: Any, expected: Any, path: str, file: str) -> None:
+    """Refuse unknown fields with the nearest known one: msgspec names them, but not what was meant."""
+    if isinstance(value, dict) and isinstance(expected, type) and issubclass(expected, Struct):
+        known = typing.get_type_hints(expected)
+        for name, item in value.items():
+            if name not in known:
+                hint = did_you_mean(name, tuple(known))
+                if name in RESERVED_FIELDS:
+                    hint = "reserved: not yet in this version (see LANGUAGE.md, “How it grows”)"
+                _fail_at(file, path, f"there is no field `{name}` here", hint)
+            _check_fields(item, known[name], f"{path}.{name}", file)
+        missing = [field.name for field in msgspec.structs.fields(expected) if field.required and field.name not in value]
+        if missing:
+            _fail_at(file, path, f"the field `{missing[0]}` is missing", f"needed here: {', '.join(missing)}")
+        return
+    origin = typing.get_origin(expected)
+    if origin in (typing.Union, types.UnionType):
+        for alternative in typing.get_args(expected):
+            _check_fields(value, alternative, path, file)
+    elif origin is list and isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_fields(item, typing.get_args(expected)[0], f"{path}[{i}]", file)
+
+
+def _split(message: str) -> tuple[str, str]:
+    """msgspec's text and the path in it: 'Expected `int`, got `str` - at `$.version`'."""
+    found = re.fullmatch(r"(.*) - at `(.*)`", message, re.DOTALL)
+    return (found[1], found[2]) if found else (message, "$")
+
+
+def _hint(message: str) -> str:
+    if "matching regex" in message:
+        return "a name has small letters, digits, and _ - . after the first: contextual-voucher"
+    if "Expected `str`" in message:
+        return "text stands in quotes"
+    if "Expected `int`" in message or "Expected `float`" in message:
+        return "a number stands without quotes"
+    if "Expected `bool`" in message:
+        return "true or false, without quotes"
+    if "Expected `array`" in message:
+        return "a list stands in [ ], or as [[tables]]"
+    if "Expected `object`" in message:
+        return "a table stands in { }, or as [table]"
+    return "see LANGUAGE.md for the fields and their bounds"
+
+
+def _fail(file: str, message: str, hint: str) -> NoReturn:
+    raise PolicyError(STEP, f"{file}: {message}", hint)
+
+
+def _fail_at(file: str, path: str, message: str, hint: str) -> NoReturn:
+    raise PolicyError(STEP, f"{file}: `{path}`: {message}", hint)

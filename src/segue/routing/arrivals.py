@@ -1,0 +1,159 @@
+"""The order of arrival: rows of several partitions merged by (clock of their partition, partition, row).
+
+The order is a property of the input: it depends neither on where batches end, nor on how many workers there are, nor on
+who was faster. A row is released once no row that may still come could stand before it. Rows that pass an
+anonymous shard first are waited for; their batch's start is as far as the known shard may go meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.routing.packet import CLOCK_END, ROW_BITS, Packet, Place
+from segue_kernels.record import CLOCK, HEAP, SEQUENCE
+from segue_kernels.route import no_rows
+
+Words = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(slots=True)
+class Released:
+    """Rows in order of arrival, with their strings; histories by index of the identify record.
+
+    finished   (partition, batch) of which every row is now released
+    """
+
+    records: Words
+    text: Bytes
+    histories: list[tuple[int, Words]] = field(default_factory=list)
+    finished: tuple[tuple[int, int], ...] = ()
+
+
+class Arrivals:
+    """The merge in front of one shard."""
+
+    def __init__(self, partitions: int) -> None:
+        self._next: list[Place] = [(-1, p << ROW_BITS) for p in range(partitions)]
+        self._waiting: list[Packet] = []
+        self._unfinished: list[Packet] = []  # packets with rows, until every row of theirs is released
+        self._awaited: dict[tuple[int, int, int], Place] = {}  # (sender, partition, batch) -> its start
+        self._early: set[tuple[int, int, int]] = set()  # reports that came before the batch itself
+
+    def push(self, packet: Packet) -> None:
+        """Take a packet in; packets of one partition come in order."""
+        if packet.sender < 0:
+            self._next[packet.partition] = packet.end
+            for sender in packet.via:
+                key = (sender, packet.partition, packet.batch)
+                if key in self._early:
+                    self._early.discard(key)
+                else:
+                    self._awaited[key] = packet.start
+        for partition, batch in packet.finished:
+            key = (packet.sender, partition, batch)
+            if key in self._awaited:
+                del self._awaited[key]
+            else:
+                self._early.add(key)
+        if len(packet.records):
+            self._waiting.append(packet)
+            if packet.sender < 0:
+                self._unfinished.append(packet)
+
+    def frontier(self) -> Place:
+        """No row that may still come stands before this place."""
+        return min([*self._next, *self._awaited.values()])
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can come."""
+        return not self._waiting and self.frontier()[0] >= CLOCK_END
+
+    def release(self) -> Released | None:
+        """The rows that may go, in order; None if there are none and no batch was finished."""
+        frontier = self.frontier()
+        done = [packet for packet in self._unfinished if packet.end <= frontier]
+        if done:
+            self._unfinished = [packet for packet in self._unfinished if packet.end > frontier]
+        finished = tuple((packet.partition, packet.batch) for packet in done)
+        waiting = self._waiting
+        if not waiting:
+            return _nothing(finished)
+        if len(waiting) == 1 and waiting[0].end <= frontier:
+            packet = waiting[0]
+            self._waiting = []
+            return Released(packet.records, packet.text, packet.histories, finished)
+        parts: list[Packet] = []
+        masks: list[npt.NDArray[np.bool_]] = []
+        kept: list[Packet] = []
+        for packet in waiting:
+            if packet.end <= frontier:
+                ready = np.ones(len(packet.records), np.bool_)
+            else:
+                clock = packet.records[:, CLOCK]
+                sequence = packet.records[:, SEQUENCE]
+                ready = (clock < frontier[0]) | ((clock == frontier[0]) & (sequence < frontier[1]))
+            count = int(np.count_nonzero(ready))
+            if count == 0:
+                kept.append(packet)
+                continue
+            parts.append(packet)
+            masks.append(ready)
+            if count < len(ready):
+                kept.append(_rest(packet, ~ready))
+        self._waiting = kept
+        if not parts:
+            return _nothing(finished)
+        return _merge(parts, masks, finished)
+
+
+def _nothing(finished: tuple[tuple[int, int], ...]) -> Released | None:
+    if not finished:
+        return None
+    records, text = no_rows()
+    return Released(records, text, finished=finished)
+
+
+def _rest(packet: Packet, mask: npt.NDArray[np.bool_]) -> Packet:
+    index_of = np.cumsum(mask) - 1
+    histories = [(int(index_of[at]), history) for at, history in packet.histories if mask[at]]
+    return Packet(
+        packet.partition,
+        packet.batch,
+        packet.start,
+        packet.end,
+        packet.records[mask],
+        packet.text,
+        sender=packet.sender,
+        histories=histories,
+    )
+
+
+def _merge(
+    parts: list[Packet], masks: list[npt.NDArray[np.bool_]], finished: tuple[tuple[int, int], ...]
+) -> Released:
+    records = []
+    histories: list[tuple[int, Words]] = []
+    text_at = 0
+    row_at = 0
+    for packet, mask in zip(parts, masks, strict=True):
+        rows = packet.records[mask]
+        rows[:, HEAP] += text_at << 32
+        records.append(rows)
+        if packet.histories:
+            index_of = np.cumsum(mask) - 1
+            histories += [(row_at + int(index_of[at]), h) for at, h in packet.histories if mask[at]]
+        text_at += len(packet.text)
+        row_at += len(rows)
+    merged = np.concatenate(records)
+    order = np.lexsort((merged[:, SEQUENCE], merged[:, CLOCK]))  # stable: lines stay behind their header
+    if histories:
+        place_of = np.empty(len(order), np.int64)
+        place_of[order] = np.arange(len(order))
+        histories = sorted((int(place_of[at]), h) for at, h in histories)
+    text = np.concatenate([packet.text for packet in parts])
+    return Released(merged[order], text, histories, finished)

@@ -1,0 +1,172 @@
+"""A packet: the rows of one source batch that belong to one shard, with their strings.
+
+In one process a packet is views into the batch's run; when it crosses to another process only its own rows and bytes are
+pickled (an Arrow or NumPy slice would ship its whole parent).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.events.batch import Decoded
+from segue.events.names import CODE_BY_NAME
+from segue_kernels.record import RECORD_WORDS
+from segue_kernels.route import choose_destinations, no_rows, scatter
+
+Words = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+CLOCK_END = 1 << 62  # the clock of a partition that has ended
+ANY_PLACE = (CLOCK_END + 1, 0)  # start and end of rows whose batch is not known: each row stands for itself
+ROW_BITS = 48  # of SEQUENCE; the partition stands above them
+
+Place = tuple[int, int]  # (clock of the partition, SEQUENCE): the order of arrival of rows
+
+
+@dataclass(slots=True)
+class Packet:
+    """Rows for one shard from one source batch.
+
+    start, end   places: all rows of the batch lie in [start, end); none of this partition after it lies before `end`
+    via          anonymous shards that got rows of the same batch and may pass some on
+    sender       the anonymous shard that passes these rows on, -1 when they come straight from the source
+    finished     with a sender: (partition, batch) of which it has no more rows to pass on
+    histories    (index of the identify record, history) that come with it
+    """
+
+    partition: int
+    batch: int
+    start: Place
+    end: Place
+    records: Words
+    text: Bytes
+    via: tuple[int, ...] = ()
+    sender: int = -1
+    finished: tuple[tuple[int, int], ...] = ()
+    histories: list[tuple[int, Words]] = field(default_factory=list)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (
+            _unpack,
+            (
+                self.partition,
+                self.batch,
+                self.start,
+                self.end,
+                self.records.tobytes(),
+                self.text.tobytes(),
+                self.via,
+                self.sender,
+                self.finished,
+                [(at, words.tobytes()) for at, words in self.histories],
+            ),
+        )
+
+
+def _unpack(
+    partition: int, batch: int, start: Place, end: Place, records: bytes, text: bytes, via: tuple[int, ...],
+    sender: int, finished: tuple[tuple[int, int], ...], histories: list[tuple[int, bytes]],
+) -> Packet:
+    return Packet(
+        partition,
+        batch,
+        start,
+        end,
+        np.frombuffer(bytearray(records), np.int64).reshape(-1, RECORD_WORDS),
+        np.frombuffer(bytearray(text), np.uint8),
+        via,
+        sender,
+        finished,
+        [(at, np.frombuffer(words, np.int64)) for at, words in histories],
+    )
+
+
+@dataclass(slots=True)
+class SourceBatch:
+    """One decoded batch of one source partition; `decoded` is None for the batch that says it has ended."""
+
+    partition: int
+    batch: int
+    start: Place
+    end: Place
+    decoded: Decoded | None
+
+
+@dataclass(slots=True)
+class Routed:
+    """Runs of rows by destination: 0 .. shards - 1 known customers, then the anonymous identifiers' shards.
+
+    destination  int32 a row; -1 for the `about_nobody` events that have no customer
+    """
+
+    records: list[Words]
+    texts: list[Bytes]
+    destination: npt.NDArray[np.int32]
+    about_nobody: int
+
+
+def scatter_rows(
+    records: Words, spans: Words, text: Bytes, shards: int, *, resolved: bool = False
+) -> Routed:
+    """Copy rows to one run for each destination, in their order.
+
+    resolved  the rows come from an anonymous shard: an identify among them goes straight to its customer
+    """
+    identify = -1 if resolved else CODE_BY_NAME["identify"]
+    alias = -1 if resolved else CODE_BY_NAME["alias"]
+    destination = np.empty(len(records), np.int32)
+    row_count = np.zeros(2 * shards, np.int64)
+    byte_count = np.zeros(2 * shards, np.int64)
+    nobody = choose_destinations(
+        records, spans, shards, identify, alias, destination, row_count, byte_count
+    )
+    row_end = np.cumsum(row_count)
+    byte_end = np.cumsum(byte_count)
+    row_at = row_end - row_count
+    byte_at = byte_end - byte_count
+    records_out = np.empty((int(row_end[-1]), RECORD_WORDS), np.int64)
+    text_out = np.empty(int(byte_end[-1]), np.uint8)
+    starts = list(zip(row_at.tolist(), row_end.tolist(), byte_at.tolist(), byte_end.tolist(), strict=True))
+    scatter(records, spans, text, destination, row_at, byte_at, records_out, text_out)
+    return Routed(
+        [records_out[a:b] for a, b, _, _ in starts],
+        [text_out[c:d] for _, _, c, d in starts],
+        destination,
+        nobody,
+    )
+
+
+def packets(batch: SourceBatch, shards: int, partitions: int) -> tuple[list[tuple[int, Packet]], int]:
+    """(destination, packet) for one source batch, and how many of its events are about no customer.
+
+    Every shard of known customers gets one, empty or not, for it has to know how far the partition has come;
+    so does every anonymous shard when there are several partitions to merge.
+    """
+    if batch.decoded is None:
+        records, text = no_rows()
+        routed = Routed([records] * (2 * shards), [text] * (2 * shards), np.zeros(0, np.int32), 0)
+    else:
+        decoded = batch.decoded
+        routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards)
+    via = tuple(shard for shard in range(shards) if len(routed.records[shards + shard]))
+    ended = batch.decoded is None
+    return list(_packets(batch, routed, shards, via, ended or partitions > 1)), routed.about_nobody
+
+
+def _packets(
+    batch: SourceBatch, routed: Routed, shards: int, via: tuple[int, ...], to_all: bool
+) -> Iterator[tuple[int, Packet]]:
+    for destination in range(2 * shards):
+        records = routed.records[destination]
+        if destination < shards or len(records) or to_all:
+            yield (
+                destination,
+                Packet(
+                    batch.partition, batch.batch, batch.start, batch.end, records, routed.texts[destination], via
+                ),
+            )

@@ -1,0 +1,1 @@
+"""Where results go: a folder of files (Kafka topics stand behind the same interface)."""

@@ -1,0 +1,145 @@
+"""How far each source partition may read: not far ahead of the shards, nor of the other partitions."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.errors import SourceError
+from segue.limits import IN_FLIGHT_BATCHES_MAX
+
+CLOCK_UNKNOWN_MS = int(np.iinfo(np.int64).min)  # before the first event of a partition
+_CLOCK_NEVER_MS = int(np.iinfo(np.int64).max)  # of a partition that has ended: it holds nobody back
+
+_MAGIC = 0x5345_4755_4550_4143
+_LINE_WORDS = 8  # a cache line: cells of different writers don't share one
+_HEAD = _LINE_WORDS  # magic, partitions, shards, in flight
+# cells of a partition, then its latest clocks in a ring
+_EMITTED, _CLOCK, _DONE, _RING = 0, 1, 2, 3
+
+Words = npt.NDArray[np.int64]
+
+
+def _padded(words: int) -> int:
+    return -(-words // _LINE_WORDS) * _LINE_WORDS
+
+
+def _words(partitions: int, shards: int, in_flight: int) -> int:
+    return _HEAD + partitions * _padded(_RING + in_flight + 1) + shards * _padded(partitions)
+
+
+class Pace:
+    """A board of counters that all worker processes see; `may_read` keeps two bounds and cannot deadlock.
+
+    1. A partition has fewer than `in_flight` batches that some shard has not taken.
+    2. Its clock as it stood `in_flight` batches ago is at most the least clock of the unfinished partitions; so
+       partitions that are merged by clock run ahead of the slowest by that many batches, and the one with the
+       least clock is never held back.
+
+    Each cell has one writer (a partition's reader, a shard's owner), and all values only grow: who sees an old
+    one waits a little longer, nothing else, so there are no locks. Clocks are event times, ms since 1970 UTC.
+    """
+
+    def __init__(self, words: Words) -> None:
+        magic, partitions, shards, in_flight = (int(word) for word in words[:4])
+        size = _words(partitions, shards, in_flight) if magic == _MAGIC else -1
+        if len(words) != size:
+            raise SourceError("share the pace of reading", "the board is not one of this run", "start again")
+        self.partitions = partitions
+        self.shards = shards
+        self.in_flight = in_flight
+        width = _padded(_RING + in_flight + 1)
+        middle = _HEAD + partitions * width
+        self._partition: Words = words[_HEAD:middle].reshape(partitions, width)
+        self._taken: Words = words[middle:].reshape(shards, _padded(partitions))
+
+    @staticmethod
+    def create(
+        partitions: int, shards: int, path: str | None = None, in_flight: int = IN_FLIGHT_BATCHES_MAX
+    ) -> Pace:
+        """A fresh board, made before the workers start: in a file for all of them, else for this process.
+
+        Raises SourceError if the file can't be written.
+        """
+        words = _words(partitions, shards, in_flight)
+        if path is None:
+            board = np.frombuffer(mmap.mmap(-1, words * 8), dtype=np.int64)
+        else:
+            try:
+                with open(path, "wb") as file:
+                    file.truncate(words * 8)
+            except OSError as error:
+                found = f'"{path}" can\'t be written: {error.strerror}'
+                raise SourceError("share the pace of reading", found, "check the folder") from error
+            board = _mapped(path)
+        board[:4] = _MAGIC, partitions, shards, in_flight
+        pace = Pace(board)
+        pace._partition[:, [_CLOCK, *range(_RING, _RING + in_flight + 1)]] = CLOCK_UNKNOWN_MS
+        return pace
+
+    @staticmethod
+    def attach(path: str) -> Pace:
+        """The board that another process created. Raises SourceError if it is not there or is none."""
+        return Pace(_mapped(path))
+
+    def may_read(self, partition: int) -> bool:
+        """Whether the partition's reader may emit its next batch now."""
+        cells = self._partition[partition]
+        emitted = int(cells[_EMITTED])
+        if emitted - int(self._taken[:, partition].min()) >= self.in_flight:
+            return False
+        before = int(cells[_RING + emitted % (self.in_flight + 1)])
+        if before == CLOCK_UNKNOWN_MS:
+            return True
+        running = self._partition[:, _DONE] == 0
+        return before <= int(self._partition[:, _CLOCK].min(where=running, initial=_CLOCK_NEVER_MS))
+
+    def emitted(self, partition: int, clock_ms: int = CLOCK_UNKNOWN_MS) -> None:
+        """The reader has sent a batch, after which the partition's clock is `clock_ms`.
+
+        A batch without any event (all of it dead letters, say) leaves the clock as it is.
+        """
+        cells = self._partition[partition]
+        count = int(cells[_EMITTED])
+        clock_ms = max(clock_ms, int(cells[_CLOCK]))
+        cells[_RING + count % (self.in_flight + 1)] = clock_ms
+        cells[_CLOCK] = clock_ms
+        cells[_EMITTED] = count + 1
+
+    def resumed(self, partition: int, clock_ms: int) -> None:
+        """The reader goes on behind an earlier run that had come to `clock_ms`."""
+        self._partition[partition, _CLOCK] = clock_ms
+
+    def done(self, partition: int) -> None:
+        """The partition has ended; it holds nobody back any more."""
+        self._partition[partition, _DONE] = 1
+
+    def taken(self, shard: int, partition: int, batches: int = 1) -> None:
+        """The shard has merged so many further batches of the partition (also those without a row for it)."""
+        self._taken[shard, partition] += batches
+
+    def clock_ms(self, partition: int) -> int:
+        """The partition's clock, CLOCK_UNKNOWN_MS before its first event."""
+        return int(self._partition[partition, _CLOCK])
+
+    def is_done(self, partition: int) -> bool:
+        """Whether the partition has ended."""
+        return bool(self._partition[partition, _DONE])
+
+    def in_flight_batches(self, partition: int) -> int:
+        """Batches of the partition that some shard has not taken."""
+        return int(self._partition[partition, _EMITTED]) - int(self._taken[:, partition].min())
+
+
+def _mapped(path: str) -> Words:
+    try:
+        with open(path, "r+b") as file:
+            if os.fstat(file.fileno()).st_size < _HEAD * 8:
+                raise SourceError("share the pace of reading", f'"{path}" is no board', "start again")
+            return np.frombuffer(mmap.mmap(file.fileno(), 0), dtype=np.int64)
+    except OSError as error:
+        found = f'"{path}" can\'t be opened: {error.strerror}'
+        raise SourceError("share the pace of reading", found, "start again") from error

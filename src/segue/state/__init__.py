@@ -1,0 +1,1 @@
+"""Customers as rows of arrays: reserved, grown without a pause, tracked for deltas."""

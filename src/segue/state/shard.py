@@ -1,0 +1,192 @@
+"""One shard's customers, and how its arrays grow.
+
+Rows and pool are reserved once and never move. The two hash tables are replaced by larger ones while the old one still
+answers; kernels move a few slots with each insert (segue_kernels/index.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segue import limits
+from segue.errors import LimitError
+from segue.policy.compiled import CompiledPolicies
+from segue.state.memory import reserve_words
+from segue_kernels import row as row_layout
+from segue_kernels.history import join_history, take_history
+from segue_kernels.index import finish_moving_rows, new_index
+from segue_kernels.keyed import finish_moving_spilled
+from segue_kernels.plan import SENT_TYPE, STREAM_TYPE
+from segue_kernels.shard import (
+    SET_CONSENT_TYPE,
+    SET_DEDUPE_MAX,
+    SET_DEDUPE_MS,
+    SET_KEY0,
+    SET_KEY1,
+    SET_LATENESS_MS,
+    SET_POOL_MAX,
+    SET_QUARANTINE_MS,
+    SET_RATE_MAX,
+    SET_RETENTION_MS,
+    SET_ROW_WORDS,
+    SET_ROWS_MAX,
+    SET_SAMPLE,
+    SET_UNSUBSCRIBE_TYPE,
+    SET_WORDS,
+    Plan,
+    Shard,
+)
+
+_INDEX_SLOTS_FIRST = 1 << 10
+_SPILL_SLOTS_FIRST = 1 << 14  # leaves room for one event's worst case (segue_kernels/engine.py, SPILL_ROOM)
+_NO_INDEX = np.zeros(1, np.int64)
+
+Words = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What a deployment fixes for its engine. Times in milliseconds.
+
+    secret        16 bytes; keys every hash of an identifier, so it is fixed for life
+    shards        the limit of parallelism, fixed for life
+    sample_share  share of decisions logged with every candidate's numbers
+    """
+
+    secret: bytes
+    shards: int = limits.SHARDS_DEFAULT
+    lateness_ms: int = limits.LATENESS_MS_DEFAULT
+    retention_ms: int = limits.RETENTION_MS_DEFAULT
+    rate_per_minute_max: int = limits.RATE_EVENTS_PER_MINUTE_MAX
+    quarantine_ms: int = limits.QUARANTINE_MS
+    sample_share: float = limits.SAMPLE_SHARE_DEFAULT
+    customers_per_shard_max: int = limits.CUSTOMERS_PER_SHARD_MAX
+    pool_words_per_shard_max: int = limits.POOL_WORDS_PER_SHARD_MAX
+
+    def words(self, row_words: int, consent_type: int, unsubscribe_type: int) -> Words:
+        """The settings as kernels take them."""
+        words = np.zeros(SET_WORDS, np.int64)
+        words[SET_ROW_WORDS] = row_words
+        words[SET_RETENTION_MS] = self.retention_ms
+        words[SET_RATE_MAX] = self.rate_per_minute_max
+        words[SET_QUARANTINE_MS] = self.quarantine_ms
+        words[SET_DEDUPE_MS] = limits.DEDUPE_MS_MAX
+        words[SET_DEDUPE_MAX] = limits.DEDUPE_IDS_MAX
+        words[SET_LATENESS_MS] = self.lateness_ms
+        words[SET_SAMPLE] = int(self.sample_share * (1 << 53))
+        words[SET_KEY0], words[SET_KEY1] = np.frombuffer(self.secret, "<i8")
+        words[SET_CONSENT_TYPE] = consent_type
+        words[SET_UNSUBSCRIBE_TYPE] = unsubscribe_type
+        words[SET_ROWS_MAX] = self.customers_per_shard_max
+        words[SET_POOL_MAX] = self.pool_words_per_shard_max
+        return words
+
+
+def plan_arrays(policies: CompiledPolicies) -> Plan:
+    """The compiled policies as kernels take them."""
+    return Plan(*(getattr(policies, name) for name in Plan._fields))
+
+
+class ShardState:
+    """The arrays of one shard (`arrays`, taken anew after each growth) and what is done to them from outside kernels."""
+
+    def __init__(self, policies: CompiledPolicies, settings: EngineSettings, words: Words) -> None:
+        self.plan = plan_arrays(policies)
+        self.words = words
+        self.lateness_ms = settings.lateness_ms
+        self.row_words = policies.row_words
+        rows_max = settings.customers_per_shard_max
+        meta = np.zeros(row_layout.META_WORDS, np.int64)
+        meta[row_layout.POOL_BUMP] = 8  # block 0 means none
+        meta[row_layout.INDEX_OLD_POSITION] = meta[row_layout.SPILL_OLD_POSITION] = 1
+        self.arrays = Shard(
+            rows=reserve_words(rows_max * self.row_words, "the rows of customers"),
+            index=new_index(_INDEX_SLOTS_FIRST),
+            index_old=_NO_INDEX.copy(),
+            spill=new_index(_SPILL_SLOTS_FIRST),
+            spill_old=_NO_INDEX.copy(),
+            pool=reserve_words(settings.pool_words_per_shard_max, "rings and spilled keys"),
+            meta=meta,
+            dirty=reserve_words((rows_max + 7) // 8, "marks of changed rows").view(np.uint8),
+            dirty_rows=reserve_words((rows_max + 1) // 2, "the list of changed rows").view(np.int32),
+        )
+
+    def grow_index(self) -> None:
+        """Give the index of customers a table with room for as many again."""
+        arrays = self.arrays
+        meta = arrays.meta
+        finish_moving_rows(arrays.index, arrays.index_old, arrays.rows, self.row_words, meta)
+        live = int(meta[row_layout.CUSTOMERS])
+        slots = len(arrays.index) * 2 if live > len(arrays.index) // 4 else len(arrays.index)
+        meta[row_layout.INDEX_USED] = 0
+        meta[row_layout.INDEX_OLD_POSITION] = 0
+        self.arrays = arrays._replace(index=new_index(slots), index_old=arrays.index)
+
+    def grow_spill(self) -> None:
+        """Give the index of spilled keys a table with room for as many again; expired ones are left behind."""
+        arrays = self.arrays
+        meta = arrays.meta
+        finish_moving_spilled(arrays, self.plan.streams, self.row_words, self.lateness_ms)
+        live = int(meta[row_layout.SPILL_LIVE])
+        slots = len(arrays.spill) * 2 if live > len(arrays.spill) // 4 else len(arrays.spill)
+        meta[row_layout.SPILL_USED] = 0
+        meta[row_layout.SPILL_OLD_POSITION] = 0
+        self.arrays = arrays._replace(spill=new_index(slots), spill_old=arrays.spill)
+
+    def full(self, what: str) -> LimitError:
+        """The error for a reservation that is used up."""
+        return LimitError(
+            "keep customers",
+            f"a shard has used up its {what}",
+            "deploy with more shards, a shorter retention, or a higher customers_per_shard_max",
+        )
+
+    def history(self, row: int) -> Words:
+        """What a row holds, as one run of words (segue_kernels/history.py)."""
+        history: Words = take_history(self.arrays, self.plan, row, self.words)
+        return history
+
+    def join(self, row: int, history: Words, time_ms: int) -> None:
+        """Join a history into a row before the event at `time_ms` is processed."""
+        if len(self.arrays.spill) * 5 // 8 - self.arrays.meta[row_layout.SPILL_USED] < len(history):
+            self.grow_spill()
+        join_history(self.arrays, self.plan, row, history, time_ms, self.words)
+
+    def take_dirty(self) -> npt.NDArray[np.int32]:
+        """The rows changed since the last call, each once; from now on they count as clean."""
+        count = int(self.arrays.meta[row_layout.DIRTY_COUNT])
+        rows: npt.NDArray[np.int32] = self.arrays.dirty_rows[:count].copy()
+        self.arrays.dirty[rows] = 0
+        self.arrays.meta[row_layout.DIRTY_COUNT] = 0
+        return rows
+
+    @property
+    def customers(self) -> int:
+        """Rows in use."""
+        return int(self.arrays.meta[row_layout.CUSTOMERS])
+
+    def memory_bytes(self) -> int:
+        """Memory in use: rows, blocks and tables (reserved but untouched pages are not)."""
+        meta = self.arrays.meta
+        rows = int(meta[row_layout.ROWS_USED]) * (self.row_words * 8 + 5)
+        tables = self.arrays.index.nbytes + self.arrays.index_old.nbytes
+        tables += self.arrays.spill.nbytes + self.arrays.spill_old.nbytes
+        return rows + int(meta[row_layout.POOL_BUMP]) * 8 + tables
+
+    def counters(self) -> dict[str, int]:
+        """What was counted so far, by name."""
+        meta = self.arrays.meta
+        counted = {
+            name: int(meta[row_layout.COUNTERS_START + i]) for i, name in enumerate(row_layout.COUNTER_NAMES)
+        }
+        counted["redirects"] = int(meta[row_layout.REDIRECTS])
+        counted["spilled_now"] = int(meta[row_layout.SPILL_LIVE])
+        return counted
+
+
+def sent_streams(policies: CompiledPolicies) -> int:
+    """How many streams record what was sent; they are never evicted with behaviour."""
+    return int((policies.streams[:, STREAM_TYPE] >= SENT_TYPE).sum())

@@ -1,0 +1,130 @@
+"""Plain twins of the kernels' window operations: each says what an entry must hold, given all that was added.
+
+Nothing here is updated in place and nothing is clever: the twin of a kernel sorts the complete list and cuts it.
+An entry is a list of ints with the layout of segue_kernels.windows; time 0 means none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+
+def _filled(words: Sequence[int], length: int) -> list[int]:
+    return list(words) + [0] * (length - len(words))
+
+
+def count_entry(times: Iterable[int], k: int) -> list[int]:
+    """COUNT: the k largest times, descending; equal times keep all of their occurrences."""
+    return _filled(sorted(times, reverse=True)[:k], k)
+
+
+def sum_entry(added: Iterable[tuple[int, int]], k: int) -> list[int]:
+    """SUM: the k largest (time, value), descending: first the times, then the values."""
+    kept = sorted(added, reverse=True)[:k]
+    return _filled([time for time, _ in kept], k) + _filled([value for _, value in kept], k)
+
+
+def sum_cuts(added: Sequence[tuple[int, int]], k: int, after: Sequence[int]) -> int:
+    """How many additions cut an entry later than the `after` of that moment (one number for each addition).
+
+    An addition to a full entry cuts exactly one: the smallest of the k it held and the one that came.
+    """
+    cuts = 0
+    for n, limit in enumerate(after, start=1):
+        ranked = sorted(added[:n], reverse=True)
+        cuts += int(n > k and ranked[k][0] > limit)
+    return cuts
+
+
+def tumble_count_entry(times: Sequence[int], width: int) -> list[int]:
+    """TUMBLE_COUNT: start of the newest window that was added to, and how many times lie in it."""
+    return tumble_sum_entry([(time, 1) for time in times], width)
+
+
+def tumble_sum_entry(added: Sequence[tuple[int, int]], width: int) -> list[int]:
+    """TUMBLE_SUM: start of the newest window that was added to, and the sum of its values."""
+    if not added:
+        return [0, 0]
+    start = max(time // width for time, _ in added) * width
+    return [start, sum(value for time, value in added if time // width * width == start)]
+
+
+def last_times(added: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """The latest time of each key, from all (time, key) added."""
+    latest: dict[int, int] = {}
+    for time, key in added:
+        latest[key] = max(time, latest.get(key, 0))
+    return latest
+
+
+def distinct_entry(added: Iterable[tuple[int, int]], k: int) -> list[int]:
+    """DISTINCT: the k keys seen last, by descending last time; of equal last times the smaller key stands first.
+
+    With equal last times the kernel may keep them in another order, and another of them at the cut:
+    `is_distinct_entry` allows just that.
+    """
+    kept = sorted(((-time, key) for key, time in last_times(added).items()))[:k]
+    return _filled([-time for time, _ in kept], k) + _filled([key for _, key in kept], k)
+
+
+def is_distinct_entry(words: Sequence[int], added: Sequence[tuple[int, int]], k: int) -> bool:
+    """Whether words are a right DISTINCT entry: the right times, each with a key last seen then, no key twice."""
+    expected = distinct_entry(added, k)
+    times, keys = [int(w) for w in words[:k]], [int(w) for w in words[k : 2 * k]]
+    used = [(time, key) for time, key in zip(times, keys, strict=True) if time != 0]
+    latest = last_times(added)
+    return (
+        times == expected[:k]
+        and len({key for _, key in used}) == len(used)
+        and all(latest.get(key) == time for time, key in used)
+    )
+
+
+def tumble_distinct_entry(added: Sequence[tuple[int, int]], k: int, width: int) -> list[int]:
+    """TUMBLE_DISTINCT: start of the newest window, how many keys, and its first k keys in order of arrival."""
+    if not added:
+        return _filled([], 2 + k)
+    start = max(time // width for time, _ in added) * width
+    keys: list[int] = []
+    for time, key in added:
+        if time // width * width == start and key not in keys:
+            keys.append(key)
+    return _filled([start, len(keys[:k]), *keys[:k]], 2 + k)
+
+
+def keyed_entries(
+    added: Iterable[tuple[int, int, int]], entry: Callable[[list[tuple[int, int]]], list[int]]
+) -> dict[int, list[int]]:
+    """A keyed stream, row slots and spill together: for each key of (key, time, value) the entry of that key alone.
+
+    `entry` makes one key's entry from its (time, value) pairs, in order of arrival.
+    """
+    by_key: dict[int, list[tuple[int, int]]] = {}
+    for key, time, value in added:
+        by_key.setdefault(key, []).append((time, value))
+    return {key: entry(pairs) for key, pairs in by_key.items()}
+
+
+def count_in_window(times: Iterable[int], now: int, window: int) -> int:
+    """Times in (now - window, now]; window 0: ever."""
+    return sum(1 for time in times if time <= now and (window == 0 or time > now - window))
+
+
+def recent_ids(
+    arrivals: Iterable[tuple[int, int]], ids_max: int, age_max: int
+) -> tuple[list[bool], int]:
+    """For each (message id, arrival clock) in order: is it a duplicate; and how many live ids fell out.
+
+    A duplicate is an id among the last ids_max accepted ones whose arrival lies later than clock - age_max.
+    """
+    accepted: list[tuple[int, int]] = []
+    duplicates: list[bool] = []
+    overflow = 0
+    for message, clock in arrivals:
+        known = [m for m, c in accepted[-ids_max:] if c > clock - age_max]
+        duplicates.append(message in known)
+        if message not in known:
+            if len(accepted) >= ids_max and accepted[-ids_max][1] > clock - age_max:
+                overflow += 1
+            accepted.append((message, clock))
+    return duplicates, overflow
