@@ -559,6 +559,17 @@ def _time_ms(buffer: Bytes, start: int, end: int, memo: Keys) -> int:
     return time_ms + offset_ms
 
 
+@kernel
+def parse_times(text: Bytes, offsets: Words, times_ms: Words) -> None:
+    """times_ms[k] of the ISO 8601 time in text[offsets[k]:offsets[k + 1]]; -1: another form, or wrong.
+
+    64 bytes behind the last time can be read.
+    """
+    memo = np.zeros(8, dtype=np.uint64)
+    for k in range(times_ms.shape[0]):
+        times_ms[k] = _time_ms(text, offsets[k], offsets[k + 1], memo)
+
+
 @inline
 def _type_code(buffer: Bytes, start: int, end: int, types: Keys, multiplier: np.uint64, shift: int) -> int:
     """code | role << 8 of the type in [start, end), or -1."""

@@ -1,6 +1,6 @@
 """Plain twins of the kernels' window operations: each says what an entry must hold, given all that was added.
 
-Nothing here is updated in place and nothing is clever: the twin of a kernel sorts the complete list and cuts it.
+Nothing here is updated in place and nothing is clever: a twin sorts the complete list and cuts it.
 An entry is a list of ints with the layout of segue_kernels.windows; time 0 means none.
 """
 
@@ -58,7 +58,7 @@ def last_times(added: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def distinct_entry(added: Iterable[tuple[int, int]], k: int) -> list[int]:
-    """DISTINCT: the k keys seen last, by descending last time; of equal last times the smaller key stands first.
+    """DISTINCT: the k keys seen last, by descending last time; of equal times the smaller key stands first.
 
     With equal last times the kernel may keep them in another order, and another of them at the cut:
     `is_distinct_entry` allows just that.
@@ -68,7 +68,7 @@ def distinct_entry(added: Iterable[tuple[int, int]], k: int) -> list[int]:
 
 
 def is_distinct_entry(words: Sequence[int], added: Sequence[tuple[int, int]], k: int) -> bool:
-    """Whether words are a right DISTINCT entry: the right times, each with a key last seen then, no key twice."""
+    """Whether words are a DISTINCT entry: the right times, each with a key last seen then, no key twice."""
     expected = distinct_entry(added, k)
     times, keys = [int(w) for w in words[:k]], [int(w) for w in words[k : 2 * k]]
     used = [(time, key) for time, key in zip(times, keys, strict=True) if time != 0]
@@ -81,7 +81,7 @@ def is_distinct_entry(words: Sequence[int], added: Sequence[tuple[int, int]], k:
 
 
 def tumble_distinct_entry(added: Sequence[tuple[int, int]], k: int, width: int) -> list[int]:
-    """TUMBLE_DISTINCT: start of the newest window, how many keys, and its first k keys in order of arrival."""
+    """TUMBLE_DISTINCT: start of the newest window, number of keys, its first k keys in order of arrival."""
     if not added:
         return _filled([], 2 + k)
     start = max(time // width for time, _ in added) * width
@@ -95,7 +95,7 @@ def tumble_distinct_entry(added: Sequence[tuple[int, int]], k: int, width: int) 
 def keyed_entries(
     added: Iterable[tuple[int, int, int]], entry: Callable[[list[tuple[int, int]]], list[int]]
 ) -> dict[int, list[int]]:
-    """A keyed stream, row slots and spill together: for each key of (key, time, value) the entry of that key alone.
+    """A keyed stream, slots and spill together: for each key of (key, time, value) the entry of it alone.
 
     `entry` makes one key's entry from its (time, value) pairs, in order of arrival.
     """
@@ -110,9 +110,7 @@ def count_in_window(times: Iterable[int], now: int, window: int) -> int:
     return sum(1 for time in times if time <= now and (window == 0 or time > now - window))
 
 
-def recent_ids(
-    arrivals: Iterable[tuple[int, int]], ids_max: int, age_max: int
-) -> tuple[list[bool], int]:
+def recent_ids(arrivals: Iterable[tuple[int, int]], ids_max: int, age_max: int) -> tuple[list[bool], int]:
     """For each (message id, arrival clock) in order: is it a duplicate; and how many live ids fell out.
 
     A duplicate is an id among the last ids_max accepted ones whose arrival lies later than clock - age_max.

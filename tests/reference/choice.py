@@ -1,4 +1,4 @@
-"""Where a generator takes its choices from: Hypothesis (it can shrink them) or a seeded random (it is fast)."""
+"""Where a generator takes its choices from: Hypothesis (it shrinks them) or a seeded random (it is fast)."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any
 
 from iso4217 import Currency
+
 from segue.events.names import CHANNELS, GA4_NAMES, NAMES, PURPOSES
 from segue.limits import (
     EVENT_TIME_MS_MIN,
@@ -294,7 +295,7 @@ def decode_line(line: bytes, settings: DecodeSettings) -> list[Event]:
 
 
 def decode_partition(payload: bytes, partition: int, settings: DecodeSettings) -> Decoded:
-    """One partition's lines in order, each event stamped with the partition's clock; late ones are split off."""
+    """One partition's lines in order, each event with the partition's clock; late ones are split off."""
     events: list[Event] = []
     dead: list[Dead] = []
     late: list[Late] = []

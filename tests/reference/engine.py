@@ -1,7 +1,7 @@
 """The whole semantics once more, an event at a time over complete lists: what the engine must agree with.
 
-Nothing is bounded, expired or shared here: each customer keeps all events, and every question scans them. State
-bounds that are part of the meaning (up_to, the last 64 ids) are applied when the question is asked. Slow on
+Nothing is bounded, expired or shared here: each customer keeps all events, and every question scans them.
+Bounds that are part of the meaning (up_to, the last 64 ids) are applied when the question is asked. Slow on
 purpose: its worth is that a person can check it against the rules line by line.
 """
 
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from segue.events.names import CHANNELS
 from segue.limits import (
     DEDUPE_IDS_MAX,
     DEDUPE_MS_MAX,
@@ -67,7 +68,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An offer that was considered, the reason it did not win (0: it won), and its numbers if it was scored."""
+    """An offer that was considered, why it did not win (0: it won), and its numbers if it was scored."""
 
     journey: str
     offer: str
@@ -83,19 +84,22 @@ class Decision:
     customer: Key
     slot: Slot
     now_ms: int
+    fired: tuple[str, ...]  # all journeys that fired on the event, in their order
     winner: Candidate | None
     candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True)
 class Action:
-    """A granted winner. `product` is that of the event or line its journey fired on."""
+    """A granted winner. Product and category are those of the event or line its journey fired on."""
 
     trigger: str
     customer: Key
     slot: Slot
     journey: str
     offer: str
+    product: str
+    category: str
     time_ms: int
     numbers: Numbers
 
@@ -131,7 +135,10 @@ class Customer:
         self.sent += other.sent
         for register, value in other.consent.items():
             self.consent[register] = max(value, self.consent.get(register, 0))
-        self.arrivals = sorted(self.arrivals + other.arrivals)
+        latest: dict[str, int] = {}
+        for clock, identifier in self.arrivals + other.arrivals:
+            latest[identifier] = max(clock, latest.get(identifier, 0))
+        self.arrivals = sorted((clock, identifier) for identifier, clock in latest.items())
         if other.minute[0] == self.minute[0]:
             self.minute = (self.minute[0], self.minute[1] + other.minute[1])
         else:
@@ -165,16 +172,14 @@ def propensity(bias: float, weights: Sequence[float], features: Sequence[float])
 class Reference:
     """Runs journeys (in the order of their index) over events in their order of arrival.
 
-    `slots`: the order in which winners are granted; by default by channel, then placement.
+    Winners are granted slot by slot: channels in the order of the registry, then placements by name.
     """
 
-    def __init__(
-        self, journeys: Sequence[Journey], settings: Settings, slots: Sequence[Slot] | None = None
-    ) -> None:
+    def __init__(self, journeys: Sequence[Journey], settings: Settings) -> None:
         self.journeys = list(journeys)
         self.settings = settings
         used = {offer.slot for journey in journeys for offer in journey.offers}
-        self.slots = sorted(used) if slots is None else list(slots)
+        self.slots = sorted(used, key=lambda slot: (CHANNELS.index(slot[0]), slot[1]))
         self.customers: dict[Key, Customer] = {}
         self.redirects: dict[Key, Key] = {}
         self.decisions: list[Decision] = []
@@ -185,9 +190,7 @@ class Reference:
             for j, journey in enumerate(journeys)
             for offer in journey.offers
         )
-        self.tie_rank = {
-            (journey, offer): rank for rank, (_, offer, journey, _) in enumerate(ranked)
-        }
+        self.tie_rank = {(journey, offer): rank for rank, (_, offer, journey, _) in enumerate(ranked)}
 
     def run(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -198,35 +201,49 @@ class Reference:
         if event.type in WITHOUT_CUSTOMER:
             self.counters["reference_events"] += 1
             return
-        self.counters["events"] += 1
         key = (event.kind, event.customer)
         if event.anonymous:
-            self.link((ANONYMOUS, event.anonymous), key)
+            self.link((ANONYMOUS, event.anonymous), key, event.time_ms)
         key = self.redirects.get(key, key)
         customer = self.customers.setdefault(key, Customer())
         now = max(customer.clock_ms, event.time_ms)
-        if self.is_duplicate(customer, event, now):
-            self.counters["duplicates"] += 1
-            return
         if now < customer.quarantined_until_ms:
             self.counters["quarantined_events"] += 1
             return
-        if customer.clock_ms and now - customer.clock_ms > self.settings.retention_ms:
-            customer.headers.clear()
-            customer.items.clear()
+        if self.is_duplicate(customer, event, now):
+            self.counters["duplicates"] += 1
+            return
+        self.counters["events"] += 1
+        self.forget_if_idle(customer, now)
         customer.clock_ms = now
         self.remember_arrival(customer, event, now)
         self.count_rate(customer, now)
         self.update(customer, event)
         self.decide(key, customer, event, now)
 
-    def link(self, anonymous: Key, known: Key) -> None:
-        """From now on the anonymous identifier's events are the known customer's; so is its past."""
+    def link(self, anonymous: Key, known: Key, time_ms: int) -> None:
+        """From now on the anonymous identifier's events are the known customer's; so is its past.
+
+        Even where the event that says so is itself dropped. The latest link of an identifier holds. A side
+        idle beyond the retention by then brings its consent and sends, not its behaviour.
+        """
         self.redirects[anonymous] = known
         past = self.customers.pop(anonymous, None)
-        if past is not None:
-            self.customers.setdefault(known, Customer()).take_over(past)
-            self.counters["customers_merged"] += 1
+        if past is None:
+            return
+        customer = self.customers.setdefault(known, Customer())
+        now = max(customer.clock_ms, past.clock_ms, time_ms)
+        self.forget_if_idle(customer, now)
+        self.forget_if_idle(past, now)
+        customer.take_over(past)
+        self.counters["customers_merged"] += 1
+
+    def forget_if_idle(self, customer: Customer, now: int) -> None:
+        """Behaviour starts again after a silence longer than the retention; consent and sends stay."""
+        if customer.clock_ms and now - customer.clock_ms > self.settings.retention_ms:
+            customer.headers.clear()
+            customer.items.clear()
+            self.counters["customers_forgotten"] += 1
 
     def is_duplicate(self, customer: Customer, event: Event, now: int) -> bool:
         last = customer.arrivals[-self.settings.dedupe_ids_max :]
@@ -259,10 +276,12 @@ class Reference:
 
     def decide(self, key: Key, customer: Customer, event: Event, now: int) -> None:
         considered: list[Considered] = []
+        fired: list[str] = []
         for journey in self.journeys:
             if event.type in journey.on:
                 subject = self.fires_on(journey, customer, event, now)
                 if subject is not None:
+                    fired.append(journey.id)
                     considered += self.consider(journey, subject, customer, now)
         best = self.best_of_slots(considered)
         self.keep_one_slot(best)
@@ -279,6 +298,7 @@ class Reference:
                 customer=key,
                 slot=slot,
                 now_ms=now,
+                fired=tuple(fired),
                 winner=None if winner is None else winner.result(),
                 candidates=tuple(c.result() for c in in_slot),
             )
@@ -288,7 +308,17 @@ class Reference:
                     Sent(winner.journey.id, now, winner.subject.product, winner.subject.category)
                 )
                 self.actions.append(
-                    Action(event.id, key, slot, winner.journey.id, winner.offer.id, now, winner.numbers)
+                    Action(
+                        trigger=event.id,
+                        customer=key,
+                        slot=slot,
+                        journey=winner.journey.id,
+                        offer=winner.offer.id,
+                        product=winner.subject.product_text,
+                        category=winner.subject.category_text,
+                        time_ms=now,
+                        numbers=winner.numbers,
+                    )
                 )
 
     def value(self, node: Node, customer: Customer, subject: Seen, now: int) -> float:
@@ -344,7 +374,7 @@ class Reference:
                 return False
             if limit.by == "category" and (subject.category == 0 or sent.category != subject.category):
                 return False
-            return sent.journey == journey.id and (not limit.within_ms or sent.time_ms > now - limit.within_ms)
+            return sent.journey == journey.id and sent.time_ms > now - limit.within_ms
 
         return any(
             sum(counts(limit, sent) for sent in customer.sent) >= limit.times for limit in journey.limits

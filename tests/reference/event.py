@@ -1,4 +1,4 @@
-"""A decoded event as the reference sees it: the identifiers themselves, no hashes; absent strings are empty."""
+"""A decoded event as the reference sees it: identifiers as given, no hashes; absent strings are empty."""
 
 from __future__ import annotations
 

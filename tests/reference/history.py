@@ -20,7 +20,10 @@ def currency_code(letters: str) -> int:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is remembered of an event or of one line of it; strings as hashes, absent = 0."""
+    """What is remembered of an event or of one line of it; strings as hashes, absent = 0.
+
+    product_text and category_text are the same two as given, for the action.
+    """
 
     type: int
     time_ms: int
@@ -33,6 +36,14 @@ class Seen:
     price: int
     amount: int
     quantity: int
+    has_price: bool
+    has_amount: bool
+    product_text: str
+    category_text: str
+
+    def has(self, word: int) -> bool:
+        """Whether a number is there; an absent quantity is 1, so it always is."""
+        return self.has_price if word == record.PRICE else self.has_amount if word == record.AMOUNT else True
 
     def field(self, word: int) -> int:
         """A field by its word in the record, as streams name it."""
@@ -63,6 +74,10 @@ def seen_header(event: Event, secret: bytes) -> Seen:
         price=event.price_minor,
         amount=event.amount_minor,
         quantity=event.quantity,
+        has_price=event.has_price,
+        has_amount=event.has_amount,
+        product_text=event.product if whole else "",
+        category_text=event.category if whole else "",
     )
 
 
@@ -82,6 +97,10 @@ def seen_items(event: Event, secret: bytes) -> list[Seen]:
             price=line.price_minor,
             amount=line.amount_minor,
             quantity=line.quantity,
+            has_price=line.has_price,
+            has_amount=line.has_amount,
+            product_text=line.product,
+            category_text=line.category,
         )
         for line in event.lines
     ] or [header]
@@ -89,7 +108,7 @@ def seen_items(event: Event, secret: bytes) -> list[Seen]:
 
 @dataclass(frozen=True)
 class CustomerHistory:
-    """All a customer did, up to and including the event being decided on; `subject` is that event or its line."""
+    """All a customer did until now, the event being decided on included; `subject` is it or its line."""
 
     headers: list[Seen]
     items: list[Seen]
@@ -124,7 +143,7 @@ class CustomerHistory:
         found = [
             (seen.time_ms, seen.field(of))
             for seen in self._found(by != plan.BY_NONE, type, by, key, within_ms, every_ms)
-            if currency in (0, seen.currency)
+            if currency in (0, seen.currency) and seen.has(of)
         ]
         kept = found if every_ms else sorted(found, reverse=True)[:up_to]
         return sum(value for _, value in kept)

@@ -1,6 +1,6 @@
 """Random event streams as JSON Lines: a small world, so that everything meets everything else.
 
-Equal, late and out-of-order times, duplicates, orders with lines, consent, identify and alias, two currencies,
+Equal, late and out-of-order times, duplicates, orders with lines, consent, identify and alias, currencies,
 bursts, and now and then a line that is a dead letter.
 """
 
@@ -57,7 +57,7 @@ DEAD_LINES = (
     b'{"id":"x","type":"Product Viewed","time":"2026-03-01T00:00:00Z","userId":"u0","quantity":1.5}',
     b'{"id":"x","type":"Product Viewed","time":"2026-03-01T00:00:00Z","userId":"u0","quantity":-1}',
     b'{"id":"x","type":"Product Viewed","time":"2026-03-01T00:00:00Z","userId":"u0","currency":"EUX"}',
-    b'{"id":"x","type":"Consent Changed","time":"2026-03-01T00:00:00Z","userId":"u0","channel":"pigeon","granted":true}',
+    b'{"type":"Consent Changed","time":"2026-03-01T00:00Z","userId":"u0","channel":"fax","granted":1}',
     b'{"id":"x","type":"Product Viewed","time":"2026-03-01T00:00:00Z","userId":"\xff"}',
 )
 
@@ -157,14 +157,14 @@ def messages(choice: Choice, world: World, count: int) -> list[list[Message]]:
             burst -= 1
         elif choice.chance(5):
             burst = choice.integer(3, 12)  # many events within a second
-        elif choice.chance(8):
+        elif choice.chance(3):
             now += choice.pick(LONG_GAPS_MS)
         else:
             now += choice.pick(GAPS_MS)
         behind = choice.pick(BEHIND_MS) if choice.chance(25) else 0
         if told and choice.chance(8):
-            message = dict(choice.pick(told))
-            if choice.chance(50):
+            message = dict(choice.pick(told if choice.chance(20) else told[-8:]))
+            if choice.chance(70):
                 message["time"] = now
         else:
             message = _message(choice, world, number, now - behind)

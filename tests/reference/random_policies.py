@@ -22,6 +22,10 @@ SLOTS = (
     *(("web", "default"), ("web", "hero"), ("email", "default"), ("push", "default")),
     *(("till", "default"), ("sms", "default")),
 )
+TEXTS = (
+    *(("product", "p0"), ("product", ""), ("category", "c1")),
+    *(("store", "s0"), ("code", "k1"), ("source", "app")),
+)
 COMPARISONS = (">=", ">", "<", "<=", "==", "!=")
 
 
@@ -38,9 +42,7 @@ def _keywords(choice: Choice, *names: str, of: str = "") -> str:
     tumbling = window == 3 and "every" in names
     if tumbling:
         given.append(f'every="{choice.pick(EVERY)}"')
-    if "up_to" in names:
-        given.append(f"up_to={choice.pick((1, 2, 3, 5, 9))}")
-    elif "up_to unless every" in names and not tumbling:
+    if "up_to" in names or ("up_to unless every" in names and not tumbling):
         given.append(f"up_to={choice.pick((1, 2, 3, 5, 9))}")
     return "".join(f", {part}" for part in given)
 
@@ -109,9 +111,7 @@ def _simple_condition(choice: Choice) -> str:
     if kind == 7:
         field = choice.pick(("price", "amount", "quantity"))
         return choice.pick((f"event.{field} {sign} 4.5", f"1 <= event.{field} < 100"))
-    field, value = choice.pick(
-        (("product", "p0"), ("product", ""), ("category", "c1"), ("store", "s0"), ("code", "k1"), ("source", "app"))
-    )
+    field, value = choice.pick(TEXTS)
     if kind == 8:
         return f'event.{field} {choice.pick(("==", "!="))} "{value}"'
     return choice.pick(

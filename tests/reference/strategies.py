@@ -1,15 +1,16 @@
 """Hypothesis strategies over the generators of random_events and random_policies.
 
-    worlds()     World: how many customers, products, partitions
-    streams()    list[bytes]: JSON Lines, a payload for each partition
-    policies()   list[str]: TOML texts of policy files, always valid
-    borders(n)   list[int]: sizes of batches that together have n rows
-    settings()   engine.Settings, now and then with small bounds
+worlds()     World: how many customers, products, partitions
+streams()    list[bytes]: JSON Lines, a payload for each partition
+policies()   list[str]: TOML texts of policy files, always valid
+borders(n)   list[int]: sizes of batches that together have n rows
+settings()   engine.Settings, now and then with small bounds
 """
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
+
 from segue.limits import DAY_MS, HOUR_MS
 from tests.reference import random_events, random_policies
 from tests.reference.choice import Drawn

@@ -1,18 +1,20 @@
 """Timelines drawn by hand whose right answer is obvious, one or two for each rule of the semantics.
 
-In the drawings a column is a minute (unless a test says otherwise), `v` an event, `?` the event that asks, and the
-question is a journey's condition on that event.
+In the drawings the numbers are minutes, `v` is an event and `?` the event that asks: the question is
+a journey's condition on it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from segue.events.names import CODE_BY_NAME
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from segue.policy.expression import Scope, compile_condition, compile_number
 from tests.reference import engine
@@ -22,7 +24,6 @@ from tests.reference.event import ANONYMOUS, LOYALTY, USER, Consent, Event, Line
 from tests.reference.hashing import field_hash, siphash64, siphash128
 from tests.reference.history import currency_code
 from tests.reference.journeys import Journey, Limit, Offer
-from segue.events.names import CODE_BY_NAME
 
 MIDNIGHT = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 ARRIVAL_MS = MIDNIGHT + 30 * DAY_MS
@@ -60,6 +61,8 @@ class Maker:
                 "time_ms": moment,
                 "clock_ms": moment,
                 "customer": customer,
+                "has_price": "price_minor" in fields,
+                "has_amount": "amount_minor" in fields,
                 **fields,
             }
         )
@@ -196,8 +199,18 @@ def test_sum_keeps_the_latest_and_of_equal_times_the_largest(make: Maker) -> Non
     assert value(f'sum("{ORDER}", of="amount", every="1h")', [*events, make(ASK, 3)]) == 24.0
 
 
+def test_an_event_without_the_number_takes_no_place_in_a_sum(make: Maker) -> None:
+    # 500   -   ?             up_to=1: the order without an amount does not push the 5.00 out
+    events = [make(ORDER, 0, amount_minor=500), make(ORDER, 1), make(ASK, 2)]
+    assert value(f'sum("{ORDER}", of="amount", up_to=1)', events) == 5.0
+
+
 def test_money_in_another_currency_does_not_add(make: Maker) -> None:
-    events = [make(ORDER, 0, amount_minor=500), make(ORDER, 1, amount_minor=800, currency="USD"), make(ASK, 2)]
+    events = [
+        make(ORDER, 0, amount_minor=500),
+        make(ORDER, 1, amount_minor=800, currency="USD"),
+        make(ASK, 2),
+    ]
     assert value(f'sum("{ORDER}", of="amount")', events) == 5.0
     assert value(f'sum("{ORDER}", of="quantity")', events) == 2.0
     assert value(f'count("{ORDER}")', events) == 2.0
@@ -246,7 +259,11 @@ def test_retention_starts_behaviour_again_but_not_consent_and_sends(make: Maker)
 
 
 def test_an_order_counts_once_and_its_lines_by_product(make: Maker) -> None:
-    lines = (Line("a", "x", 100, 200, 2), Line("a", "x", 100, 100), Line("b", "y", 50, 50))
+    lines = (
+        Line("a", "x", 100, 200, 2, has_amount=True),
+        Line("a", "x", 100, 100, has_amount=True),
+        Line("b", "y", 50, 50, has_amount=True),
+    )
     order = make(ORDER, 0, lines=lines, amount_minor=350)
     assert value(f'count("{ORDER}")', [order, make(ASK, 1)]) == 1.0
     assert value(f'count("{ORDER}", by="product")', [order, make(ASK, 1, product="a")]) == 2.0
@@ -257,7 +274,9 @@ def test_an_order_counts_once_and_its_lines_by_product(make: Maker) -> None:
 
 
 def test_a_journey_fires_once_for_the_first_line_on_which_it_holds(make: Maker) -> None:
-    order = make(ORDER, 0, lines=(Line("a", price_minor=100), Line("b", price_minor=900), Line("c", price_minor=950)))
+    order = make(
+        ORDER, 0, lines=(Line("a", price_minor=100), Line("b", price_minor=900), Line("c", price_minor=950))
+    )
     offer = Offer("o", "web", context=compile_number("event.price", SCOPE))
     reference = run(journey("event.price > 5", on=[ORDER], offers=[offer]), [order])
     assert [a.numbers.context for a in reference.actions] == [9.0]
@@ -270,7 +289,10 @@ def test_a_journey_fires_once_for_the_first_line_on_which_it_holds(make: Maker) 
 
 def test_conditions_on_a_line_see_all_lines_of_the_order(make: Maker) -> None:
     order = make(ORDER, 0, lines=(Line("a"), Line("b"), Line("a")))
-    reference = run(journey(f'count("{ORDER}", by="product") >= 2', on=[ORDER], limits=(Limit(1, DAY_MS, "product"),)), [order])
+    reference = run(
+        journey(f'count("{ORDER}", by="product") >= 2', on=[ORDER], limits=(Limit(1, DAY_MS, "product"),)),
+        [order],
+    )
     customer = reference.customers[USER, "anna"]
     assert [s.product for s in customer.sent] == [field_hash("a", SETTINGS.secret)]
 
@@ -302,7 +324,7 @@ def test_an_id_is_forgotten_after_a_day_and_after_64_others(make: Maker) -> None
     assert fired(count, [view, *others[:63], replace(view, time_ms=at(2)), ask]) == []
     reference = run(journey(count), [view, *others, replace(view, time_ms=at(2)), ask])
     assert [a.trigger for a in reference.actions] == [ask.id]
-    assert reference.counters["dedupe_overflow"] == 3  # the view, and two for the view and the question after it
+    assert reference.counters["dedupe_overflow"] == 3  # the view, and for the last two events one each
 
 
 def test_the_same_id_of_another_customer_is_no_duplicate(make: Maker) -> None:
@@ -312,7 +334,7 @@ def test_the_same_id_of_another_customer_is_no_duplicate(make: Maker) -> None:
 
 
 def test_a_flood_is_dropped_for_a_while(make: Maker) -> None:
-    # minute 0: vvv v!   the fourth is one too many (at most 3): it counts, later ones until 60 min after do not
+    # minute 0: vvv v!   the fourth is one too many (at most 3): it counts, later ones do not, for 60 min
     views = [make(VIEW, 0.1) for _ in range(5)]
     before, after = make(ASK, 60), make(ASK, 60.2)
     settings: dict[str, Any] = {"rate_events_per_minute_max": 3, "quarantine_ms": HOUR_MS}
@@ -431,13 +453,13 @@ def test_score_is_propensity_context_value_lever_in_that_order(make: Maker) -> N
     z = -0.1
     z += 0.3 * 1.23
     z += -0.7 * 3.0
-    p = 1.0 / (1.0 + engine.math.exp(-z))
+    p = 1.0 / (1.0 + math.exp(-z))
     assert reference.actions[0].numbers.score == p * 1.1 * 3.3 * 0.9
 
 
 def test_logit_is_clamped() -> None:
-    assert engine.propensity(1e9, [], []) == 1.0 / (1.0 + engine.math.exp(-60.0))
-    assert engine.propensity(-1e9, [], []) == 1.0 / (1.0 + engine.math.exp(60.0))
+    assert engine.propensity(1e9, [], []) == 1.0 / (1.0 + math.exp(-60.0))
+    assert engine.propensity(-1e9, [], []) == 1.0 / (1.0 + math.exp(60.0))
 
 
 def test_a_tie_goes_to_priority_then_offer_then_journey(make: Maker) -> None:
@@ -541,7 +563,13 @@ def decode_one(message: Any) -> Event:
 def test_the_forms_of_a_message_say_the_same() -> None:
     plain = decode_one({**PLAIN, "product_id": "a", "price": "1.005", "source": "shop"})
     assert (plain.time_ms, plain.product, plain.price_minor, plain.amount_minor) == (MIDNIGHT, "a", 100, 100)
-    envelope = {"specversion": "1.0", "id": "1", "type": VIEW, "source": "shop", "time": "2026-03-01T00:00:00.0009Z"}
+    envelope = {
+        "specversion": "1.0",
+        "id": "1",
+        "type": VIEW,
+        "source": "shop",
+        "time": "2026-03-01T00:00:00.0009Z",
+    }
     assert decode_one({**envelope, "data": {"userId": "anna", "product_id": "a", "price": 1.005}}) == plain
     segment = {
         "type": "track",
@@ -608,9 +636,9 @@ def test_late_events_are_split_off_by_their_partitions_clock() -> None:
 
 def test_hashes_are_those_of_the_published_function() -> None:
     # vectors of SipHash-1-3 with key 00 01 .. 0f, messages of 0 and 15 bytes 00 01 ..
-    from segue_kernels.siphash import hash_bytes, hash_bytes128
-
     import numpy as np
+
+    from segue_kernels.siphash import hash_bytes, hash_bytes128
 
     k0, k1 = (int.from_bytes(bytes(range(s, s + 8)), "little") for s in (0, 8))
     assert siphash64(b"", k0, k1) == 0xABAC0158050FC4DC

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segue_kernels.lines import find_line_end
 
 from segue.sources.interface import BrokenChunk, LineChunk, QuietChunk
 from segue.sources.lines import LineReader
 from segue.sources.streams import QUIET_BYTES, StreamBroken
+from segue_kernels.lines import find_line_end
 
 TEXT = st.lists(st.binary(max_size=30).map(lambda b: b.replace(b"\n", b"")), max_size=40)
 
@@ -37,9 +37,7 @@ def test_find_line_end_is_the_naive_one(
 ) -> None:
     data = b"".join(parts)
     start = min(start, len(data))
-    found = find_line_end(
-        np.frombuffer(data, dtype=np.uint8), start, len(data), lines_max, line_bytes_max
-    )
+    found = find_line_end(np.frombuffer(data, dtype=np.uint8), start, len(data), lines_max, line_bytes_max)
     assert found == naive_line_end(data, start, len(data), lines_max, line_bytes_max)
 
 

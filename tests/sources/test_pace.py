@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -90,15 +91,15 @@ def test_a_board_of_something_else_is_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(
-        st.lists(st.one_of(st.none(), st.integers(0, 50)), max_size=12), min_size=1, max_size=4
-    ),
+    st.lists(st.lists(st.one_of(st.none(), st.integers(0, 50)), max_size=12), min_size=1, max_size=4),
     st.integers(1, 3),
     st.integers(1, 4),
     st.randoms(use_true_random=False),
 )
-def test_merging_shards_never_deadlock(steps, shards, in_flight, random) -> None:
-    """Readers and shards take turns at random; a shard merges a batch once no other partition can come before it.
+def test_merging_shards_never_deadlock(
+    steps: list[list[int | None]], shards: int, in_flight: int, random: Random
+) -> None:
+    """Readers and shards take turns at random; a shard merges a batch once none can come before it.
 
     steps: per partition, how far each batch moves its clock (None: a batch without events).
     """
@@ -143,7 +144,7 @@ def test_merging_shards_never_deadlock(steps, shards, in_flight, random) -> None
     actors = [(read, p) for p in range(partitions)] + [(merge, s) for s in range(shards)]
     while True:
         random.shuffle(actors)
-        if not any([act(which) for act, which in actors]):
+        if not any(act(which) for act, which in actors):
             break
     assert sent == [len(batches) for batches in steps]
     assert all(row == sent for row in taken)

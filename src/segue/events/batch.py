@@ -101,3 +101,8 @@ def string_of(decoded: Decoded, row: int, string: int) -> str:
 def empty_words(rows: int, columns: int = record.RECORD_WORDS) -> Words:
     """An uninitialised int64[rows, columns]."""
     return np.empty((rows, columns), dtype=np.int64)
+
+
+def count_events(records: Words) -> int:
+    """The number of header records."""
+    return int(np.count_nonzero((records[:, record.PACK] & (record.FLAG_IS_LINE << 8)) == 0))

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from segue.events.batch import Bytes, DeadLetter, Decoded, Late, Origin, Words, dead_letter, empty_words
+from segue.errors import SettingsError
+from segue.events.batch import Bytes, DeadLetter, Decoded, Late, Origin, count_events, empty_words
 from segue.events.hashing import key_words
 from segue.events.lines import run_scanner, split_lines
+from segue.events.merge import Rows, merge
 from segue.events.money import currency_code
 from segue.events.refusal import Refusal
 from segue.events.rows import Terms
-from segue.events.slow import SlowRows, read_message
-from segue.errors import SettingsError
-from segue_kernels.record import FLAG_IS_LINE, PACK
+from segue.events.slow import SlowRows
 from segue_kernels.stamp import LATE_WORDS, stamp_rows
 
 if TYPE_CHECKING:
@@ -59,42 +57,19 @@ class Decoder:
         """
         read = run_scanner if self.scanner else split_lines
         scanned = read(payload, start, max(rows_max, 1), origin.line, self.terms, self.k0, self.k1)
-        records, spans, where = scanned.records, scanned.spans, scanned.where
-        text = payload
-        dead: list[DeadLetter] = []
-        if len(scanned.slow):
-            rows = SlowRows()
-            counts = []
-            places: list[tuple[int, int]] = []
-            for first, end, _, line in scanned.slow.tolist():
-                raw = payload[first:end].tobytes()
-                before = len(rows.words)
-                for result, part in read_message(raw, self.terms):
-                    if isinstance(result, Refusal):
-                        dead.append(
-                            dead_letter(origin.file, line, origin.offset + first, str(result), part)
-                        )
-                        continue
-                    for row in result:
-                        rows.add(row, raw, first)
-                        places.append((first, line))
-                counts.append(len(rows.words) - before)
-            slow = rows.finish(payload, start, scanned.next_start, self.k0, self.k1)
-            text = slow.text
-            if slow.shift:
-                spans = np.where(spans & 0xFF != 0, spans - (slow.shift << 8), 0)
-            places_array = np.array(places, dtype=np.int64).reshape(-1, 2)
-            order = _merge_order(records.shape[0], scanned.slow[:, 2], np.array(counts, dtype=np.int64))
-            records = _merge(records, slow.records, order, scanned.slow[:, 2])
-            spans = _merge(spans, slow.spans, order, scanned.slow[:, 2])
-            where = _merge(where, places_array, order, scanned.slow[:, 2])
+        slow = SlowRows(self.terms, origin)
+        for first, end, _, line in scanned.slow.tolist():
+            slow.read(payload[first:end].tobytes(), first, line, in_payload=True)
+        rows = Rows(scanned.records, scanned.spans, scanned.where, payload)
+        if slow.counts:
+            rows = merge(rows, scanned.slow[:, 2], slow, start, scanned.next_start, self.k0, self.k1)
         decoded = Decoded(
-            records,
-            spans,
-            text,
-            where,
-            dead,
-            count_events(records),
+            rows.records,
+            rows.spans,
+            rows.text,
+            rows.where,
+            slow.dead,
+            count_events(rows.records),
             scanned.lines,
             origin,
             raw_at=lambda place: _line_at(payload, place),
@@ -136,11 +111,6 @@ class Decoder:
         return int(clock)
 
 
-def count_events(records: Words) -> int:
-    """The number of header records."""
-    return int(np.count_nonzero((records[:, PACK] & (FLAG_IS_LINE << 8)) == 0))
-
-
 def _line_at(payload: Bytes, start: int) -> bytes:
     """The line that starts at `start`, without its newline."""
     width = 4096
@@ -152,24 +122,3 @@ def _line_at(payload: Bytes, start: int) -> bytes:
         if start + width >= payload.shape[0]:
             return chunk
         width *= 4
-
-
-def _merge_order(rows: int, positions: Words, counts: Words) -> Words | None:
-    """Indices into scanned rows followed by slow rows; None when each slow line fills just its own row."""
-    if np.all(counts == 1):
-        return None
-    sizes = np.ones(rows, dtype=np.int64)
-    sizes[positions] = counts
-    sources = np.arange(rows, dtype=np.int64)
-    sources[positions] = rows + np.cumsum(counts) - counts
-    starts = np.cumsum(sizes) - sizes
-    total = int(sizes.sum())
-    return np.repeat(sources - starts, sizes) + np.arange(total, dtype=np.int64)
-
-
-def _merge(scanned: Words, slow: Words, order: Words | None, positions: Words) -> Words:
-    if order is None:
-        scanned[positions] = slow
-        return scanned
-    merged: Words = np.concatenate([scanned, slow])[order]
-    return merged

@@ -108,12 +108,13 @@ def _segment(message: Message) -> Event:
     if call not in _SEGMENT_TYPES:
         raise Refusal(f"unknown Segment type {call[:40]!r}: {did_you_mean(call[:40], _SEGMENT_TYPES)}")
     event = message.properties or Event()
+    # among the properties these are the shop's own words, not the message's
+    event.id = event.time = event.event = None
     for name in _SEGMENT_FIELDS:
         said = getattr(message, name)
         if said:
             setattr(event, name, said)
     event.type = message.event if call == "track" else call
-    event.event = None
     return event
 
 

@@ -54,18 +54,15 @@ def rows_of(event: Event, terms: Terms) -> list[Row]:
     exponent = EXPONENTS[terms.currency] if not event.currency else _exponent(currency)
     pack = code | letters_code(currency) << 16
     known_by_anonymous = code in (names.IDENTIFY, names.ALIAS)
-    products = [] if known_by_anonymous else event.products or []
+    products = event.products or []
     if len(products) > limits.LINES_PER_EVENT_MAX:
         raise Refusal(f"{len(products)} products, at most {limits.LINES_PER_EVENT_MAX} are read")
 
     words = [0] * record.RECORD_WORDS
     words[record.TIME] = time_ms
     flags = kind
-    flags |= _price(words, event.price, event.quantity, exponent, pack, "")
     amount = _first(event.amount, event.total, event.revenue, event.value)
-    if amount is not None:
-        words[record.AMOUNT] = minor_units(amount, exponent, "amount")
-        flags |= record.FLAG_HAS_AMOUNT
+    flags |= _price(words, event.price, event.quantity, amount, exponent, pack, "")
     if products:
         flags |= record.FLAG_HAS_LINES
     words[record.PACK] |= flags << 8
@@ -97,7 +94,7 @@ def _line(product: Product, number: int, header: list[int], kind: int, exponent:
     words = [0] * record.RECORD_WORDS
     words[record.TIME] = header[record.TIME]
     flags = kind | record.FLAG_IS_LINE
-    flags |= _price(words, product.price, product.quantity, exponent, pack, path)
+    flags |= _price(words, product.price, product.quantity, None, exponent, pack, path)
     words[record.PACK] |= flags << 8
     strings: list[bytes] = [b""] * fill.REFERENCES
     strings[fill.REFERENCE_PRODUCT] = _bytes(product.product_id, path + "product_id")
@@ -107,7 +104,13 @@ def _line(product: Product, number: int, header: list[int], kind: int, exponent:
 
 
 def _price(
-    words: list[int], price: Decimal | None, quantity: Decimal | None, exponent: int, pack: int, path: str
+    words: list[int],
+    price: Decimal | None,
+    quantity: Decimal | None,
+    amount: Decimal | None,
+    exponent: int,
+    pack: int,
+    path: str,
 ) -> int:
     """Write PRICE, AMOUNT and PACK (without flags); the flags they set."""
     flags = 0
@@ -117,8 +120,12 @@ def _price(
         flags |= record.FLAG_HAS_QUANTITY
     if price is not None:
         words[record.PRICE] = minor_units(price, exponent, path + "price")
-        words[record.AMOUNT] = times(words[record.PRICE], count, path + "price x quantity")
         flags |= record.FLAG_HAS_PRICE | record.FLAG_HAS_AMOUNT
+    if amount is not None:
+        words[record.AMOUNT] = minor_units(amount, exponent, path + "amount")
+        flags |= record.FLAG_HAS_AMOUNT
+    elif price is not None:
+        words[record.AMOUNT] = times(words[record.PRICE], count, path + "price x quantity")
     words[record.PACK] = pack | count << 32
     return flags
 

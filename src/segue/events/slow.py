@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segue.events.batch import Bytes, Words
+from segue.events.batch import Bytes, DeadLetter, Origin, Words, dead_letter
 from segue.events.doors import open_message
 from segue.events.refusal import Refusal
 from segue.events.rows import Row, Terms, rows_of
@@ -21,13 +21,34 @@ class SlowRows:
     payload); any other, an escaped one for example, goes to `extra`.
     """
 
+    terms: Terms
+    origin: Origin
+    counts: list[int] = field(default_factory=list)  # rows of each message read
+    dead: list[DeadLetter] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)  # of each row, as Decoded.where
     words: list[list[int]] = field(default_factory=list)
     references: list[list[int]] = field(default_factory=list)
     in_extra: list[list[bool]] = field(default_factory=list)
     extra: bytearray = field(default_factory=bytearray)
 
-    def add(self, row: Row, raw: bytes, base: int) -> None:
-        """Append a row whose message `raw` stands at `base` of the payload; base < 0: it stands nowhere."""
+    def read(self, raw: bytes, place: int, line: int, in_payload: bool) -> None:
+        """Read one message at a place; in_payload: its bytes stand there in the payload."""
+        before = len(self.words)
+        for result, part in read_message(raw, self.terms):
+            if isinstance(result, Refusal):
+                self.refuse(str(result), part, place, line)
+                continue
+            for row in result:
+                self._add(row, raw, place if in_payload else -1)
+                self.places.append((place, line))
+        self.counts.append(len(self.words) - before)
+
+    def refuse(self, reason: str, raw: bytes, place: int, line: int) -> None:
+        """Note a dead letter."""
+        offset = self.origin.offset + place
+        self.dead.append(dead_letter(self.origin.file, line, offset, reason, raw))
+
+    def _add(self, row: Row, raw: bytes, base: int) -> None:
         references = [0] * fill.REFERENCES
         in_extra = [False] * fill.REFERENCES
         for index, string in enumerate(row.strings):
@@ -58,7 +79,8 @@ class SlowRows:
             references = np.where(references & 0xFF != 0, references + moved, 0)
         fill.fill_hashes(records, references, text, k0, k1)
         spans = np.ascontiguousarray(references[:, : record.STRINGS])
-        return SlowBatch(records, spans, text, shift)
+        where = np.array(self.places, dtype=np.int64).reshape(-1, 2)
+        return SlowBatch(records, spans, where, text, shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +89,7 @@ class SlowBatch:
 
     records: Words
     spans: Words
+    where: Words
     text: Bytes
     shift: int
 

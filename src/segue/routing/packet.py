@@ -163,10 +163,17 @@ def _packets(
 ) -> Iterator[tuple[int, Packet]]:
     for destination in range(2 * shards):
         records = routed.records[destination]
-        if destination < shards or len(records) or to_all:
+        known = destination < shards
+        if known or len(records) or to_all:
             yield (
                 destination,
                 Packet(
-                    batch.partition, batch.batch, batch.start, batch.end, records, routed.texts[destination], via
+                    batch.partition,
+                    batch.batch,
+                    batch.start,
+                    batch.end,
+                    records,
+                    routed.texts[destination],
+                    via if known else (),
                 ),
             )

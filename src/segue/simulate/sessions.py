@@ -76,7 +76,7 @@ class Catalogue:
         self.products = settings.products
         self.category: Ints = pick(np.arange(self.products), len(ln.CATEGORIES), settings.seed)
         # prices end in 9, as they do; integer arithmetic from here on
-        self.price: Ints = rng.integers(1, 10, self.products) * 10 ** rng.integers(1, 4, self.products) * 10 + 9
+        self.price: Ints = rng.integers(1, 10, self.products) * 10 ** rng.integers(2, 4, self.products) + 9
 
     def popular(self, rng: np.random.Generator, size: int) -> Ints:
         """Low numbers sell best."""
@@ -111,23 +111,22 @@ class Emitted:
 
     def __init__(self) -> None:
         self._parts: list[tuple[Ints, Ints, Ints, Ints, Ints]] = []
-        self.line_parts: list[Ints] = []
-        self.lines = 0
 
     def add(
-        self, kind: Ints | int, session: Ints, time_ms: Ints, product: Ints | int = 0, order: Ints | int = -1
+        self, kind: Ints | int, session: Ints, time_ms: Ints, about: Ints | int = 0, detail: Ints | int = 1
     ) -> None:
-        """kind: number of the template; product: its number (or that of a promotion, channel); order: see orders."""
+        """kind: number of the template; about: the product (promotion, amount, channel); detail: the quantity
+        (of Order Completed: the order's number)."""
         size = session.size
         if size:
             self._parts.append(
-                (_filled(kind, size), session, time_ms, _filled(product, size), _filled(order, size))
+                (_filled(kind, size), session, time_ms, _filled(about, size), _filled(detail, size))
             )
 
     def joined(self) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-        """(kind, session, time_ms, product, order), each int64[events]."""
-        kind, session, time_ms, product, order = (np.concatenate(p) for p in zip(*self._parts, strict=True))
-        return kind, session, time_ms, product, order
+        """(kind, session, time_ms, about, detail), each int64[events]."""
+        kind, session, time_ms, about, detail = (np.concatenate(p) for p in zip(*self._parts, strict=True))
+        return kind, session, time_ms, about, detail
 
 
 def _filled(value: Ints | int, size: int) -> Ints:
@@ -139,7 +138,7 @@ class Sessions:
 
     Arrays of a row per session: who, start_ms, in_shop, store, source, known_ms (from when on the person is known;
     NEVER_MS: not in this session), coupon (-1: none).
-    Arrays of a row per order: order_start, order_count (its lines), order_amount (cents), order_session, order_ms.
+    What came of them: `emitted`, `orders()` and `lines()`.
     """
 
     def __init__(
@@ -168,13 +167,18 @@ class Sessions:
             axis=1,
         )
         self._cart = np.zeros((n, CART_LINES_MAX, 2), dtype=np.int64)
+        self._quantity = np.ones(n, dtype=np.int64)  # of what they last put in or took out
         self._cart_lines = np.zeros(n, dtype=np.int64)
         self._cart_amount = np.zeros(n, dtype=np.int64)
         self.emitted = Emitted()
-        self.order_lines: list[Ints] = []
+        self._order_lines: list[Ints] = []
         self._orders: list[tuple[Ints, ...]] = []
         self._order_total = self._line_total = 0
         self._walk()
+
+    def lines(self) -> Ints:
+        """The lines of all orders, int64[lines, LINE_COLUMNS]."""
+        return np.concatenate(self._order_lines) if self._order_lines else np.zeros((0, ln.LINE_COLUMNS), np.int64)
 
     def orders(self) -> tuple[Ints, Ints, Ints, Ints, Ints]:
         """(first line, lines, amount in cents, session, time in ms) of each order."""
@@ -203,16 +207,16 @@ class Sessions:
             self._look(alive, action, product)
             self._fill_cart(alive, action, product, now)
             leaving = action == _LEAVE
-            stay = alive[~leaving]
-            kind = _KIND_OF_ACTION[action[~leaving]]
-            ordered = action[~leaving] == _ACTION["Order Completed"]
-            out.add(kind[~ordered], stay[~ordered], now[stay[~ordered]], self._about(action[~leaving][~ordered],
-                    stay[~ordered], product))  # fmt: skip
-            self._order(stay[ordered], now[stay[ordered]])
-            self._use_coupon(stay[action[~leaving] == _ACTION["Coupon Entered"]], now)
+            ordering = action == _ACTION["Order Completed"]
+            acting = ~(leaving | ordering)
+            who = alive[acting]
+            about = self._about(action[acting], who, product)
+            out.add(_KIND_OF_ACTION[action[acting]], who, now[who], about, self._quantity[who])
+            self._order(alive[ordering], now[alive[ordering]])
+            self._use_coupon(alive[action == _ACTION["Coupon Entered"]], now)
             self._leave(alive[leaving], now)
             state[alive] = _STATE_AFTER[action]
-            alive = stay
+            alive = alive[~leaving]
             if not alive.size:
                 break
 
@@ -256,12 +260,14 @@ class Sessions:
         quantity = 1 + (self._rng.random(adds.size) < 0.15)
         self._cart[adds, self._cart_lines[adds], 0] = product[adds]
         self._cart[adds, self._cart_lines[adds], 1] = quantity
+        self._quantity[adds] = quantity
         self._cart_lines[adds] += 1
         self._cart_amount[adds] += self._catalogue.price[product[adds]] * quantity
         removes = alive[action == _ACTION["Product Removed"]]
         self._cart_lines[removes] -= 1
         last = self._cart[removes, self._cart_lines[removes]]
         product[removes] = last[:, 0]
+        self._quantity[removes] = last[:, 1]
         self._cart_amount[removes] -= self._catalogue.price[last[:, 0]] * last[:, 1]
 
     def _log_in(self, session: Ints, now: Ints) -> None:
@@ -271,7 +277,7 @@ class Sessions:
     def _use_coupon(self, session: Ints, now: Ints) -> None:
         entered = pick(session + self.start_ms[session], len(ln.COUPONS))
         accepted = self._rng.random(session.size) < 0.7
-        self.coupon[session] = entered
+        self.coupon[session[accepted]] = entered[accepted]
         kind = np.where(accepted, ln.KINDS["Coupon Applied"], ln.KINDS["Coupon Denied"])
         self.emitted.add(kind, session, now[session] + 250)
 
@@ -287,7 +293,7 @@ class Sessions:
         table[:, ln.LINE_PRICE] = self._catalogue.price[cart[:, 0]]
         table[:, ln.LINE_QUANTITY] = cart[:, 1]
         start = self._line_total + np.cumsum(count) - count
-        self.order_lines.append(table)
+        self._order_lines.append(table)
         self._orders.append((start, count, self._cart_amount[session], session, time_ms))
         number = self._order_total + np.arange(session.size)
         self.emitted.add(ln.KINDS["Order Completed"], session, time_ms, 0, number)

@@ -1,8 +1,8 @@
 """A folder of outputs: JSON Lines a channel, dead letters, late events, and the decision log.
 
-The decision log is an Arrow IPC stream (`decisions.arrows`), not Parquet: Parquet keeps its directory at the end
-of the file, so a crash would leave nothing readable; of a stream, all batches before the crash are. Read it with
-`pyarrow.ipc.open_stream`, or a torn one with `read_decisions`.
+The decision log is an Arrow IPC stream (`decisions.arrows`), not Parquet: Parquet keeps its directory at the
+end of the file, so a crash would leave nothing readable; of a stream, all batches before the crash are. Read
+it with `pyarrow.ipc.open_stream`, or a torn one with `read_decisions`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def output_path(folder: str | os.PathLike[str], name: str) -> Path:
 def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, overwrite: bool = False) -> Path:
     """Afterwards the folder is there, can be written, and holds none of the outputs.
 
-    Called once, before workers start. Outputs of an earlier run are refused, or removed with `overwrite`; other files are left alone.
+    Called once, before workers start. Outputs of an earlier run are refused, or removed with
+    `overwrite`; other files are left alone.
     Raises SinkError: the path is a file, no permission, existing outputs.
     """
     path = Path(folder)
@@ -93,7 +94,7 @@ def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, over
 
 
 class _Tail:
-    """The end of a file: whole units (lines, batches) are appended; a half-written one is an error, and cut."""
+    """The end of a file: whole units (lines, batches) are appended; a half-written one is cut, and raises."""
 
     def __init__(self, path: str | os.PathLike[str], replace: bool) -> None:
         self.path = os.fspath(path)
@@ -293,7 +294,7 @@ class BatchesOutput:
             self._tail.append(self._encoded.taken())
 
     def close(self) -> None:
-        """Write what waits and the end, make it durable, let go; after a failure, let go and raise it again."""
+        """Write what waits, end the stream, make it durable, let go; after a failure raise it again."""
         _close(self, self._tail)
 
 

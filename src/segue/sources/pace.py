@@ -35,12 +35,12 @@ class Pace:
     """A board of counters that all worker processes see; `may_read` keeps two bounds and cannot deadlock.
 
     1. A partition has fewer than `in_flight` batches that some shard has not taken.
-    2. Its clock as it stood `in_flight` batches ago is at most the least clock of the unfinished partitions; so
-       partitions that are merged by clock run ahead of the slowest by that many batches, and the one with the
-       least clock is never held back.
+    2. Its clock as it stood `in_flight` batches ago is at most the least clock of the unfinished partitions;
+       so partitions that are merged by clock run ahead of the slowest by that many batches, and the one with
+       the least clock is never held back.
 
-    Each cell has one writer (a partition's reader, a shard's owner), and all values only grow: who sees an old
-    one waits a little longer, nothing else, so there are no locks. Clocks are event times, ms since 1970 UTC.
+    Each cell has one writer (a partition's reader, a shard's owner), and all values only grow: who sees an
+    old one waits a little longer, nothing else, so there are no locks. Clocks are event times, ms since 1970.
     """
 
     def __init__(self, words: Words) -> None:

@@ -1,0 +1,1 @@
+"""What is deployed: one page a flow, wiring only."""

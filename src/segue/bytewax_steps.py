@@ -1,0 +1,309 @@
+"""The steps of a flow, as Bytewax operators: the only place outside flows/ that knows Bytewax.
+
+A stream item is a batch, never an event. Keys are labels of shards, chosen so that shard i runs on worker i modulo
+workers for every number of workers that divides LABEL_PERIOD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import bytewax.operators as op
+import numpy as np
+import pyarrow as pa
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.operators import KeyedStream, StatefulBatchLogic, Stream
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from segue.actions.encode import DEAD_LETTERS, DECISIONS, LATE, ActionEncoder, encode_dead, encode_late
+from segue.decide.engine import Decisions, ShardEngine
+from segue.events.decode import Decoder
+from segue.identity.anonymous import AnonymousShard
+from segue.policy.compiled import CompiledPolicies
+from segue.routing.arrivals import Arrivals
+from segue.routing.packet import Packet, packets
+from segue.settings import Settings, secret
+from segue.sinks.files import open_output
+from segue.sinks.interface import Sink
+from segue.sources.interface import Source
+from segue.sources.pace import Pace
+from segue.sources.reader import BatchReader, ReadBatch
+from segue.summary import OUTPUT as SUMMARY
+from segue.summary import Part, encode_part
+from segue_kernels.shard import ACTION_OFFER
+from segue_kernels.siphash import hash_bytes
+
+LABEL_PERIOD = 48
+WAIT = timedelta(milliseconds=1)  # before a reader held back by its pace looks again
+
+Addressed = tuple[int, Packet]  # (destination, packet)
+Output = tuple[str, bytes | pa.RecordBatch]
+
+
+@cache
+def shard_label(prefix: str, shard: int) -> str:
+    """The key of a shard: Bytewax sends a key to worker SipHash-1-3(key, 0xff) modulo workers."""
+    zero = np.uint64(0)
+    suffix = 0
+    while True:
+        label = f"{prefix}-{shard:04d}-{suffix}"
+        hashed = int(hash_bytes(np.frombuffer(label.encode() + b"\xff", np.uint8), zero, zero))
+        if hashed % LABEL_PERIOD == shard % LABEL_PERIOD:
+            return label
+        suffix += 1
+
+
+class _PartitionReader(StatefulSourcePartition[ReadBatch, None]):
+    def __init__(self, reader: BatchReader) -> None:
+        self._reader = reader
+        self._awake: datetime | None = None
+
+    def next_batch(self) -> Iterable[ReadBatch]:
+        self._awake = None
+        if self._reader.ended:
+            raise StopIteration
+        if not self._reader.may_read():
+            self._awake = datetime.now(UTC) + WAIT
+            return []
+        return [self._reader.read()]
+
+    def next_awake(self) -> datetime | None:
+        return self._awake
+
+    def snapshot(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class _EventSource(FixedPartitionedSource[ReadBatch, None]):
+    def __init__(self, source: Source[Any], settings: Settings, pace: Pace) -> None:
+        self._source = source
+        self._settings = settings
+        self._pace = pace
+        self._names = {f"{i:05d} {name}": (i, name) for i, name in enumerate(source.partitions)}
+
+    def list_parts(self) -> list[str]:
+        return list(self._names)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _PartitionReader:
+        index, name = self._names[for_part]
+        settings = self._settings
+        decoder = Decoder(secret(), settings.currency, settings.arrival_ms, settings.lateness_ms)
+        reader = BatchReader(self._source.open(name), index, decoder, self._pace, settings.batch_rows)
+        return _PartitionReader(reader)
+
+
+def read_events(flow: Dataflow, source: Source[Any], settings: Settings, pace: Pace) -> Stream[ReadBatch]:
+    """Batches of decoded, stamped events, with what could not be used."""
+    return op.input("events", flow, _EventSource(source, settings, pace))
+
+
+def rejected(batches: Stream[ReadBatch]) -> Stream[Output]:
+    """Dead letters, late events and the readers' counts, as messages."""
+
+    def encode(read: list[ReadBatch]) -> Iterable[Output]:
+        for batch in read:
+            if batch.dead:
+                yield DEAD_LETTERS, encode_dead(batch.dead)
+            if batch.late:
+                yield LATE, encode_late(batch.late)
+            if batch.counts is not None:
+                counts = batch.counts
+                part = Part(
+                    lines=counts.lines, events=counts.events, dead_letters=counts.dead_letters, late=counts.late
+                )
+                yield SUMMARY, encode_part(part)
+
+    return op.flat_map_batch("rejected", batches, encode)
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Rows by shard: of known customers, and of anonymous identifiers; and what concerned nobody."""
+
+    known: KeyedStream[Addressed]
+    anonymous: KeyedStream[Addressed]
+    nobody: Stream[Output]
+
+
+def route(batches: Stream[ReadBatch], settings: Settings, partitions: int) -> Routes:
+    """One packet a shard and batch."""
+    shards = settings.shards
+
+    def scatter(read: list[ReadBatch]) -> Iterable[tuple[str, Any]]:
+        for batch in read:
+            for decoded in batch.batches:
+                addressed, nobody = packets(decoded, shards, partitions)
+                for destination, packet in addressed:
+                    if destination < shards:
+                        yield shard_label("known", destination), (destination, packet)
+                    else:
+                        yield shard_label("anonymous", destination - shards), (destination - shards, packet)
+                if nobody:
+                    yield SUMMARY, encode_part(Part(about_nobody=nobody))
+
+    routed = op.flat_map_batch("route", batches, scatter)
+    known = op.filter("to_known", routed, lambda item: item[0].startswith("known"))
+    anonymous = op.filter("to_anonymous", routed, lambda item: item[0].startswith("anonymous"))
+    nobody = op.filter("to_nobody", routed, lambda item: item[0] == SUMMARY)
+    return Routes(known, anonymous, nobody)
+
+
+def _shard_part(engine: ShardEngine, offers: dict[int, int]) -> Part:
+    state = engine.state
+    return Part(
+        customers=state.customers,
+        state_bytes=state.memory_bytes(),
+        counters=state.counters(),
+        offers=offers,
+    )
+
+
+def _count_offers(offers: dict[int, int], decided: list[Decisions]) -> None:
+    for decisions in decided:
+        values, counts = np.unique(decisions.actions[:, ACTION_OFFER], return_counts=True)
+        for offer, count in zip(values.tolist(), counts.tolist(), strict=True):
+            offers[offer] = offers.get(offer, 0) + count
+
+
+class _AnonymousLogic(StatefulBatchLogic[Addressed, Any, None]):
+    def __init__(self, policies: CompiledPolicies, settings: Settings, partitions: int) -> None:
+        self._policies = policies
+        self._settings = settings
+        self._partitions = partitions
+        self._shard: AnonymousShard | None = None
+        self._offers: dict[int, int] = {}
+
+    def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
+        if self._shard is None:
+            number = values[0][0]
+            self._shard = AnonymousShard(number, self._policies, self._settings.engine(), self._partitions)
+        for _, packet in values:
+            self._shard.arrivals.push(packet)
+        decided, passed = self._shard.process()
+        _count_offers(self._offers, decided)
+        return [*decided, *passed], StatefulBatchLogic.RETAIN
+
+    def on_eof(self) -> tuple[list[Any], bool]:
+        assert self._shard is not None
+        return [_shard_part(self._shard.engine, self._offers)], StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> None:
+        return None
+
+
+class _KnownLogic(StatefulBatchLogic[Addressed, Any, None]):
+    def __init__(self, policies: CompiledPolicies, settings: Settings, partitions: int, pace: Pace) -> None:
+        self._engine = ShardEngine(policies, settings.engine())
+        self._arrivals = Arrivals(partitions)
+        self._pace = pace
+        self._offers: dict[int, int] = {}
+
+    def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
+        for shard, packet in values:
+            self._arrivals.push(packet)
+            if packet.sender < 0:
+                self._pace.taken(shard, packet.partition)
+        released = self._arrivals.release()
+        if released is None or not len(released.records):
+            return [], StatefulBatchLogic.RETAIN
+        decided = self._engine.process(released)
+        _count_offers(self._offers, decided)
+        return list(decided), StatefulBatchLogic.RETAIN
+
+    def on_eof(self) -> tuple[list[Any], bool]:
+        return [_shard_part(self._engine, self._offers)], StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> None:
+        return None
+
+
+def decide(
+    routes: Routes, policies: CompiledPolicies, settings: Settings, partitions: int, pace: Pace
+) -> Stream[Any]:
+    """Decisions of all shards (and their counts at the end). Anonymous shards come first: what an identify says
+    belongs to a known customer goes on to that customer's shard, which waits for it."""
+    anonymous = op.stateful_batch(
+        "anonymous", routes.anonymous, lambda _: _AnonymousLogic(policies, settings, partitions)
+    )
+
+    def passed_on(items: list[tuple[str, Any]]) -> Iterable[tuple[str, Addressed]]:
+        for _, item in items:
+            if isinstance(item, tuple):
+                yield shard_label("known", item[0]), item
+
+    def decided_here(items: list[tuple[str, Any]]) -> Iterable[Any]:
+        return [item for _, item in items if not isinstance(item, tuple)]
+
+    passed = op.flat_map_batch("passed_on", anonymous, passed_on)
+    known = op.stateful_batch(
+        "known",
+        op.merge("arrivals", routes.known, passed),
+        lambda _: _KnownLogic(policies, settings, partitions, pace),
+    )
+    return op.merge(
+        "decided",
+        op.flat_map_batch("decided_anonymous", anonymous, decided_here),
+        op.flat_map_batch("decided_known", known, decided_here),
+    )
+
+
+def encode(decided: Stream[Any], policies: CompiledPolicies) -> Stream[Output]:
+    """Decisions as messages, by output."""
+    encoder = ActionEncoder(policies)
+
+    def encode_all(items: list[Any]) -> Iterable[Output]:
+        for item in items:
+            if isinstance(item, Part):
+                yield SUMMARY, encode_part(item)
+            else:
+                yield from encoder.encode(item)
+
+    return op.flat_map_batch("encode", decided, encode_all)
+
+
+class _OutputPart(StatefulSinkPartition[bytes | pa.RecordBatch, None]):
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def write_batch(self, values: list[bytes | pa.RecordBatch]) -> None:
+        self._sink.write(values)
+
+    def snapshot(self) -> None:
+        self._sink.flush()
+
+    def close(self) -> None:
+        self._sink.close()
+
+
+class _FolderSink(FixedPartitionedSink[bytes | pa.RecordBatch, None]):
+    def __init__(self, folder: str, names: list[str]) -> None:
+        self._folder = folder
+        self._names = sorted(names)
+
+    def list_parts(self) -> list[str]:
+        return self._names
+
+    def part_fn(self, item_key: str) -> int:
+        return self._names.index(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _OutputPart:
+        return _OutputPart(open_output(self._folder, for_part))
+
+
+def output_names(policies: CompiledPolicies) -> list[str]:
+    """The outputs of a run with these policies: its channels, the logs, the summary."""
+    return [*ActionEncoder(policies).channels, DECISIONS, DEAD_LETTERS, LATE, SUMMARY]
+
+
+def write(flow_outputs: list[Stream[Output]], settings: Settings, policies: CompiledPolicies) -> None:
+    """Every message into the output it names."""
+    outputs = op.merge("outputs", *flow_outputs)
+    op.output("out", outputs, _FolderSink(settings.out, output_names(policies)))

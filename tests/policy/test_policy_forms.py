@@ -1,0 +1,96 @@
+"""Interpreter, virtual machine and native code agree bit for bit on random policies and customers."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from naive_history import NaiveHistory
+from random_expressions import conditions, histories, numbers, scope
+
+from segue.policy import ir
+from segue.policy.assemble import assemble
+from segue.policy.expression import compile_condition, compile_number
+from segue.policy.interpret import interpret
+from segue.policy.native import compile_native
+from segue.policy.plan import lay_out, needs_of
+from segue_kernels.call import call_program
+from segue_kernels.jit import JIT_DISABLED, kernel
+from segue_kernels.vm import run_program
+
+RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@kernel
+def call(address: int, row: np.ndarray, now: int, record: np.ndarray, location: np.ndarray) -> float:
+    return call_program(address, row.ctypes.data, now, record.ctypes.data, location.ctypes.data)
+
+
+def bits(value: float) -> bytes:
+    return struct.pack("<d", value)
+
+
+def check(programs: list[ir.Node], customers: list[NaiveHistory], native: bool) -> None:
+    layout = lay_out(need for program in programs for need in needs_of(program))
+    assembled = assemble(programs, layout)
+    compiled = compile_native(programs, layout) if native else None
+    for history in customers:
+        row, location = history.row(layout, layout.row_words)
+        record = history.event.record()
+        for i, program in enumerate(programs):
+            expected = bits(interpret(program, history))
+            in_vm = run_program(
+                i, assembled.program_start, assembled.code, assembled.constants, row, history.now, record, location
+            )
+            assert bits(in_vm) == expected, f"virtual machine: {program}"
+            if compiled is not None:
+                in_native = call(compiled.address[i], row, history.now, record, location)
+                assert bits(in_native) == expected, f"native: {program}"
+
+
+@RELAXED
+@given(
+    st.lists(conditions(), min_size=1, max_size=4),
+    st.lists(numbers(), min_size=1, max_size=4),
+    st.lists(histories(), min_size=1, max_size=12),
+)
+def test_all_forms_agree(when: list[str], values: list[str], customers: list[NaiveHistory]) -> None:
+    programs = [compile_condition(text, scope()) for text in when]
+    programs += [compile_number(text, scope()) for text in values]
+    check(programs, customers, native=True)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(numbers(6), st.lists(histories(), min_size=1, max_size=4))
+def test_the_virtual_machine_agrees_on_long_expressions(text: str, customers: list[NaiveHistory]) -> None:
+    if len(text) > 4_000:
+        return
+    check([compile_number(text, scope())], customers, native=False)
+
+
+@given(conditions(), histories())
+@RELAXED
+def test_conditions_are_one_or_zero(text: str, history: NaiveHistory) -> None:
+    assert interpret(compile_condition(text, scope()), history) in (0.0, 1.0)
+
+
+@given(numbers(), histories())
+@RELAXED
+def test_numbers_are_finite(text: str, history: NaiveHistory) -> None:
+    assert np.isfinite(interpret(compile_number(text, scope()), history))
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="this is the test that starts without the compiler")
+def test_the_forms_agree_without_the_compiler() -> None:
+    here = Path(__file__)
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{here}::test_all_forms_agree"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=here.parents[2], timeout=200)
+    assert done.returncode == 0, done.stdout[-3_000:]

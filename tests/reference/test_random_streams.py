@@ -1,0 +1,108 @@
+"""The generators keep their promises, and what holds of every run of the reference holds of random ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.reference import random_events, random_policies, strategies
+from tests.reference.choice import Seeded
+from tests.reference.compare import difference, expected_actions, expected_decisions
+from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.engine import WON, Reference, Settings
+from tests.reference.policies import read_journeys, scope_of
+
+DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
+QUICK = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def run(texts: list[str], payloads: list[bytes], chosen: Settings) -> Reference:
+    reference = Reference(read_journeys(texts, chosen.secret), chosen)
+    reference.run(decode(payloads, DECODING).events)
+    return reference
+
+
+@QUICK
+@given(strategies.policies(), strategies.streams(), strategies.settings())
+def test_a_decision_has_one_winner_or_none(texts: list[str], payloads: list[bytes], chosen: Settings) -> None:
+    reference = run(texts, payloads, chosen)
+    for decision in reference.decisions:
+        won = [candidate for candidate in decision.candidates if candidate.reason == WON]
+        assert won == ([] if decision.winner is None else [decision.winner])
+    slots = Counter((d.customer, d.trigger, d.now_ms, d.slot) for d in reference.decisions)
+    assert set(slots.values()) <= {1}
+    assert len(reference.actions) == sum(d.winner is not None for d in reference.decisions)
+
+
+@QUICK
+@given(strategies.streams(), st.data())
+def test_borders_cut_all_rows(payloads: list[bytes], data: st.DataObject) -> None:
+    rows = sum(payload.count(b"\n") + 1 for payload in payloads)
+    sizes = data.draw(strategies.borders(rows))
+    assert sum(sizes) == rows
+    assert min(sizes) > 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_policies_load(seed: int, tmp_path: Path) -> None:
+    from segue.policy.load import load_policies
+
+    texts = random_policies.policies(Seeded(seed))
+    for n, text in enumerate(texts):
+        (tmp_path / f"{n}.toml").write_text(text)
+    secret = Settings().secret
+    compiled = load_policies([tmp_path], secret=secret, native=False)
+    assert [info.id for info in compiled.journey_infos] == [j.id for j in read_journeys(texts, secret)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_streams_reach_every_rule(seed: int) -> None:
+    """A stream of some length has late and dead lines, duplicates, merges, actions and refusals."""
+    choice = Seeded(seed)
+    world = replace(random_events.world(choice), anonymous=3, partitions=2)
+    payloads = random_events.stream(choice, world, 600)
+    decoded = decode(payloads, DECODING)
+    assert decoded.dead
+    assert decoded.late
+    assert len(decoded.events) > 400
+    reference = Reference(
+        read_journeys([text for n in range(4) for text in _named(seed, n)], Settings().secret), Settings()
+    )
+    reference.run(decoded.events)
+    assert reference.counters["duplicates"] > 5
+    assert reference.counters["customers_merged"] > 0
+    assert reference.actions
+    assert len({c.reason for d in reference.decisions for c in d.candidates}) >= 4
+
+
+def _named(seed: int, n: int) -> list[str]:
+    return [random_policies.policy(Seeded(100 * seed + n), f"policy-{n}")]
+
+
+def test_a_difference_is_told() -> None:
+    choice = Seeded(1)
+    payloads = random_events.stream(choice, random_events.world(choice), 200)
+    reference = run(_named(3, 0) + _named(4, 1), payloads, Settings())
+    for rows in (expected_actions(reference), expected_decisions(reference, numbers=True)):
+        assert rows
+        assert difference(rows, rows) == ""
+        less = Counter(dict(list(rows.items())[1:]))
+        assert difference(less, rows).startswith("missing: 1")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_expressions_compile(seed: int) -> None:
+    from segue.policy.expression import compile_condition, compile_number
+
+    scope = scope_of("EUR", Settings().secret)
+    choice = Seeded(seed)
+    for _ in range(20):
+        compile_condition(random_policies.condition(choice, 3), scope)
+        compile_number(random_policies.number(choice, 3), scope)
