@@ -111,7 +111,9 @@ def _zipf_shift(customers: int) -> float:
 
 def _blocks(events: int, customers: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     if events < 0 or not 1 <= customers < _BOT_NUMBER:
-        raise ValueError(f"events {events}, customers {customers}: expected events >= 0, 1 <= customers < 9,999,999")
+        raise ValueError(
+            f"events {events}, customers {customers}: expected events >= 0, 1 <= customers < 9,999,999"
+        )
     writer = JsonWriter([_template(name) for name in MIX], words=_CATEGORIES + _SOURCES)
     types = np.cumsum(list(MIX.values()))
     ranks = np.arange(1, customers + 1, dtype=np.float64) + _zipf_shift(customers)

@@ -17,7 +17,9 @@ from segue.sources.open import open_source, shared_pace
 
 def next_best_action(settings: Settings) -> Dataflow:
     """The whole way of an event, for one run."""
-    policies = load_policies(settings.policies, secret=secret(), native=settings.native)
+    policies = load_policies(
+        settings.policies, secret=secret(), currency=settings.currency, native=settings.native
+    )
     source = open_source(settings)
     partitions = len(source.partitions)
     pace = shared_pace(settings, partitions)

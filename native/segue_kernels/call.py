@@ -1,7 +1,7 @@
 """Call a compiled program through its address.
 
-`call_program(address, row_address, now, record_address, location_address) -> float64`: all int64; the row, the
-record and the locations are addresses of their first words. The caller keeps the arrays and the code alive.
+`call_program(address, row_address, now, record_address, location_address) -> float64`: all int64; row,
+record and locations are addresses of their first words. The caller keeps the arrays and the code alive.
 Nothing is checked: an address that is not a program ends the process.
 """
 
@@ -34,7 +34,12 @@ else:
 
     @intrinsic  # type: ignore[untyped-decorator,unused-ignore]
     def call_program(
-        typing_context: Any, address: Any, row_address: Any, now: Any, record_address: Any, location_address: Any
+        typing_context: Any,
+        address: Any,
+        row_address: Any,
+        now: Any,
+        record_address: Any,
+        location_address: Any,
     ) -> Any:
         """The value of the program at this address."""
 

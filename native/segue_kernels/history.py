@@ -13,7 +13,7 @@ import numpy as np
 
 from segue_kernels.customers import forget_behaviour, mark_dirty
 from segue_kernels.ids import forget_ids, remember
-from segue_kernels.jit import inline, kernel
+from segue_kernels.jit import allocating, inline
 from segue_kernels.keyed import SPILL_ENTRY, SPILL_HEAD, SPILL_KEY, SPILL_NEXT, SPILL_OWNER, expired, slot_entry
 from segue_kernels.plan import (
     HEADER_WORDS,
@@ -74,7 +74,7 @@ def history_words(shard: Shard, plan: Plan, base: int, row_words: int) -> int:
     return words
 
 
-@kernel
+@allocating
 def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
     """The history of a row, int64; the row itself stays as it is."""
     row_words = settings[SET_ROW_WORDS]
@@ -173,7 +173,7 @@ def join_ids(shard: Shard, base: int, history: Array, settings: Array) -> None:
         )
 
 
-@kernel
+@allocating
 def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, settings: Array) -> None:
     """Join a history into a row before the event at `time` that says they are one customer.
 

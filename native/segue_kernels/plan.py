@@ -1,4 +1,4 @@
-"""The tables of compiled policies: which word means what. Every kernel that reads them takes its columns here.
+"""The tables of compiled policies: which word means what. Kernels that read them take their columns here.
 
 All tables are int64, two-dimensional and C-contiguous unless their comment says otherwise. `*_WORDS` is the
 width of a table's row. A customer's row is HEADER_WORDS words of the engine followed by the streams' areas;
@@ -9,7 +9,9 @@ HEADER_WORDS = 32  # of a customer's row: clock, identity, consent, ids seen ...
 ROW_ALIGN_WORDS = 8  # a row is a whole number of cache lines
 
 TYPES = 256  # listen_start, trigger_start and locate_start have TYPES + 1 entries
-SENT_TYPE = 128  # type of the stream "journey j sent an action" is SENT_TYPE + j; fed by grants, never by events
+SENT_TYPE = (
+    128  # type of the stream "journey j sent an action" is SENT_TYPE + j; fed by grants, never by events
+)
 
 # --- STREAMS[n, 12]: what is remembered of the events of one type -------------------------------------
 STREAM_KIND = 0
@@ -84,7 +86,9 @@ OFFER_F_WORDS = 4
 LIMIT_STREAM = 0
 LIMIT_TIMES = 1  # reached iff the LIMIT_TIMES-th latest send is after now - LIMIT_WINDOW_MS
 LIMIT_WINDOW_MS = 2
-LIMIT_CHARGES = 3  # 1: the journey's first limit on this stream; a grant charges these only (each stream once)
+LIMIT_CHARGES = (
+    3  # 1: the journey's first limit on this stream; a grant charges these only (each stream once)
+)
 LIMIT_WORDS = 4
 
 # --- CODE[n, 6]: an operation of the virtual machine (vm.py says what each does) ----------------------

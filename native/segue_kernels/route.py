@@ -72,15 +72,15 @@ def choose_destinations(
 
 @kernel
 def scatter(
-    records: Array, spans: Array, text: Array, destination: Array, row_at: Array, byte_at: Array, records_out: Array,
-    text_out: Array,
+    records: Array, spans: Array, text: Array, destination: Array, row_at: Array, byte_at: Array,
+    byte_start: Array, records_out: Array, text_out: Array,
 ) -> None:
     """Copy each row and its strings to its destination's run.
 
     row_at, byte_at   int64 a destination: where its run begins; on return, where it ends
+    byte_start        the same as byte_at at first, and left alone
     HEAP of a row counts from the beginning of its destination's text.
     """
-    byte_start = byte_at.copy()
     for i in range(len(records)):
         to = destination[i]
         if to < 0:

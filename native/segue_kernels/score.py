@@ -27,8 +27,9 @@ def logits(
     for f in range(features):
         x = feature[f]
         at = weights_start + f * count
+        weight = weights[at : at + count]  # indices from 0: the compiler sees they can't be negative
         for o in range(count):
-            logit[o] += weights[at + o] * x
+            logit[o] += weight[o] * x
 
 
 @inline

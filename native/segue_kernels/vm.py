@@ -2,8 +2,8 @@
 
 run_program(program, program_start int64[n+1], code int64[ops,6], constants float64[], row int64[], now,
 record int64[16], location int64[n_streams]) -> float64. A program is a run of operations over CELLS float64
-cells; cell 0 holds the result at its end. Jumps go forward only, so it ends. It reads nothing but its arguments
-and cannot fail (the assembler keeps to CELLS).
+cells; cell 0 holds the result at its end. Jumps go forward only, so it ends. It reads only its arguments and
+cannot fail (the assembler keeps to CELLS).
 
 Words of an operation: plan.CODE_*. Where an entry is: A >= 0 is its word in the row, A < 0 is the keyed
 stream -A - 1, whose entry `location` gives (-1: none). B bounds the entries read, C is the window in ms.

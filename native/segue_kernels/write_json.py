@@ -41,6 +41,9 @@ INTEGER_BYTES_MAX = 20
 HEX_BYTES = 16
 TIME_BYTES_MAX = 24
 
+MINUTE_BYTES = 17  # `2026-03-02T08:00:`
+NO_MINUTE = -(1 << 62)
+
 TEMPLATE = 0  # the word of a row that names its template
 
 # words of the table that tells how much room a row of a template takes
@@ -55,15 +58,13 @@ _HEX_PAIRS = np.frombuffer("".join(f"{n:02x}" for n in range(256)).encode(), dty
 
 if JIT_DISABLED:
 
-    def copy_bytes(
-        out: NDArray[np.uint8], at: int, source: NDArray[np.uint8], start: int, size: int
-    ) -> None:
+    def copy_bytes(out: NDArray[np.uint8], at: int, source: NDArray[np.uint8], start: int, size: int) -> None:
         """out[at : at + size] = source[start : start + size]; the two don't overlap."""
         out[at : at + size] = source[start : start + size]
 
 else:
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator,unused-ignore]
     def copy_bytes(
         typing_context: Any, out: Any, at: Any, source: Any, start: Any, size: Any
     ) -> tuple[Any, Any]:
@@ -76,7 +77,9 @@ else:
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             target = context.make_array(sig.args[0])(context, builder, args[0]).data
             origin = context.make_array(sig.args[2])(context, builder, args[2]).data
-            cgutils.raw_memcpy(builder, builder.gep(target, [args[1]]), builder.gep(origin, [args[3]]), args[4], 1)
+            cgutils.raw_memcpy(
+                builder, builder.gep(target, [args[1]]), builder.gep(origin, [args[3]]), args[4], 1
+            )
             return context.get_dummy_value()
 
         return signature, emit
@@ -151,7 +154,7 @@ def _write_time(
     if now != minute[0]:
         minute[0] = now
         _write_minute(now, minute_text, 0)
-    copy_bytes(out, at, minute_text, 0, 17)
+    copy_bytes(out, at, minute_text, 0, MINUTE_BYTES)
     rest = time_ms - now * 60_000
     seconds = rest // 1_000
     milliseconds = rest - seconds * 1_000
@@ -181,13 +184,13 @@ def _write_field(
     if kind == LITERAL:
         copy_bytes(out, at, literals, a, b - a)
         return at + b - a
-    value = table[row, a]
+    value: int = table[row, a]
     if kind == WORD:
-        start = word_start[value + b]
-        size = word_start[value + b + 1] - start
+        start: int = word_start[value + b]
+        size: int = word_start[value + b + 1] - start
         copy_bytes(out, at, words, start, size)
         return at + size
-    if kind == PADDED or kind == INTEGER:
+    if kind in (PADDED, INTEGER):
         return _write_decimal(value, b, out, at)
     if kind == TIME:
         return _write_time(value, minute, minute_text, out, at)
@@ -219,15 +222,16 @@ def write_json(
     literals: NDArray[np.uint8],
     words: NDArray[np.uint8],
     word_start: NDArray[np.int64],
+    minute: NDArray[np.int64],
+    minute_text: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> tuple[int, int]:
     """Write rows order[first:] into `out` until one might not fit; (entries of `order` done, bytes written).
 
     rows int64[n, columns], lines int64[m, columns], order int64[k]; template_start int64[templates + 1] into
     operations int64[o, OPERATION_WORDS]; bounds int64[templates, BOUND_WORDS]; word_start int64[words + 1].
+    minute int64[1] and minute_text uint8[MINUTE_BYTES] belong together from call to call: NO_MINUTE at first.
     """
-    minute = np.full(1, -(1 << 62), dtype=np.int64)
-    minute_text = np.zeros(17, dtype=np.uint8)
     at = 0
     done = first
     while done < order.size:

@@ -6,7 +6,8 @@ workers for every number of workers that divides LABEL_PERIOD.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -22,6 +23,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue.actions.encode import DEAD_LETTERS, DECISIONS, LATE, ActionEncoder, encode_dead, encode_late
 from segue.decide.engine import Decisions, ShardEngine
+from segue.errors import SinkError
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.policy.compiled import CompiledPolicies
@@ -270,23 +272,43 @@ def encode(decided: Stream[Any], policies: CompiledPolicies) -> Stream[Output]:
 
 
 class _OutputPart(StatefulSinkPartition[bytes | pa.RecordBatch, None]):
-    def __init__(self, sink: Sink) -> None:
+    """One output. After the first failure of any of them closing is silent: Bytewax closes all while it unwinds,
+    and an exception raised there would abort the process."""
+
+    def __init__(self, sink: Sink, failed: list[SinkError]) -> None:
         self._sink = sink
+        self._failed = failed
 
     def write_batch(self, values: list[bytes | pa.RecordBatch]) -> None:
-        self._sink.write(values)
+        with self._noted():
+            self._sink.write(values)
 
     def snapshot(self) -> None:
-        self._sink.flush()
+        with self._noted():
+            self._sink.flush()
 
     def close(self) -> None:
-        self._sink.close()
+        if self._failed:
+            with suppress(SinkError):
+                self._sink.close()
+        else:
+            with self._noted():
+                self._sink.close()
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except SinkError as error:
+            self._failed.append(error)
+            raise
 
 
 class _FolderSink(FixedPartitionedSink[bytes | pa.RecordBatch, None]):
     def __init__(self, folder: str, names: list[str]) -> None:
         self._folder = folder
         self._names = sorted(names)
+        self._failed: list[SinkError] = []
 
     def list_parts(self) -> list[str]:
         return self._names
@@ -295,7 +317,7 @@ class _FolderSink(FixedPartitionedSink[bytes | pa.RecordBatch, None]):
         return self._names.index(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _OutputPart:
-        return _OutputPart(open_output(self._folder, for_part))
+        return _OutputPart(open_output(self._folder, for_part), self._failed)
 
 
 def output_names(policies: CompiledPolicies) -> list[str]:

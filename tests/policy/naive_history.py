@@ -53,7 +53,7 @@ class Event:
 
 @dataclass
 class NaiveHistory:
-    """Answers by looking through all events. The last one is the event decided on; now is the greatest time."""
+    """Looks through all events. The last one is the event decided on; now is the greatest time."""
 
     events: list[Event]
     now: int = field(init=False)
@@ -106,12 +106,16 @@ class NaiveHistory:
     # --- the same as state ----------------------------------------------------------------------------
 
     def row(self, layout: Layout, row_words: int) -> tuple[np.ndarray, np.ndarray]:
-        """(row int64[row_words], location int64[n_streams]) as a plan says; keyed entries at the first slot."""
+        """(row int64[row_words], location int64[n_streams]) as planned; keyed entries in the first slot."""
         row = np.zeros(row_words, dtype=np.int64)
         location = np.full(len(layout.streams), -1, dtype=np.int64)
         for index, words in enumerate(layout.streams):
             by = int(words[plan.STREAM_BY])
-            key = {plan.BY_NONE: 0, plan.BY_PRODUCT: self.event.product, plan.BY_CATEGORY: self.event.category}[by]
+            key = {
+                plan.BY_NONE: 0,
+                plan.BY_PRODUCT: self.event.product,
+                plan.BY_CATEGORY: self.event.category,
+            }[by]
             start = int(words[plan.STREAM_OFFSET])
             if by:
                 start += 1 + int(words[plan.STREAM_SLOTS])

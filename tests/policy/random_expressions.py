@@ -16,7 +16,7 @@ START_MS = 1_750_000_000_000
 
 
 def scope(path: str = "$.when") -> Scope:
-    return Scope("test.toml", path, CODE_BY_NAME, CURRENCY, 100, KEYS.__getitem__)
+    return Scope("test.toml", path, CODE_BY_NAME, CURRENCY, 100, lambda text: KEYS.get(text, 99))
 
 
 def _window(draw: st.DrawFn, tumbling: bool = True) -> str:
@@ -66,7 +66,9 @@ def numbers(draw: st.DrawFn, depth: int = 3) -> str:
     if depth == 0 or draw(st.integers(0, 3)) == 0:
         return draw(st.one_of(atoms(), atoms(), st.sampled_from(CONSTANTS), st.sampled_from(NUMBER_FIELDS)))
     a, b = draw(numbers(depth - 1)), draw(numbers(depth - 1))
-    match draw(st.sampled_from(["+", "-", "*", "/", "min", "max", "log1p", "sqrt", "exp", "abs", "-x", "if"])):
+    match draw(
+        st.sampled_from(["+", "-", "*", "/", "min", "max", "log1p", "sqrt", "exp", "abs", "-x", "if"])
+    ):
         case ("min" | "max") as name:
             return f"{name}({a}, {b})"
         case ("log1p" | "sqrt" | "exp" | "abs") as name:
@@ -81,7 +83,9 @@ def numbers(draw: st.DrawFn, depth: int = 3) -> str:
 
 @st.composite
 def conditions(draw: st.DrawFn, depth: int = 3) -> str:
-    form = draw(st.sampled_from(["count", "compare", "chain", "exists", "field", "type", "and", "or", "not", "if"]))
+    form = draw(
+        st.sampled_from(["count", "compare", "chain", "exists", "field", "type", "and", "or", "not", "if"])
+    )
     if depth == 0 and form in ("and", "or", "not", "if"):
         form = "count"
     match form:

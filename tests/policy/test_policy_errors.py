@@ -43,7 +43,12 @@ EXPRESSIONS = [
     ('recency("Product Viewed", every="1d") < 3', "column 33", "takes no `every`", ""),
     ('sum("Order Completed") > 1', "column 1", "needs `of`", "price"),
     ('sum("Order Completed", of="total") > 1', "column 27", 'no "total"', "amount"),
-    ('sum("Order Completed", of="amount", every="1d", up_to=3) > 1', "column 55", "no bound", "leave up_to out"),
+    (
+        'sum("Order Completed", of="amount", every="1d", up_to=3) > 1',
+        "column 55",
+        "no bound",
+        "leave up_to out",
+    ),
     ('distinct("Product Viewed", of="product", by="product") > 1', "column 1", "1 at most", "exists()"),
     ('event.categry == "shoes"', "column 1", "no field `categry`", 'did you mean "category"?'),
     ('event.category < "shoes"', "column 1", "text", "==, != or in"),
@@ -71,7 +76,7 @@ EXPRESSIONS = [
     ("event.price > 3 and", "column 20", "not an expression", ""),
     ("event.price > 3 && True", "column 18", "not an expression", "and, or, not"),
     ("a) or (b", "column 2", "unmatched", ""),
-    ("event.price > 3 # cheap", "column 1", "", "") if False else ("lambda: 1", "column 1", "not in the language", ""),
+    ("lambda: 1", "column 1", "not in the language", ""),
     ("[x for x in event]", "column 1", "not in the language", ""),
     ("__import__('os').system('x')", "column 1", "only a function's name", ""),
     ("__import__('os')", "column 1", "no function `__import__`", ""),
@@ -123,6 +128,7 @@ weights = { views = 0.5 }
 voucher = { campaign = "c", discount_percent = 10 }
 """
 
+# fmt: off
 FILES = [
     # what is replaced, by what, path, part of the message, part of the hint
     ("version = 1\n[[", "version = '1'\n[[", "$.version", "Expected `int`", "without quotes"),
@@ -142,23 +148,24 @@ FILES = [
     ("times = 1,", "times = 1, by = 'shop',", "$.journeys[0].limits[0].by", "shop", "product"),
     ('within = "1d"', 'within = "day"', "$.journeys[0].limits[0].within", "day", "30m"),
     ('within = "1d"', 'withn = "1d"', "$.journeys[0].limits[0]", "withn", "within"),
-    ('channel = "email"', 'channel = "mial"', "$.journeys[0].offers[0].channel", "mial", 'did you mean "mail"?'),
-    ('channel = "email"', 'channel = "web"\npurpose = "spam"', "$.journeys[0].offers[0].purpose", "spam", "marketing"),
-    ("views = 0.5", "view = 0.5", "$.journeys[0].offers[0].weights", '"view"', 'did you mean "views"?'),
-    ("views = 0.5", "views = nan", "$.journeys[0].offers[0].weights", "", ""),
-    ("views = 0.5", "views = inf", "$.journeys[0].offers[0].weights", "", ""),
-    ("discount_percent = 10", "discount_percent = 0", "$.journeys[0].offers[0].voucher.discount_percent", "> 0", ""),
-    (", discount_percent = 10", "", "$.journeys[0].offers[0].voucher", "discount", "one of the two"),
-    ("_percent = 10", "_amount = 0.001", "$.journeys[0].offers[0].voucher.discount_amount", "0.001", "2 decimals"),
-    ("_percent = 10", "_percent = 10, valid_for = '1x'", "$.journeys[0].offers[0].voucher.valid_for", "1x", "30m"),
-    ('id = "o"\n', 'id = "o"\nvalue = -1\n', "$.journeys[0].offers[0].value", ">= 0", ""),
-    ('id = "o"\n', 'id = "o"\ncontext = "x"\n', "$.journeys[0].offers[0].context", "`x` is not known", ""),
-    ('id = "o"\n', 'id = "o"\nwhen = "1"\n', "$.journeys[0].offers[0].when`, column 1", "a number", "compare"),
-    ('value = \'count("Product Viewed"', "value = 'count(\"x\"", "$.journeys[0].model.features[0].value", '"x"', ""),
-    ('name = "views", ', 'name = "Views", ', "$.journeys[0].model.features[0].name", "regex", ""),
+    ('channel = "email"', 'channel = "mial"', "offers[0].channel", "mial", 'did you mean "mail"?'),
+    ('channel = "email"', 'channel = "web"\npurpose = "spam"', "offers[0].purpose", "spam", "marketing"),
+    ("views = 0.5", "view = 0.5", "offers[0].weights", '"view"', 'did you mean "views"?'),
+    ("views = 0.5", "views = nan", "offers[0].weights", "", ""),
+    ("views = 0.5", "views = inf", "offers[0].weights", "", ""),
+    ("discount_percent = 10", "discount_percent = 0", "offers[0].voucher.discount_percent", "> 0", ""),
+    (", discount_percent = 10", "", "offers[0].voucher", "discount", "one of the two"),
+    ("_percent = 10", "_amount = 0.001", "offers[0].voucher.discount_amount", "0.001", "2 decimals"),
+    ("_percent = 10", "_percent = 10, valid_for = '1x'", "offers[0].voucher.valid_for", "1x", "30m"),
+    ('id = "o"\n', 'id = "o"\nvalue = -1\n', "offers[0].value", ">= 0", ""),
+    ('id = "o"\n', 'id = "o"\ncontext = "x"\n', "offers[0].context", "`x` is not known", ""),
+    ('id = "o"\n', 'id = "o"\nwhen = "1"\n', "offers[0].when`, column 1", "a number", "compare"),
+    ('value = \'count("Product Viewed"', "value = 'count(\"x\"", "model.features[0].value", '"x"', ""),
+    ('name = "views", ', 'name = "Views", ', "model.features[0].name", "regex", ""),
     ("when = 'exists", "expires_after = '3'\nwhen = 'exists", "$.journeys[0].expires_after", '"3"', "30m"),
-    ("when = 'exists", "alongside = 'yes'\nwhen = 'exists", "$.journeys[0].alongside", "bool", "true or false"),
-]  # fmt: skip
+    ("when = 'exists", "alongside = 'yes'\nwhen = 'exists", "alongside", "bool", "true or false"),
+]
+# fmt: on
 
 
 @pytest.mark.parametrize(("old", "new", "path", "message", "hint"), FILES)
@@ -192,10 +199,10 @@ def test_names_are_unique_across_files(tmp_path: Path) -> None:
 
 def test_missing_paths_and_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "welcome.toml").write_text(POLICY, encoding="utf-8")
-    with pytest.raises(PolicyError, match="welcome.toml"):
+    with pytest.raises(PolicyError, match=r"welcom\.toml"):
         load_policies([tmp_path / "welcom.toml"], secret=SECRET)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PolicyError, match="no \\*.toml file"):
+    with pytest.raises(PolicyError, match=r"no \*\.toml file"):
         load_policies([tmp_path / "empty"], secret=SECRET)
 
 
@@ -203,6 +210,10 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     for data in (b"\xff\xfe", b"a = [" + b"[" * 5_000, b"a = 1\x00", b"x" * (1 << 21)):
         with pytest.raises(PolicyError):
             read_policy(data, "p.toml")
+
+
+def _check_shown(error: PolicyError) -> None:
+    assert ".toml" in str(error)
 
 
 RELAXED = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
@@ -215,7 +226,7 @@ def test_any_text_is_an_expression_or_an_error(text: str) -> None:
         try:
             read(text, scope())
         except PolicyError as error:
-            assert str(error)
+            _check_shown(error)
 
 
 @RELAXED
@@ -223,11 +234,13 @@ def test_any_text_is_an_expression_or_an_error(text: str) -> None:
 def test_a_damaged_expression_is_one_or_an_error(text: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(at, min(len(text), at + 6)))
-    damage = data.draw(st.sampled_from(["", "(", ")", '"', "'", ",", "=", "==", " not ", " in ", ".", "1", "x", "\n", "*"]))
+    damage = data.draw(
+        st.sampled_from(["", "(", ")", '"', "'", ",", "=", "==", " not ", " in ", ".", "1", "x", "\n", "*"])
+    )
     try:
         compile_condition(text[:at] + damage + text[end:], scope())
     except PolicyError as error:
-        assert str(error)
+        _check_shown(error)
 
 
 @RELAXED
@@ -244,9 +257,11 @@ def test_a_damaged_file_loads_or_is_an_error(data: st.DataObject) -> None:
     elif change == "cut":
         lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))]
     else:
-        word = data.draw(st.sampled_from(["1", '"x"', "[]", "{}", "true", "1979-05-27", "nan", "-1", "1e400"]))
+        word = data.draw(
+            st.sampled_from(["1", '"x"', "[]", "{}", "true", "1979-05-27", "nan", "-1", "1e400"])
+        )
         lines[at] = lines[at].split("=")[0] + "= " + word
     try:
         read_policy("\n".join(lines).encode(), "p.toml")
     except PolicyError as error:
-        assert str(error)
+        _check_shown(error)

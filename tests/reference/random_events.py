@@ -57,7 +57,7 @@ DEAD_LINES = (
     b'{"id":"x","type":"Product Viewed","time":"2026-03-01T00:00:00Z","userId":"u0","quantity":1.5}',
     b'{"id":"x","type":"Product Viewed","time":"2026-03-01T00:00:00Z","userId":"u0","quantity":-1}',
     b'{"id":"x","type":"Product Viewed","time":"2026-03-01T00:00:00Z","userId":"u0","currency":"EUX"}',
-    b'{"type":"Consent Changed","time":"2026-03-01T00:00Z","userId":"u0","channel":"fax","granted":1}',
+    b'{"id":"x","type":"Consent Changed","time":"2026-03-01T00:00Z","userId":"u0","channel":"fax"}',
     b'{"id":"x","type":"Product Viewed","time":"2026-03-01T00:00:00Z","userId":"\xff"}',
 )
 
@@ -88,6 +88,17 @@ def world(choice: Choice) -> World:
         loyalty=choice.integer(0, 1),
         anonymous=choice.integer(0, 3),
         products=choice.pick((2, 4, 14)),
+        partitions=choice.integer(1, 3),
+    )
+
+
+def crowd(choice: Choice) -> World:
+    """Many customers, each with few events, who are identified one after the other."""
+    return World(
+        users=choice.integer(5, 20),
+        loyalty=choice.integer(0, 5),
+        anonymous=choice.integer(10, 40),
+        products=choice.pick((4, 40)),
         partitions=choice.integer(1, 3),
     )
 

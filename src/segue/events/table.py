@@ -27,7 +27,7 @@ from segue.events.slow import SlowRows
 from segue.events.types import ALIASES, Event
 from segue_kernels import fill, record
 from segue_kernels.load import PADDING_BYTES
-from segue_kernels.scan import parse_times
+from segue_kernels.scan import MEMO_WORDS, parse_times
 
 Mask = NDArray[np.bool_]
 
@@ -336,7 +336,7 @@ def _text_times(column: Any) -> Words:
         first, last = int(offsets[0]), int(offsets[-1])
         padded = np.zeros(last - first + PADDING_BYTES, dtype=np.uint8)
         padded[: last - first] = np.frombuffer(data, dtype=np.uint8)[first:last]
-        parse_times(padded, offsets - first, times_ms)
+        parse_times(padded, offsets - first, np.zeros(MEMO_WORDS, dtype=np.uint64), times_ms)
     return times_ms
 
 

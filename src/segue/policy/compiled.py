@@ -48,7 +48,7 @@ class JourneyInfo:
 
 @dataclass(frozen=True, slots=True)
 class VoucherInfo:
-    """The campaign an offer draws its voucher from. Discount: percent or an amount in minor units, not both."""
+    """The campaign an offer draws its voucher from. Its discount: percent, or an amount in minor units."""
 
     campaign: str
     discount_percent: float | None

@@ -265,7 +265,9 @@ class _Reader:
                 return _Number(self._number(operand))
             case ast.BinOp(left, operator, right):
                 if type(operator) not in _ARITHMETIC:
-                    self._fail(node, f"the operator {_symbol(operator)} is not in the language", "use + - * /")
+                    self._fail(
+                        node, f"the operator {_symbol(operator)} is not in the language", "use + - * /"
+                    )
                 sign = _ARITHMETIC[type(operator)]
                 return _Number(_folded(ir.Arithmetic(sign, self._number(left), self._number(right))))
             case ast.BoolOp(operator, values):
@@ -282,7 +284,7 @@ class _Reader:
                 self._fail(
                     node,
                     f"this form ({kind}) is not in the language",
-                    "numbers, text, and or not, comparisons, + - * /, x if c else y, functions, event.<field>",
+                    "numbers, text, and or not, comparisons, + - * /, x if c else y, functions, event.x",
                 )
 
     def _number(self, node: ast.expr) -> ir.Node:
@@ -379,9 +381,7 @@ class _Reader:
 
     def _comparison(self, node: ast.Compare) -> _Condition:
         terms = [node.left, *node.comparators]
-        links = [
-            self._link(terms[i], operator, terms[i + 1], node) for i, operator in enumerate(node.ops)
-        ]
+        links = [self._link(terms[i], operator, terms[i + 1], node) for i, operator in enumerate(node.ops)]
         return _Condition(_balanced(ir.And, links))
 
     def _link(self, left: ast.expr, operator: ast.cmpop, right: ast.expr, whole: ast.Compare) -> ir.Node:
@@ -456,9 +456,7 @@ class _Reader:
             return _folded(ir.Not(_at_least(atom, decided_by)))
         equal: ir.Node = ir.Number(0.0)
         if constant == math.floor(constant) and constant >= 0:
-            equal = _folded(
-                ir.And(_at_least(atom, decided_by - 1), ir.Not(_at_least(atom, decided_by)))
-            )
+            equal = _folded(ir.And(_at_least(atom, decided_by - 1), ir.Not(_at_least(atom, decided_by))))
         return _folded(ir.Not(equal)) if sign == "!=" else equal
 
     def _membership(self, left: ast.expr, right: ast.expr) -> ir.Node:
@@ -476,7 +474,9 @@ class _Reader:
             text = self._operand(element)
             if not isinstance(text, _Text):
                 self._fail(
-                    element, f"this is {_CALLED[type(text)]}, where text is needed", 'text stands in quotes: "x"'
+                    element,
+                    f"this is {_CALLED[type(text)]}, where text is needed",
+                    'text stands in quotes: "x"',
                 )
             values.append((text.value, element))
         if not values:
@@ -522,10 +522,8 @@ class _Reader:
         return _Number(_folded(ir.Apply(cast(ir.FunctionName, name), self._number(node.args[0]))))
 
     def _atom(self, name: str, node: ast.Call) -> _Operand:
-        given: dict[str, ast.expr] = {}
         positional = ("event", "of") if "of" in ATOM_KEYWORDS[name] else ("event",)
-        for argument, keyword in zip(node.args, positional, strict=False):
-            given[keyword] = argument
+        given = dict(zip(positional, node.args, strict=False))
         if len(node.args) > len(positional):
             self._fail(node.args[len(positional)], f"{name}() takes no further argument here", _usage(name))
         for pair in node.keywords:
@@ -541,7 +539,9 @@ class _Reader:
         if "by" in given:
             by = BY[self._word(given["by"], "by", tuple(BY))]
         if "within" in given and "every" in given:
-            self._fail(node, "both `within` and `every` are given", "a window slides or is aligned: one of them")
+            self._fail(
+                node, "both `within` and `every` are given", "a window slides or is aligned: one of them"
+            )
         within_ms = self._window(given["within"], "within") if "within" in given else 0
         every_ms = self._window(given["every"], "every") if "every" in given else 0
         up_to = COUNT_UP_TO_DEFAULT
@@ -583,7 +583,9 @@ class _Reader:
         operand = self._operand(node) if not isinstance(node, ast.Name) else None
         if not isinstance(operand, _Text):
             called = f"`{node.id}`" if isinstance(node, ast.Name) else "this"
-            self._fail(node, f"{called} stands where {what} in quotes is needed", 'for example "Product Viewed"')
+            self._fail(
+                node, f"{called} stands where {what} in quotes is needed", 'for example "Product Viewed"'
+            )
         return operand.value
 
     def _word(self, node: ast.expr, keyword: str, known: tuple[str, ...]) -> str:
@@ -621,7 +623,9 @@ class _Reader:
     def _not_yet(self, node: ast.expr, name: str, reserved: tuple[str, ...], shown: str = "") -> None:
         if name in reserved:
             self._fail(
-                node, f"`{shown or name}` is reserved", "not yet in this version (see LANGUAGE.md, “How it grows”)"
+                node,
+                f"`{shown or name}` is reserved",
+                "not yet in this version (see LANGUAGE.md, “How it grows”)",
             )
 
     def _fail(self, node: ast.AST, message: str, hint: str = "") -> NoReturn:

@@ -31,7 +31,7 @@ class History(Protocol):
     def sum(
         self, type: int, of: int, by: int, key: int, within_ms: int, every_ms: int, up_to: int, currency: int
     ) -> int:
-        """Integer sum of `of` over the window's events; sliding: over the `up_to` greatest by (time, value)."""
+        """Integer sum of `of` over the window; sliding: over the `up_to` greatest events by (time, value)."""
         ...
 
     def distinct(
@@ -134,9 +134,7 @@ def _count(stream: ir.Stream, within_ms: int, up_to: int, history: History) -> i
     if key is None:
         return 0
     if stream.kind in (plan.DISTINCT, plan.TUMBLE_DISTINCT):
-        found = history.distinct(
-            stream.type, stream.field, stream.by, key, within_ms, stream.every_ms, up_to
-        )
+        found = history.distinct(stream.type, stream.field, stream.by, key, within_ms, stream.every_ms, up_to)
     else:
         found = history.count(stream.type, stream.by, key, within_ms, stream.every_ms, up_to)
     return min(found, up_to)

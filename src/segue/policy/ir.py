@@ -54,7 +54,7 @@ class Number:
 class EventNumber:
     """A number of the event: `field` is record.PRICE, record.AMOUNT or plan.FIELD_QUANTITY.
 
-    Money of an event in another currency than `currency` reads as 0. `divisor` is 10**exponent, 1 for quantity.
+    Money of an event in another currency than `currency` is 0. `divisor` is 10**exponent, 1 for quantity.
     """
 
     field: int
@@ -64,7 +64,7 @@ class EventNumber:
 
 @dataclass(frozen=True, slots=True)
 class EventIs:
-    """Whether a hashed field of the event (a word of the record) is one of these; bits as int64, 0 = absent."""
+    """Whether a hashed field of the event (a word of the record) is one of these int64; 0 = absent."""
 
     field: int
     bits: tuple[int, ...]

@@ -1,7 +1,7 @@
 """Files of policies → `CompiledPolicies`: read, check, plan the state, assemble, and compile to machine code.
 
-Law: equal files give equal tables whatever the order of the paths; a file that loads cannot fail later. With no
-paths the shipped policies are loaded.
+Law: equal files give equal tables whatever the order of the paths; a file that loads cannot fail later. With
+no paths the shipped policies are loaded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,11 +52,13 @@ def load_policies(
     native    compile machine code too; without, `program_address` is all 0 and the virtual machine runs
     """
     if currency not in EXPONENTS:
-        raise PolicyError(STEP, f'"{currency}" is no currency with minor units', did_you_mean(currency, tuple(EXPONENTS)))
+        raise PolicyError(
+            STEP, f'"{currency}" is no currency with minor units', did_you_mean(currency, tuple(EXPONENTS))
+        )
     files = _files(paths)
     read = [_Source(path, data, model.read_policy(data, str(path))) for path, data in files]
     read.sort(key=lambda source: source.file.policy)
-    for before, after in zip(read, read[1:], strict=False):
+    for before, after in pairwise(read):
         if before.file.policy == after.file.policy:
             raise PolicyError(
                 STEP,
@@ -88,7 +91,11 @@ def _files(paths: Sequence[str | Path] | None) -> list[tuple[Path, bytes]]:
             found[path.resolve()] = path
         else:
             near = [file.name for file in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-            hint = did_you_mean(path.name, near) if near else "give the path of a policy file or a folder of them"
+            hint = (
+                did_you_mean(path.name, near)
+                if near
+                else "give the path of a policy file or a folder of them"
+            )
             raise PolicyError(STEP, f"there is no file or folder {path}", hint)
     loaded = []
     for file in found.values():
@@ -144,9 +151,13 @@ class _Builder:
         file = source.file
         letters = file.currency or self.default_currency
         if letters not in EXPONENTS:
-            _fail(source, "$.currency", f'"{letters}" is no currency', did_you_mean(letters, tuple(EXPONENTS)))
+            _fail(
+                source, "$.currency", f'"{letters}" is no currency', did_you_mean(letters, tuple(EXPONENTS))
+            )
         digest = hashlib.sha256(source.data).hexdigest()
-        self.policies.append(PolicyInfo(file.policy, file.version, digest, file.title, str(source.path), letters))
+        self.policies.append(
+            PolicyInfo(file.policy, file.version, digest, file.title, str(source.path), letters)
+        )
         scope = Scope(
             str(source.path), "$", CODE_BY_NAME, letters_code(letters), 10 ** EXPONENTS[letters], self._hash
         )
@@ -221,7 +232,12 @@ class _Builder:
         for i, feature in enumerate(journey.model.features):
             at = f"{path}.model.features[{i}]"
             if feature.name in names:
-                _fail(source, f"{at}.name", f'"{feature.name}" is another feature’s name', "feature names differ")
+                _fail(
+                    source,
+                    f"{at}.name",
+                    f'"{feature.name}" is another feature’s name',
+                    "feature names differ",
+                )
             names.append(feature.name)
             programs.append(self._program(compile_number(feature.value, scope.at(f"{at}.value"))))
         return programs, tuple(names)
@@ -241,11 +257,17 @@ class _Builder:
             _fail(source, path, f"there are more than {OFFERS_MAX} offers", "load fewer policies")
         if offer.channel not in CHANNELS:
             _fail(
-                source, f"{path}.channel", f'there is no channel "{offer.channel}"', did_you_mean(offer.channel, CHANNELS)
+                source,
+                f"{path}.channel",
+                f'there is no channel "{offer.channel}"',
+                did_you_mean(offer.channel, CHANNELS),
             )
         if offer.purpose not in PURPOSES:
             _fail(
-                source, f"{path}.purpose", f'there is no purpose "{offer.purpose}"', did_you_mean(offer.purpose, PURPOSES)
+                source,
+                f"{path}.purpose",
+                f'there is no purpose "{offer.purpose}"',
+                did_you_mean(offer.purpose, PURPOSES),
             )
         for name in offer.weights:
             if name not in features:
@@ -274,7 +296,9 @@ class _Builder:
             consent = CHANNELS.index(offer.channel) * 2 + PURPOSES.index(offer.purpose)
         voucher = self._voucher(source, offer.voucher, scope, f"{path}.voucher", letters)
         self.offers.append(
-            _OfferRow(journey, offer, when, context, constant, consent, voucher, scope.currency if voucher else 0)
+            _OfferRow(
+                journey, offer, when, context, constant, consent, voucher, scope.currency if voucher else 0
+            )
         )
 
     def _voucher(
@@ -319,7 +343,11 @@ class _Builder:
         journeys, journeys_f, limits, features, weights = self._journey_tables(layout)
         offers, offers_f = self._offer_tables(slots)
         listen_start, listen = _by_type(
-            [(int(row[plan.STREAM_TYPE]), i) for i, row in enumerate(layout.streams) if row[plan.STREAM_TYPE] < plan.SENT_TYPE]
+            [
+                (int(row[plan.STREAM_TYPE]), i)
+                for i, row in enumerate(layout.streams)
+                if row[plan.STREAM_TYPE] < plan.SENT_TYPE
+            ]
         )
         trigger_start, trigger = _by_type(
             [(code, i) for i, journey in enumerate(self.journeys) for code in journey.types]
@@ -369,7 +397,9 @@ class _Builder:
         """By channel in the order of the registry, then placement."""
         found = {(row.offer.channel, row.offer.placement) for row in self.offers}
         if len(found) > SLOTS_MAX:
-            raise PolicyError(STEP, f"there are {len(found)} slots; at most {SLOTS_MAX}", "use fewer placements")
+            raise PolicyError(
+                STEP, f"there are {len(found)} slots; at most {SLOTS_MAX}", "use fewer placements"
+            )
         return sorted(found, key=lambda slot: (CHANNELS.index(slot[0]), slot[1]))
 
     def _journey_info(self, row: _JourneyRow) -> JourneyInfo:

@@ -33,11 +33,7 @@ Number = Annotated[float, msgspec.Meta(ge=-NUMBER_MAX, le=NUMBER_MAX)]
 PositiveNumber = Annotated[float, msgspec.Meta(ge=0, le=NUMBER_MAX)]
 
 
-class Struct(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    pass
-
-
-class Voucher(Struct):
+class Voucher(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """What an offer draws from a campaign: a percentage or an amount off, not both."""
 
     campaign: Name
@@ -47,7 +43,7 @@ class Voucher(Struct):
     stack_group: str = ""
 
 
-class Offer(Struct):
+class Offer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Something to say on one channel and placement, and what it is worth."""
 
     id: Name
@@ -64,14 +60,14 @@ class Offer(Struct):
     voucher: Voucher | None = None
 
 
-class Feature(Struct):
+class Feature(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A named number of a model."""
 
     name: FeatureName
     value: str
 
 
-class Model(Struct):
+class Model(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Logistic model: the probability of an offer is logistic(bias + sum of weight x feature)."""
 
     name: Name
@@ -79,15 +75,15 @@ class Model(Struct):
     features: Annotated[list[Feature], msgspec.Meta(min_length=1, max_length=FEATURES_PER_MODEL_MAX)]
 
 
-class Limit(Struct):
-    """At most `times` actions of the journey within a window, for the customer or for the customer's product."""
+class Limit(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """At most `times` actions of the journey within a window, in all or for one product."""
 
     times: Annotated[int, msgspec.Meta(ge=1, le=COUNT_UP_TO_MAX)]
     within: str
     by: str | None = None
 
 
-class Journey(Struct):
+class Journey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """When something is worth saying, and the offers that then compete."""
 
     id: Name
@@ -103,7 +99,7 @@ class Journey(Struct):
     model: Model | None = None
 
 
-class PolicyFile(Struct):
+class PolicyFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """One policy: a name, a version, and its journeys. `currency` defaults to the deployment's."""
 
     policy: Name
@@ -114,13 +110,25 @@ class PolicyFile(Struct):
     currency: str | None = None
 
 
-RESERVED_FIELDS = ("segments", "campaigns", "experiments", "steps", "wait", "timeout", "exit", "goal", "quiet_hours")
+RESERVED_FIELDS = (
+    "segments",
+    "campaigns",
+    "experiments",
+    "steps",
+    "wait",
+    "timeout",
+    "exit",
+    "goal",
+    "quiet_hours",
+)
 
 
 def read_policy(data: bytes, file: str) -> PolicyFile:
     """The policy in these bytes; `file` is for messages."""
     if len(data) > POLICY_BYTES_MAX:
-        _fail(file, f"the file has {len(data)} bytes; at most {POLICY_BYTES_MAX} are read", "split the policy")
+        _fail(
+            file, f"the file has {len(data)} bytes; at most {POLICY_BYTES_MAX} are read", "split the policy"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -128,9 +136,15 @@ def read_policy(data: bytes, file: str) -> PolicyFile:
     try:
         document = tomllib.loads(text.replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
-        _fail(file, f"this is not TOML: {error}", "text stands in quotes; a [[table]] starts a list's next entry")
+        _fail(
+            file,
+            f"this is not TOML: {error}",
+            "text stands in quotes; a [[table]] starts a list's next entry",
+        )
     except (RecursionError, ValueError) as error:
-        _fail(file, f"this is not TOML that can be read: {error}", "nest less; write numbers and dates plainly")
+        _fail(
+            file, f"this is not TOML that can be read: {error}", "nest less; write numbers and dates plainly"
+        )
     _check_fields(document, PolicyFile, "$", file)
     try:
         return msgspec.convert(document, PolicyFile)
@@ -141,7 +155,7 @@ def read_policy(data: bytes, file: str) -> PolicyFile:
 
 def _check_fields(value: Any, expected: Any, path: str, file: str) -> None:
     """Refuse unknown fields with the nearest known one: msgspec names them, but not what was meant."""
-    if isinstance(value, dict) and isinstance(expected, type) and issubclass(expected, Struct):
+    if isinstance(value, dict) and isinstance(expected, type) and issubclass(expected, msgspec.Struct):
         known = typing.get_type_hints(expected)
         for name, item in value.items():
             if name not in known:
@@ -150,7 +164,11 @@ def _check_fields(value: Any, expected: Any, path: str, file: str) -> None:
                     hint = "reserved: not yet in this version (see LANGUAGE.md, “How it grows”)"
                 _fail_at(file, path, f"there is no field `{name}` here", hint)
             _check_fields(item, known[name], f"{path}.{name}", file)
-        missing = [field.name for field in msgspec.structs.fields(expected) if field.required and field.name not in value]
+        missing = [
+            field.name
+            for field in msgspec.structs.fields(expected)
+            if field.required and field.name not in value
+        ]
         if missing:
             _fail_at(file, path, f"the field `{missing[0]}` is missing", f"needed here: {', '.join(missing)}")
         return

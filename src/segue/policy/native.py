@@ -1,7 +1,7 @@
 """Intermediate form → machine code, emitted as LLVM IR directly; a function a program.
 
 Law: a function gives the bits the interpreter gives: no fast-math, no contraction, sums in the order written;
-exp and log1p are those of Python's own math library. Functions only read the row, the record and the locations.
+exp and log1p are those of Python's own math library. They only read the row, the record and the locations.
 
     double p<i>(const int64 *row, int64 now, const int64 *record, const int64 *location)
 
@@ -30,11 +30,14 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.policy import ir
+from segue.policy.interpret import interpret_constant
 from segue.policy.plan import Layout, entry_words
 from segue_kernels import plan, record
 from segue_kernels.jit import cache_folder
 
-UNROLLED_MAX = 8  # entries read without a loop
+UNROLLED_MAX = 64  # entries read without a loop
+LANES = (8, 4, 2, 1)  # entries compared at once
+TABLE_MAX = 64  # a function of a count up to this is read from a table
 CHEAP_MAX = 8  # a right operand up to this cost is evaluated at once: cheaper than a jump foretold wrongly
 DIGEST_BYTES = 32  # in front of a kept object file: SHA-256 of what follows
 OPTIMISATION = 2
@@ -143,12 +146,17 @@ def module_text(programs: Sequence[ir.Node], layout: Layout) -> str:
     none_words = max((entry_words(s.kind, layout.kept(s)) for s in layout.index if s.by), default=1)
     parts = [
         f"@none = internal constant [{none_words} x i64] zeroinitializer",
-        *(f"declare double @{symbol}(double) nounwind willreturn memory(none)" for symbol in _MATH_SYMBOLS.values()),
+        *(
+            f"declare double @{symbol}(double) nounwind willreturn memory(none)"
+            for symbol in _MATH_SYMBOLS.values()
+        ),
+        *(f"declare i64 @llvm.vector.reduce.add.v{n}i64(<{n} x i64>)" for n in LANES if n > 1),
+        "declare i64 @llvm.ctpop.i64(i64)",
         "declare double @llvm.sqrt.f64(double)",
         "declare double @llvm.fabs.f64(double)",
     ]
     for i, program in enumerate(programs):
-        parts += _Function(layout).define(f"p{i}", program)
+        parts += _Function(f"p{i}", layout).define(program)
     return "\n".join(parts)
 
 
@@ -172,7 +180,7 @@ def _cost(node: ir.Node) -> int:
     own = 1
     match node:
         case ir.Count(stream, _, up_to) | ir.Sum(stream, _, up_to, _):
-            own = up_to if stream.kind in (plan.COUNT, plan.SUM, plan.DISTINCT) else 3
+            own = 2 + up_to // 4 if stream.kind in (plan.COUNT, plan.SUM, plan.DISTINCT) else 3
         case ir.Apply():
             own = 20
         case ir.Arithmetic("/", _, _):
@@ -184,17 +192,20 @@ def _cost(node: ir.Node) -> int:
 class _Function:
     """Lines of one function. Conditions are i1 values, numbers double; names are %v<n>, blocks b<n>."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, name: str, layout: Layout) -> None:
+        self.name = name
         self.layout = layout
+        self.tables: list[str] = []
         self.lines: list[str] = []
         self.names = 0
         self.block = "entry"
 
-    def define(self, name: str, program: ir.Node) -> list[str]:
+    def define(self, program: ir.Node) -> list[str]:
         result = self.number(program)
-        pointer = "ptr noalias readonly"
+        row, event, location = (f"ptr noalias readonly %{x}" for x in ("row", "record", "location"))
         return [
-            f"define double @{name}({pointer} %row, i64 %now, {pointer} %record, {pointer} %location) nounwind {{",
+            *self.tables,
+            f"define double @{self.name}({row}, i64 %now, {event}, {location}) nounwind {{",
             "entry:",
             *self.lines,
             f"ret double {result}",
@@ -214,13 +225,8 @@ class _Function:
                 found = self._value(f"lshr i64 {self._record(record.PACK)}, 16")
                 same = self._value(f"icmp eq i64 {self._value(f'and i64 {found}, 65535')}, {currency}")
                 return self._select(same, money, _double(0.0))
-            case ir.Count(stream, within_ms, up_to):
-                entry = self._entry(stream)
-                if stream.kind in (plan.COUNT, plan.DISTINCT):
-                    return self._as_double(self._total(entry, up_to, self._after(within_ms), None))
-                n = self._current(stream, entry)
-                less = self._value(f"icmp slt i64 {n}, {up_to}")
-                return self._as_double(self._value(f"select i1 {less}, i64 {n}, i64 {up_to}"))
+            case ir.Count():
+                return self._as_double(self._count(node))
             case ir.Sum(stream, within_ms, up_to, divisor):
                 entry = self._entry(stream)
                 if stream.kind == plan.SUM:
@@ -244,16 +250,23 @@ class _Function:
             case ir.Arithmetic(operator, left, right):
                 a, b = self.number(left), self.number(right)
                 return self._value(f"{_ARITHMETIC[operator]} double {a}, {b}")
+            case ir.Apply(function, ir.Count(_, _, up_to) as count) if up_to <= TABLE_MAX:
+                return self._from_table(
+                    [ir.Apply(function, ir.Number(float(n))) for n in range(up_to + 1)], count
+                )
             case ir.Apply(function, argument):
                 return self._apply(function, self.number(argument))
             case ir.Finite(operand):
-                value = self.number(operand)
-                size = self._value(f"call double @llvm.fabs.f64(double {value})")
+                result = self.number(operand)
+                size = self._value(f"call double @llvm.fabs.f64(double {result})")
                 known = self._value(f"fcmp ole double {size}, {_double(1.7976931348623157e308)}")
-                return self._select(known, value, _double(0.0))
+                return self._select(known, result, _double(0.0))
             case ir.Choose(condition, then, otherwise) if not _is_condition(node):
                 return self._branched(
-                    "double", self.condition(condition), lambda: self.number(then), lambda: self.number(otherwise)
+                    "double",
+                    self.condition(condition),
+                    lambda: self.number(then),
+                    lambda: self.number(otherwise),
                 )
             case _:
                 return self._value(f"uitofp i1 {self.condition(node)} to double")
@@ -288,7 +301,10 @@ class _Function:
                 return self._branched("i1", a, lambda: "true", lambda: self.condition(right))
             case ir.Choose(condition, then, otherwise):
                 return self._branched(
-                    "i1", self.condition(condition), lambda: self.condition(then), lambda: self.condition(otherwise)
+                    "i1",
+                    self.condition(condition),
+                    lambda: self.condition(then),
+                    lambda: self.condition(otherwise),
                 )
             case _:
                 raise TypeError(f"{type(node).__name__} is not a condition")
@@ -308,9 +324,9 @@ class _Function:
         self.lines.append(f"{block}:")
         self.block = block
 
-    def _load(self, base: str, word: int | str) -> str:
+    def _load(self, base: str, word: int | str, kind: str = "i64") -> str:
         place = self._value(f"getelementptr inbounds i64, ptr {base}, i64 {word}")
-        return self._value(f"load i64, ptr {place}, align 8")
+        return self._value(f"load {kind}, ptr {place}, align 8")
 
     def _record(self, word: int) -> str:
         return self._load("%record", word)
@@ -327,6 +343,23 @@ class _Function:
     def _after(self, within_ms: int) -> str:
         """Times after this lie in the window; no time is 0."""
         return self._value(f"sub i64 %now, {within_ms}") if within_ms else "0"
+
+    def _count(self, count: ir.Count) -> str:
+        entry = self._entry(count.stream)
+        if count.stream.kind in (plan.COUNT, plan.DISTINCT):
+            return self._total(entry, count.up_to, self._after(count.within_ms), None)
+        n = self._current(count.stream, entry)
+        less = self._value(f"icmp slt i64 {n}, {count.up_to}")
+        return self._value(f"select i1 {less}, i64 {n}, i64 {count.up_to}")
+
+    def _from_table(self, entries: Sequence[ir.Node], count: ir.Count) -> str:
+        """The entry a count chooses, each computed here and now by the interpreter."""
+        values = ", ".join(f"double {_double(interpret_constant(entry))}" for entry in entries)
+        kind = f"[{len(entries)} x double]"
+        table = f"@{self.name}.{self._name()}"
+        self.tables.append(f"{table} = internal constant {kind} [{values}]")
+        place = self._value(f"getelementptr inbounds {kind}, ptr {table}, i64 0, i64 {self._count(count)}")
+        return self._value(f"load double, ptr {place}, align 8")
 
     def _entry(self, stream: ir.Stream) -> str:
         """Where the stream's entry is; an absent one is read as zeros."""
@@ -347,10 +380,7 @@ class _Function:
     def _total(self, entry: str, n: int, after: str, values: int | None) -> str:
         """How many of the n newest times are after `after`, or the sum of their values `values` words on."""
         if n <= UNROLLED_MAX:
-            total = "0"
-            for i in range(n):
-                total = self._value(f"add i64 {total}, {self._term(entry, str(i), after, values)}")
-            return total
+            return self._total_of_lanes(entry, n, after, values)
         before, loop, done = self.block, f"b{self._name()}", f"b{self._name()}"
         i, following, total, sum_so_far = (f"%{self._name()}" for _ in range(4))
         self.lines.append(f"br label %{loop}")
@@ -359,9 +389,37 @@ class _Function:
         self.lines.append(f"{total} = phi i64 [ 0, %{before} ], [ {sum_so_far}, %{loop} ]")
         self.lines.append(f"{sum_so_far} = add i64 {total}, {self._term(entry, i, after, values)}")
         self.lines.append(f"{following} = add nuw nsw i64 {i}, 1")
-        self.lines.append(f"br i1 {self._value(f'icmp eq i64 {following}, {n}')}, label %{done}, label %{loop}")
+        self.lines.append(
+            f"br i1 {self._value(f'icmp eq i64 {following}, {n}')}, label %{done}, label %{loop}"
+        )
         self._open(done)
         return sum_so_far
+
+    def _total_of_lanes(self, entry: str, n: int, after: str, values: int | None) -> str:
+        total, word = "0", 0
+        while word < n:
+            lanes = next(lanes for lanes in LANES if lanes <= n - word)
+            if lanes == 1:
+                term = self._term(entry, str(word), after, values)
+            else:
+                term = self._lanes(entry, word, lanes, after, values)
+            total = self._value(f"add i64 {total}, {term}")
+            word += lanes
+        return total
+
+    def _lanes(self, entry: str, word: int, lanes: int, after: str, values: int | None) -> str:
+        """What `lanes` neighbouring entries add."""
+        kind = f"<{lanes} x i64>"
+        first = self._value(f"insertelement {kind} poison, i64 {after}, i64 0")
+        spread = self._value(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
+        within = self._value(f"icmp sgt {kind} {self._load(entry, word, kind)}, {spread}")
+        if values is None:
+            bits = self._value(f"bitcast <{lanes} x i1> {within} to i{lanes}")
+            wide = self._value(f"zext i{lanes} {bits} to i64")
+            return self._value(f"call i64 @llvm.ctpop.i64(i64 {wide})")
+        added = self._load(entry, word + values, kind)
+        kept = self._value(f"select <{lanes} x i1> {within}, {kind} {added}, {kind} zeroinitializer")
+        return self._value(f"call i64 @llvm.vector.reduce.add.v{lanes}i64({kind} {kept})")
 
     def _term(self, entry: str, i: str, after: str, values: int | None) -> str:
         within = self._value(f"icmp sgt i64 {self._load(entry, i)}, {after}")

@@ -60,7 +60,9 @@ def lay_out(needs: Iterable[Need]) -> Layout:
         window[need.stream] = 0 if ever else max(window.get(need.stream, 0), need.within_ms)
     if len(kept) > STREAMS_MAX:
         raise PolicyError(
-            "load policies", f"the policies need {len(kept)} streams; at most {STREAMS_MAX}", "load fewer policies"
+            "load policies",
+            f"the policies need {len(kept)} streams; at most {STREAMS_MAX}",
+            "load fewer policies",
         )
     ordered = sorted(kept, key=lambda s: (s.by != plan.BY_NONE, s.type, s))
     streams = np.zeros((len(ordered), plan.STREAM_WORDS), dtype=np.int64)

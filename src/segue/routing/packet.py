@@ -132,7 +132,7 @@ def scatter_rows(
     records_out = np.empty((int(row_end[-1]), RECORD_WORDS), np.int64)
     text_out = np.empty(int(byte_end[-1]), np.uint8)
     starts = list(zip(row_at.tolist(), row_end.tolist(), byte_at.tolist(), byte_end.tolist(), strict=True))
-    scatter(records, spans, text, destination, row_at, byte_at, records_out, text_out)
+    scatter(records, spans, text, destination, row_at, byte_at, byte_end - byte_count, records_out, text_out)
     return Routed(
         [records_out[a:b] for a, b, _, _ in starts],
         [text_out[c:d] for _, _, c, d in starts],

@@ -10,8 +10,8 @@ class Arrivals:
     """Holds rows until their arrival. Memory: the rows added and not yet taken, and the lines they point to.
 
     columns, line_columns   words of a row and of a line
-    start_column            word with the row's first line in the table of lines; the next word has their number
-                            (None: rows have no lines)
+    start_column            word with the row's first line in the table of lines; the next word has their
+                            number (None: rows have no lines)
     """
 
     def __init__(self, columns: int, line_columns: int = 1, start_column: int | None = None) -> None:
@@ -26,7 +26,7 @@ class Arrivals:
     def add(
         self, rows: NDArray[np.int64], arrival_ms: NDArray[np.int64], lines: NDArray[np.int64] | None = None
     ) -> None:
-        """rows int64[n, columns], arrival_ms int64[n]; lines int64[m, line_columns] that these rows point to."""
+        """rows int64[n, columns], arrival_ms int64[n]; lines int64[m, line_columns] that they point to."""
         if lines is not None and self._start_column is not None:
             rows = rows.copy()
             rows[:, self._start_column] += self._lines.shape[0]
@@ -34,9 +34,7 @@ class Arrivals:
         self._rows = np.concatenate((self._rows, rows)) if self._rows.size else rows
         self._arrival_ms = np.concatenate((self._arrival_ms, arrival_ms))
 
-    def take(
-        self, until_ms: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def take(self, until_ms: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """(rows, order, lines): rows[order] are those that arrive before `until_ms`, in order of arrival."""
         now = self._arrival_ms < until_ms
         rows, lines = self._rows, self._lines

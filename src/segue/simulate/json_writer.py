@@ -1,4 +1,4 @@
-"""Templates of JSON lines, written down as fields and filled by a kernel: the same rows give the same bytes."""
+"""Templates of JSON lines, written down as fields, filled by a kernel: the same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+
 from segue_kernels import write_json as k
 
 BLOCK_BYTES = 4 << 20
@@ -17,7 +18,7 @@ BLOCK_BYTES = 4 << 20
 class Field:
     """A value of a line: `kind` is a constant of segue_kernels.write_json, `column` the word it is read from.
 
-    argument      digits (PADDED), decimals (MONEY), number of the first word (WORD), column of the count (LINES)
+    argument      digits (PADDED), decimals (MONEY), first word (WORD), column of the count (LINES)
     template      number of the lines' template (LINES)
     before, after JSON text around the value, quotes included
     optional      the whole field is absent where its column is negative
@@ -82,7 +83,7 @@ class JsonWriter:
     """Writes rows as JSON Lines: word 0 of a row names its template, whose fields come out in their order.
 
     templates  the fields of each template; the first field of a template is not optional
-    nested     numbers of the templates that are only filled from the table of lines (no newline, never WORD 0)
+    nested     numbers of the templates that are only filled from the table of lines (no newline)
     words      strings that WORD fields choose from; they are escaped here, once
     """
 
@@ -107,19 +108,21 @@ class JsonWriter:
     def write(
         self, rows: NDArray[np.int64], order: NDArray[np.int64], table: NDArray[np.int64] | None = None
     ) -> Iterator[NDArray[np.uint8]]:
-        """The lines of rows[order], as arrays of about BLOCK_BYTES, each of whole lines and owned by the caller.
+        """The lines of rows[order], as arrays of about BLOCK_BYTES of whole lines, the caller's to keep.
 
         rows int64[n, columns]; order int64[k], with repeats if wanted; table int64[m, columns] of the lines.
         """
         rows = np.ascontiguousarray(rows)
         order = np.ascontiguousarray(order, dtype=np.int64)
         table = np.zeros((1, 1), dtype=np.int64) if table is None else np.ascontiguousarray(table)
+        minute = np.full(1, k.NO_MINUTE, dtype=np.int64)
+        minute_text = np.zeros(k.MINUTE_BYTES, dtype=np.uint8)
         done = 0
         while done < order.size:
             out = np.empty(self._block_bytes(rows, order, done), dtype=np.uint8)
             done, size = k.write_json(
                 rows, order, done, table, self._template_start, self._operations, self._bounds,
-                self._literal_bytes, self._words, self._word_start, out,
+                self._literal_bytes, self._words, self._word_start, minute, minute_text, out,
             )  # fmt: skip
             yield out[:size]
 

@@ -16,7 +16,7 @@ from segue.simulate.json_writer import (
     word,
 )
 
-# words of a row; -1 in USER, LOYALTY, ANONYMOUS, STORE and COUPON is "absent"
+# words of a row; -1 in USER, LOYALTY, ANONYMOUS, and in STORE and COUPON of an order, is "absent"
 TEMPLATE, ID, TIME, SOURCE, USER, LOYALTY, ANONYMOUS, PRODUCT, CATEGORY, PRICE, QUANTITY = range(11)
 STORE, COUPON, AMOUNT, CHANNEL, START, COUNT = range(11, 17)
 COLUMNS = 17
@@ -54,8 +54,8 @@ _ORDER_LINE = 0  # the template of an order's lines; the others are numbered by 
 _FIELDS: dict[str, list[Field]] = {
     "Products Searched": _CATEGORY,
     "Product List Viewed": _CATEGORY,
-    "Product Viewed": _PRODUCT + _CURRENCY,
-    "Product Clicked": _PRODUCT + _CURRENCY,
+    "Product Viewed": _PRODUCT + _QUANTITY + _CURRENCY,
+    "Product Clicked": _PRODUCT + _QUANTITY + _CURRENCY,
     "Product Added": _PRODUCT + _QUANTITY + _CURRENCY,
     "Product Removed": _PRODUCT + _QUANTITY + _CURRENCY,
     "Cart Viewed": _AMOUNT + _CURRENCY,
@@ -90,13 +90,13 @@ KINDS = {name: number for number, name in enumerate(_FIELDS, start=1)}
 
 def _line(name: str, own: list[Field]) -> list[Field]:
     return [
-        hashed("id", "", ID),
+        hashed("id", "event-", ID),
         text("type", name.split(",")[0]),
         iso_time("time", TIME),
         word("source", SOURCE, _FIRST_SOURCE),
         numbered("userId", "customer-", USER, 7, optional=True),
         numbered("loyaltyId", "card-", LOYALTY, 7, optional=True),
-        hashed("anonymousId", "", ANONYMOUS, optional=True),
+        hashed("anonymousId", "device-", ANONYMOUS, optional=True),
         *own,
     ]
 

@@ -1,8 +1,8 @@
 """What shoppers do in their sessions: all sessions of a block take their next step together, as arrays.
 
-Online a shopper lands, browses, views products (often the same one again), fills a cart, checks out or leaves; in a
-shop they enter, scan products, pay at the till or leave without. Nobody knows more than the session: what a person
-keeps (who they are, which card they hold, what they like) is a fixed function of their number.
+Online a shopper lands, browses, views products (often one again), fills a cart, checks out or leaves;
+in a shop they enter, scan products, pay at the till or leave without. What a person keeps from session to
+session (who they are, which card they hold, what they like) is a fixed function of their number.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ NEVER_MS = 1 << 62
 _ACTIONS = (
     "Products Searched", "Product List Viewed", "Promotion Viewed", "Promotion Clicked", "Product Clicked",
     "Product Viewed", "Product Added", "Product Removed", "Product Added to Wishlist", "Product Reviewed",
-    "Cart Viewed", "Checkout Started", "Coupon Entered", "Order Completed", "Product Scanned", "Aisle Dwelled",
-    "leave",
+    "Cart Viewed", "Checkout Started", "Coupon Entered", "Order Completed", "Product Scanned",
+    "Aisle Dwelled", "leave",
 )  # fmt: skip
 _ACTION = {name: number for number, name in enumerate(_ACTIONS)}
 _LEAVE = _ACTION["leave"]
@@ -48,8 +48,8 @@ _CHOICES: dict[int, dict[str, float]] = {
     _VIEWING: {"Product Viewed": 0.44, "Product List Viewed": 0.13, "Products Searched": 0.06,
                "Product Added": 0.13, "Product Added to Wishlist": 0.02, "Product Reviewed": 0.005,
                "leave": 0.215},
-    _FILLING: {"Product Viewed": 0.3, "Product List Viewed": 0.1, "Cart Viewed": 0.16, "Checkout Started": 0.2,
-               "Product Removed": 0.05, "leave": 0.19},
+    _FILLING: {"Product Viewed": 0.3, "Product List Viewed": 0.1, "Cart Viewed": 0.16,
+               "Checkout Started": 0.2, "Product Removed": 0.05, "leave": 0.19},
     _PAYING: {"Order Completed": 0.55, "Coupon Entered": 0.16, "Cart Viewed": 0.09, "leave": 0.2},
     _PAID: {"leave": 0.75, "Product Viewed": 0.25},
     _IN_SHOP: {"Product Scanned": 0.68, "Aisle Dwelled": 0.14, "leave": 0.18},
@@ -115,8 +115,8 @@ class Emitted:
     def add(
         self, kind: Ints | int, session: Ints, time_ms: Ints, about: Ints | int = 0, detail: Ints | int = 1
     ) -> None:
-        """kind: number of the template; about: the product (promotion, amount, channel); detail: the quantity
-        (of Order Completed: the order's number)."""
+        """kind: number of the template; about: the product (or amount, promotion, coupon, channel);
+        detail: the quantity (of Order Completed: the order's number)."""
         size = session.size
         if size:
             self._parts.append(
@@ -136,13 +136,18 @@ def _filled(value: Ints | int, size: int) -> Ints:
 class Sessions:
     """A block of sessions, walked to their ends.
 
-    Arrays of a row per session: who, start_ms, in_shop, store, source, known_ms (from when on the person is known;
-    NEVER_MS: not in this session), coupon (-1: none).
+    Arrays of a row per session: who, start_ms, in_shop, store, source, known_ms (from when on the person is
+    known; NEVER_MS: not in this session), logs_in (begins unknown, with a device id of this session only).
     What came of them: `emitted`, `orders()` and `lines()`.
     """
 
     def __init__(
-        self, settings: SimulationSettings, catalogue: Catalogue, who: Ints, start_ms: Ints, rng: np.random.Generator
+        self,
+        settings: SimulationSettings,
+        catalogue: Catalogue,
+        who: Ints,
+        start_ms: Ints,
+        rng: np.random.Generator,
     ) -> None:
         n = who.size
         people = People(settings.seed)
@@ -155,7 +160,7 @@ class Sessions:
         self.logs_in = user & ~self.in_shop & (rng.random(n) < 0.5)
         self._login_step = np.where(self.logs_in, rng.integers(1, 9, n), -1)
         self.known_ms = np.where((user & ~self.logs_in) | self.in_shop, start_ms, NEVER_MS)
-        self.coupon = np.full(n, -1, dtype=np.int64)
+        self._coupon = np.full(n, -1, dtype=np.int64)
         # two products hold their interest for the day, one is new
         day = start_ms // 86_400_000
         self._interest = np.stack(
@@ -178,15 +183,15 @@ class Sessions:
 
     def lines(self) -> Ints:
         """The lines of all orders, int64[lines, LINE_COLUMNS]."""
-        return np.concatenate(self._order_lines) if self._order_lines else np.zeros((0, ln.LINE_COLUMNS), np.int64)
+        return np.concatenate([np.zeros((0, ln.LINE_COLUMNS), np.int64), *self._order_lines])
 
-    def orders(self) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-        """(first line, lines, amount in cents, session, time in ms) of each order."""
+    def orders(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """(first line, lines, amount in cents, coupon or -1) of each order."""
         if not self._orders:
             none = np.zeros(0, dtype=np.int64)
-            return none, none, none, none, none
-        start, count, amount, session, time_ms = (np.concatenate(p) for p in zip(*self._orders, strict=True))
-        return start, count, amount, session, time_ms
+            return none, none, none, none
+        start, count, amount, coupon = (np.concatenate(p) for p in zip(*self._orders, strict=True))
+        return start, count, amount, coupon
 
     def _walk(self) -> None:
         rng, out = self._rng, self.emitted
@@ -235,12 +240,14 @@ class Sessions:
         product[who] = np.where(again, product[who], np.where(chance < 0.8, wanted, fresh))
 
     def _about(self, action: Ints, session: Ints, product: Ints) -> Ints:
-        """The product of each event; the amount of the cart or the promotion where an event is about that."""
+        """The product of each event, or the cart's amount, the promotion, the coupon."""
         about = product[session]
         cart = (action == _ACTION["Cart Viewed"]) | (action == _ACTION["Checkout Started"])
         about[cart] = self._cart_amount[session[cart]]
         shown = (action == _ACTION["Promotion Viewed"]) | (action == _ACTION["Promotion Clicked"])
         about[shown] = pick(session[shown] + self.start_ms[session[shown]], len(ln.PROMOTIONS))
+        entered = action == _ACTION["Coupon Entered"]
+        about[entered] = self._coupon_of(session[entered])
         return about
 
     def _fill_cart(self, alive: Ints, action: Ints, product: Ints, now: Ints) -> None:
@@ -275,11 +282,14 @@ class Sessions:
         self.emitted.add(ln.KINDS["identify"], session, now[session] - 400)
 
     def _use_coupon(self, session: Ints, now: Ints) -> None:
-        entered = pick(session + self.start_ms[session], len(ln.COUPONS))
+        entered = self._coupon_of(session)
         accepted = self._rng.random(session.size) < 0.7
-        self.coupon[session[accepted]] = entered[accepted]
+        self._coupon[session[accepted]] = entered[accepted]
         kind = np.where(accepted, ln.KINDS["Coupon Applied"], ln.KINDS["Coupon Denied"])
-        self.emitted.add(kind, session, now[session] + 250)
+        self.emitted.add(kind, session, now[session] + 250, entered)
+
+    def _coupon_of(self, session: Ints) -> Ints:
+        return pick(session + self.start_ms[session], len(ln.COUPONS))
 
     def _order(self, session: Ints, time_ms: Ints) -> None:
         if not session.size:
@@ -294,13 +304,14 @@ class Sessions:
         table[:, ln.LINE_QUANTITY] = cart[:, 1]
         start = self._line_total + np.cumsum(count) - count
         self._order_lines.append(table)
-        self._orders.append((start, count, self._cart_amount[session], session, time_ms))
+        self._orders.append((start, count, self._cart_amount[session], self._coupon[session]))
         number = self._order_total + np.arange(session.size)
         self.emitted.add(ln.KINDS["Order Completed"], session, time_ms, 0, number)
         self._line_total += table.shape[0]
         self._order_total += session.size
         self._cart_lines[session] = 0
         self._cart_amount[session] = 0
+        self._coupon[session] = -1
 
     def _leave(self, session: Ints, now: Ints) -> None:
         shop = self.in_shop[session]

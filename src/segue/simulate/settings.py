@@ -1,4 +1,4 @@
-"""What a simulation is made from; the same settings give the same bytes, on every machine."""
+"""What a simulation is made from; the same settings give the same bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SimulationSettings:
     events              lines written, repeats included
     start_ms            event time of the first session, ms since 1970 UTC
     events_per_second   mean rate in event time; 0: EVENTS_PER_CUSTOMER_DAY a customer, 1,000 a second at most
-    shares              of all events: out of order (up to 5 s), late (6 to 30 min), duplicate (same bytes again)
+    shares              of all events: out of order (up to 5 s), late (6 to 30 min), duplicate (same bytes)
     """
 
     seed: int = 1
@@ -51,7 +51,9 @@ class SimulationSettings:
             low, high = bounds[field.name]
             if not low <= value <= high:
                 raise SettingsError(
-                    "simulate shoppers", f"{field.name} is {value:,}", f"choose a value from {low:,} to {high:,}"
+                    "simulate shoppers",
+                    f"{field.name} is {value:,}",
+                    f"choose a value from {low:,} to {high:,}",
                 )
 
     @property

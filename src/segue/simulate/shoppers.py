@@ -1,7 +1,7 @@
 """The stream of a simulated retailer: sessions block by block, in order of arrival, as JSON Lines.
 
-The same settings give the same bytes; memory is bounded whatever the number of events: a block of sessions, what
-of it has not arrived yet, a byte a customer, and REFUNDS_PENDING_MAX returns to come.
+The same settings give the same bytes. Memory is bounded whatever the number of events: a block of sessions,
+what of it has not arrived yet, a byte a customer, and REFUNDS_PENDING_MAX returns to come.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from segue.simulate.settings import SimulationSettings
 
 EVENTS_PER_SESSION = 8.0  # on average, about: what makes a rate of events out of a rate of sessions
 BLOCK_SESSIONS_MIN = 4_096
-BLOCK_SESSIONS_MAX = 65_536
-BLOCK_MS = 10 * MINUTE_MS  # most of a block's events should arrive within it
+BLOCK_SESSIONS_MAX = 16_384
+BLOCK_MS = 10 * MINUTE_MS  # as long as that, if it fits: then most events arrive in their own block
 REFUNDS_PENDING_MAX = 65_536  # a return that finds no room does not happen
-REFUND_SHARE = 0.06
+REFUND_SHARE = 0.06  # of the orders of known customers
+REFUND_AFTER_MS = (5 * MINUTE_MS, 3 * DAY_MS)
 OUT_OF_ORDER_MS_MAX = 5_000
 LATE_MS = (6 * MINUTE_MS, 30 * MINUTE_MS)
 DUPLICATE_MS_MAX = MINUTE_MS
@@ -48,7 +49,9 @@ class Shoppers:
         self._refunds = Arrivals(ln.COLUMNS)
         sessions_per_ms = settings.rate / EVENTS_PER_SESSION / 1_000
         self._gap_days = 1 / (sessions_per_ms * DAY_MS)
-        self._block_sessions = int(min(BLOCK_SESSIONS_MAX, max(BLOCK_SESSIONS_MIN, sessions_per_ms * BLOCK_MS)))
+        self._block_sessions = int(
+            min(BLOCK_SESSIONS_MAX, max(BLOCK_SESSIONS_MIN, sessions_per_ms * BLOCK_MS))
+        )
         day, of_day = divmod(settings.start_ms, DAY_MS)
         self._days = day + float(np.interp(of_day, _HOUR_MS, _DAY_SHARE))  # activity so far: a day each 1.0
         self._block = self._sessions = self._events = 0
@@ -62,8 +65,9 @@ class Shoppers:
         whole = np.floor(days)
         start_ms = whole.astype(np.int64) * DAY_MS
         start_ms += np.interp(days - whole, _DAY_SHARE, _HOUR_MS).astype(np.int64)
-        # a few come often, most seldom: density of u*u*u
-        who = (self._settings.customers * rng.random(n) ** 3).astype(np.int64)
+        # some come often, most seldom; no one so often that they look like a bot
+        chance = rng.random(n)
+        who = (self._settings.customers * (chance * np.sqrt(chance))).astype(np.int64)
         sessions = Sessions(self._settings, self._catalogue, who, start_ms, rng)
         self._ask_for_consent(sessions, rng)
         self._add(sessions, int(start_ms[-1]), rng)
@@ -111,22 +115,23 @@ class Shoppers:
         rows[:, ln.LOYALTY] = np.where(card, who, -1)
         rows[:, ln.ANONYMOUS] = np.where(in_shop, -1, np.where(own_device, self._people.device(who), cookie))
         rows[:, ln.STORE] = sessions.store[session]
-        rows[:, ln.COUPON] = sessions.coupon[session]
+        rows[:, ln.COUPON] = about
         rows[:, ln.QUANTITY] = detail
         rows[:, ln.AMOUNT] = about
         rows[:, ln.CHANNEL] = about
         rows[:, ln.PRODUCT] = about
-        # where `about` is no product (a cart's amount), category and price are not written
+        # where `about` is no product but a cart's amount, say, category and price are not written
         product = np.minimum(about, settings.products - 1)
         rows[:, ln.CATEGORY] = catalogue.category[product]
         rows[:, ln.PRICE] = catalogue.price[product]
 
-        start, count, amount, _, _ = sessions.orders()
+        start, count, amount, coupon = sessions.orders()
         ordered = np.flatnonzero(kind == ln.KINDS["Order Completed"])
         order = detail[ordered]
         rows[ordered, ln.START] = start[order]
         rows[ordered, ln.COUNT] = count[order]
         rows[ordered, ln.AMOUNT] = amount[order]
+        rows[ordered, ln.COUPON] = coupon[order]
         rows[ordered, ln.SOURCE] = np.where(in_shop[ordered], ln.TILL, rows[ordered, ln.SOURCE])
         self._plan_refunds(rows, sessions.lines(), ordered[known[ordered]], rng)
 
@@ -145,7 +150,8 @@ class Shoppers:
         due = rows[picked].copy()
         line = lines[due[:, ln.START]]
         due[:, ln.TEMPLATE] = ln.KINDS["Order Refunded"]
-        due[:, ln.TIME] += np.exp(rng.uniform(np.log(5 * MINUTE_MS), np.log(3 * DAY_MS), picked.size)).astype(np.int64)
+        delay_ms = np.exp(rng.uniform(np.log(REFUND_AFTER_MS[0]), np.log(REFUND_AFTER_MS[1]), picked.size))
+        due[:, ln.TIME] += delay_ms.astype(np.int64)
         due[:, ln.SOURCE] = ln.TILL
         due[:, ln.STORE] = pick(due[:, ln.TIME], self._settings.stores)
         due[:, ln.PRODUCT] = line[:, ln.LINE_PRODUCT]
@@ -166,9 +172,7 @@ class Shoppers:
         arrival_ms[late] += rng.integers(*LATE_MS, late.size)
         twice = np.flatnonzero(rng.random(n) < settings.duplicate_share)
         again = arrival_ms[twice] + rng.integers(1, DUPLICATE_MS_MAX + 1, twice.size)
-        self._arrivals.add(
-            np.concatenate((rows, rows[twice])), np.concatenate((arrival_ms, again)), lines
-        )
+        self._arrivals.add(np.concatenate((rows, rows[twice])), np.concatenate((arrival_ms, again)), lines)
 
 
 def simulate(settings: SimulationSettings | None = None) -> Iterator[NDArray[np.uint8]]:
@@ -180,7 +184,7 @@ def simulate(settings: SimulationSettings | None = None) -> Iterator[NDArray[np.
 def write_simulation(
     settings: SimulationSettings, stream: BinaryIO, progress: Callable[[int], None] | None = None
 ) -> int:
-    """Write the simulation to a binary stream; the number of bytes. `progress` is told the events of each block."""
+    """Write to a binary stream; the number of bytes. `progress` is told the events of each block."""
     size = 0
     for block, events in _blocks(settings):
         stream.write(block.data)

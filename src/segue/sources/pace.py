@@ -18,7 +18,7 @@ _MAGIC = 0x5345_4755_4550_4143
 _LINE_WORDS = 8  # a cache line: cells of different writers don't share one
 _HEAD = _LINE_WORDS  # magic, partitions, shards, in flight
 # cells of a partition, then its latest clocks in a ring
-_EMITTED, _CLOCK, _DONE, _RING = 0, 1, 2, 3
+_EMITTED, _CLOCK, _DONE, _EVENTS, _BYTES, _RING = range(6)
 
 Words = npt.NDArray[np.int64]
 
@@ -120,6 +120,15 @@ class Pace:
     def taken(self, shard: int, partition: int, batches: int = 1) -> None:
         """The shard has merged so many further batches of the partition (also those without a row for it)."""
         self._taken[shard, partition] += batches
+
+    def progressed(self, partition: int, events: int, payload_bytes: int) -> None:
+        """The reader has decoded so many events more, out of so many bytes (0 where it can't tell)."""
+        self._partition[partition, _EVENTS] += events
+        self._partition[partition, _BYTES] += payload_bytes
+
+    def progress(self) -> tuple[int, int]:
+        """(events, bytes of text) that all readers have decoded."""
+        return int(self._partition[:, _EVENTS].sum()), int(self._partition[:, _BYTES].sum())
 
     def clock_ms(self, partition: int) -> int:
         """The partition's clock, CLOCK_UNKNOWN_MS before its first event."""

@@ -79,6 +79,7 @@ class BatchReader:
                 decoded, start = self._decoder.json_lines(chunk.payload, start, self._batch_rows, origin)
                 line += decoded.lines
                 self._add(decoded, result)
+            self._pace.progressed(self._index, 0, len(chunk.payload))
         elif isinstance(chunk, TableChunk):
             self._add(self._decoder.table(chunk.batch, Origin(chunk.file, chunk.first_row)), result)
         elif isinstance(chunk, BrokenChunk):
@@ -101,6 +102,7 @@ class BatchReader:
         self._counts.dead_letters += len(decoded.dead)
         self._counts.late += len(decoded.late)
         self._batch += 1
+        self._pace.progressed(self._index, events, 0)
         self._pace.emitted(self._index, self._clock_ms)
 
     def _sequence(self) -> int:

@@ -1,0 +1,173 @@
+"""Segue against the reference: the same decisions to the bit, however the input is cut, interleaved and sharded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from segue.events.batch import Origin, string_of
+from segue.events.decode import Decoder
+from segue.events.names import CODE_BY_NAME
+from segue.limits import LATENESS_MS_DEFAULT
+from segue.policy.compiled import CompiledPolicies
+from segue.policy.load import load_policies
+from segue.state.shard import EngineSettings
+from segue_kernels import record
+from tests.reference import random_events, random_policies, strategies
+from tests.reference.choice import Choice, Drawn, Seeded
+from tests.reference.compare import (
+    KINDS,
+    action_rows,
+    decision_rows,
+    difference,
+    expected_actions,
+    expected_decisions,
+)
+from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.engine import Reference, Settings
+from tests.reference.event import Event
+from tests.reference.hashing import customer_hash, field_hash, message_hash, signed
+from tests.reference.history import currency_code
+from tests.reference.pipeline import run_segue
+from tests.reference.policies import read_journeys
+
+DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
+QUICK = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def decoder(secret: bytes, scanner: bool = True) -> Decoder:
+    return Decoder(secret, "EUR", DECODING.arrival_ms, LATENESS_MS_DEFAULT, scanner=scanner)
+
+
+def compiled(texts: Sequence[str], secret: bytes) -> CompiledPolicies:
+    with TemporaryDirectory() as folder:
+        for n, text in enumerate(texts):
+            Path(folder, f"{n}.toml").write_text(text)
+        return load_policies([folder], secret=secret, native=False)
+
+
+def check(texts: Sequence[str], payloads: Sequence[bytes], chosen: Settings, choice: Choice) -> Reference:
+    """Run both and compare all that must agree."""
+    policies = compiled(texts, chosen.secret)
+    journeys = read_journeys(texts, chosen.secret)
+    reference = Reference(journeys, chosen)
+    decoded = decode(payloads, DECODING)
+    reference.run(decoded.events)
+    engine = EngineSettings(
+        secret=chosen.secret,
+        shards=choice.pick((1, 2, 5)),
+        retention_ms=chosen.retention_ms,
+        rate_per_minute_max=chosen.rate_events_per_minute_max,
+        quarantine_ms=chosen.quarantine_ms,
+        sample_share=1.0,
+        customers_per_shard_max=1 << 12,
+        pool_words_per_shard_max=1 << 22,
+    )
+    outcome = run_segue(payloads, policies, decoder(chosen.secret), engine, choice)
+    assert len(outcome.dead) == len(decoded.dead)
+    assert len(outcome.late) == len(decoded.late)
+    assert outcome.about_nobody == reference.counters["reference_events"]
+    decisions = decision_rows(outcome.decisions, journeys, numbers=True)
+    assert difference(decisions, expected_decisions(reference, numbers=True)) == ""
+    assert difference(action_rows(outcome.actions), expected_actions(reference)) == ""
+    for name in ("events", "duplicates", "quarantined_events", "quarantines", "customers_merged"):
+        assert outcome.counters[name] == reference.counters[name], name
+    return reference
+
+
+@QUICK
+@given(strategies.policies(), strategies.streams(), strategies.settings(), st.data())
+def test_short_streams(
+    texts: list[str], payloads: list[bytes], chosen: Settings, data: st.DataObject
+) -> None:
+    check(texts, payloads, chosen, Drawn(data.draw))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_long_streams(seed: int) -> None:
+    choice = Seeded(seed)
+    texts = [random_policies.policy(choice, f"policy-{n}") for n in range(3)]
+    world = random_events.crowd(choice) if seed % 2 else random_events.world(choice)
+    payloads = random_events.stream(choice, world, 600)
+    chosen = Settings(rate_events_per_minute_max=choice.pick((12, 1_000)))
+    check(texts, payloads, chosen, choice)
+
+
+def expected_records(event: Event, secret: bytes) -> list[tuple[int, ...]]:
+    """Words of the event's records that decoding fills: pack without flags, identifiers, fields, money."""
+    items = [
+        (event.product, event.category, event.price_minor, event.amount_minor, event.quantity),
+        *((n.product, n.category, n.price_minor, n.amount_minor, n.quantity) for n in event.lines),
+    ]
+    rows = []
+    for product, category, price, amount, quantity in items:
+        kind = KINDS.index(event.kind)
+        customer = customer_hash(kind, event.customer, secret) if event.customer else (0, 0)
+        keys = (field_hash(product, secret), field_hash(category, secret))
+        if event.anonymous:
+            low, high = customer_hash(2, event.anonymous, secret)
+            keys = (signed(low), signed(high))
+        rows.append(
+            (
+                event.time_ms,
+                event.clock_ms,
+                *map(signed, customer),
+                *map(signed, message_hash(event.id, secret)),
+                *keys,
+                field_hash(event.store, secret),
+                field_hash(event.source, secret),
+                price,
+                amount,
+                CODE_BY_NAME[event.type],
+                currency_code(event.currency),
+                quantity,
+                (event.partition << 48) | event.row,
+            )
+        )
+    return rows
+
+
+WORDS = (
+    *(record.TIME, record.CLOCK, record.CUSTOMER_LO, record.CUSTOMER_HI, record.MESSAGE_LO, record.MESSAGE_HI),
+    *(record.PRODUCT, record.CATEGORY, record.STORE, record.SOURCE, record.PRICE, record.AMOUNT),
+)
+
+
+@QUICK
+@given(strategies.streams(), st.booleans(), st.data())
+def test_decoding(payloads: list[bytes], scanner: bool, data: st.DataObject) -> None:
+    secret = Settings().secret
+    for partition, payload in enumerate(payloads):
+        expected = decode([b""] * partition + [payload], DECODING)
+        words = np.frombuffer(payload, np.uint8)
+        rows: list[tuple[int, ...]] = []
+        names: list[tuple[str, str]] = []
+        dead = late = start = row = 0
+        clock = -1
+        reader = decoder(secret, scanner)
+        while start < len(words):
+            rows_max = data.draw(st.sampled_from((1, 3, 1_000)))
+            decoded, start = reader.json_lines(words, start, rows_max, Origin("-"))
+            events = decoded.events
+            clock = reader.stamp(decoded, clock, partition, row)
+            row += events
+            dead += len(decoded.dead)
+            late += len(decoded.late)
+            for i, words_of in enumerate(decoded.records.tolist()):
+                pack = words_of[record.PACK]
+                packed = (pack & 0xFF, (pack >> 16) & 0xFFFF, pack >> 32, words_of[record.SEQUENCE])
+                rows.append((*(words_of[word] for word in WORDS), *packed))
+                if not (pack >> 8) & record.FLAG_IS_LINE:
+                    names.append((string_of(decoded, i, 0), string_of(decoded, i, 1)))
+        assert rows == [r for event in expected.events for r in expected_records(event, secret)]
+        assert names == [(event.customer, event.id) for event in expected.events]
+        assert dead == len(expected.dead)
+        assert late == len(expected.late)
