@@ -6,7 +6,7 @@ NUMBA_BOUNDSCHECK=1 or NUMBA_DISABLE_JIT=1 the plain forms stand in, and a read 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -19,30 +19,19 @@ from numpy.typing import NDArray
 from segue_kernels.jit import JIT_DISABLED, inline
 
 Bytes = NDArray[np.uint8]
-Element = TypeVar("Element", np.uint8, np.uint64, np.int64)
 PADDING_BYTES = 64
 
 _CHECKED = JIT_DISABLED or bool(numba_config.BOUNDSCHECK)
 
 
 def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, to: ir.Type) -> Any:
-    data = arguments[0]
-    if isinstance(signature.args[0], types.Array):
-        data = create_struct_proxy(signature.args[0])(context, builder, value=data).data
-    raw = builder.bitcast(data, ir.IntType(8).as_pointer())
+    array = create_struct_proxy(signature.args[0])(context, builder, value=arguments[0])
+    raw = builder.bitcast(array.data, ir.IntType(8).as_pointer())
     return builder.bitcast(builder.gep(raw, [arguments[1]]), to.as_pointer())
 
 
 def _signature(result: Any, array: Any) -> Any:
     return result(array, types.int64)
-
-
-@intrinsic  # type: ignore[untyped-decorator,unused-ignore]
-def _flat(typing_context: Any, array: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return create_struct_proxy(signature.args[0])(context, builder, value=arguments[0]).data
-
-    return types.CPointer(array.dtype)(array), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator,unused-ignore]
@@ -105,10 +94,6 @@ def _trailing_zeros(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-def _plain_flat(array: NDArray[Element]) -> NDArray[Element]:
-    return array.reshape(-1)
-
-
 def _plain_load8(buffer: Bytes, index: int) -> np.int64:
     return np.int64(buffer[index])
 
@@ -145,23 +130,12 @@ def _plain_trailing_zeros(word: np.uint64) -> int:
 
 
 if _CHECKED:
-    flat = inline(_plain_flat)
     load8 = inline(_plain_load8)
     load64 = inline(_plain_load64)
     string_marks32 = inline(_plain_string_marks32)
     newline_marks32 = inline(_plain_newline_marks32)
     trailing_zeros = inline(_plain_trailing_zeros)
 else:
-
-    @inline
-    def flat(array: NDArray[Element]) -> NDArray[Element]:
-        """The elements of a C-contiguous array, indexed in one dimension, as a bare pointer.
-
-        Handing arrays to helpers costs atomic reference counts at every call; a pointer costs nothing.
-        The array must outlive it.
-        """
-        found: NDArray[Element] = _flat(array)
-        return found
 
     @inline
     def load8(buffer: Bytes, index: int) -> np.int64:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from segue_kernels.jit import allocating, inline, kernel
-from segue_kernels.load import flat, load8, load64, newline_marks32, string_marks32, trailing_zeros
+from segue_kernels.fill import hash_word
+from segue_kernels.jit import inline, kernel
+from segue_kernels.load import load8, load64, newline_marks32, string_marks32, trailing_zeros
 from segue_kernels.record import (
     AMOUNT,
     ANONYMOUS_HI,
     ANONYMOUS_LO,
-    CATEGORY,
     CLOCK,
     CODE,
     CUSTOMER_HI,
@@ -36,13 +36,12 @@ from segue_kernels.record import (
     PACK,
     PRICE,
     PRODUCT,
-    RECORD_WORDS,
     SEQUENCE,
     SOURCE,
     STORE,
     TIME,
 )
-from segue_kernels.siphash import customer_key, padded_tail_word, sip64, sip128
+from segue_kernels.siphash import customer_key, siphash128
 
 Words = NDArray[np.int64]
 Keys = NDArray[np.uint64]
@@ -148,6 +147,8 @@ OUT_NEXT = 2
 OUT_LINES = 3
 
 SLOW_WORDS = 4
+SCRATCH_ROWS = 5  # starts, ends, values, decimals by field; keys of the line before by position
+SCRATCH_WORDS = 64
 _LEFT = -1
 ITEM_WORDS = 8  # scratch of a product: product start, end, category start, end, price, decimals, quantity, seen
 _DIGITS_MAX = 15
@@ -357,9 +358,9 @@ def _find_key(buffer: Bytes, at: int, length: int, keys: Keys, multiplier: np.ui
         return _LEFT
     first = load64(buffer, at) & _low_mask(length)
     slot = key_slot(first, length, multiplier, shift)
-    if keys[slot * KEY_WORDS + KEY_FIRST] != first or keys[slot * KEY_WORDS + KEY_LENGTH] != np.uint64(length):
+    if keys[slot, KEY_FIRST] != first or keys[slot, KEY_LENGTH] != np.uint64(length):
         return _LEFT
-    if length > 8 and load64(buffer, at + length - 8) != keys[slot * KEY_WORDS + KEY_LAST]:
+    if length > 8 and load64(buffer, at + length - 8) != keys[slot, KEY_LAST]:
         return _LEFT
     return slot
 
@@ -377,7 +378,7 @@ def _scan_products(
         if count >= lines_max or load8(buffer, at) != 0x7B:
             return _LEFT, count
         for k in range(ITEM_WORDS):
-            items[count * ITEM_WORDS + k] = 0
+            items[count, k] = 0
         seen = 0
         present = 0
         at = _skip_space(buffer, at + 1)
@@ -395,7 +396,7 @@ def _scan_products(
             slot = _find_key(buffer, at, length, keys, multiplier, shift)
             if slot < 0:
                 return _LEFT, count
-            field = np.int64(keys[slot * KEY_WORDS + KEY_FIELD]) & 0xFF
+            field = np.int64(keys[slot, KEY_FIELD]) & 0xFF
             if field != ITEM and field != GROUP and field != COST and field != QUANTITY:
                 return _LEFT, count
             if seen & (1 << field):
@@ -414,20 +415,20 @@ def _scan_products(
                 if end < 0 or end - at > 256:
                     return _LEFT, count
                 word = 2 * (field - ITEM)
-                items[count * ITEM_WORDS + word] = at + 1
-                items[count * ITEM_WORDS + word + 1] = end
+                items[count, word] = at + 1
+                items[count, word + 1] = end
                 at = end + 1
             else:
                 end, value, decimals = _number(buffer, at)
                 if end < 0:
                     return _LEFT, count
                 if field == COST:
-                    items[count * ITEM_WORDS + 4] = value
-                    items[count * ITEM_WORDS + 5] = decimals
+                    items[count, 4] = value
+                    items[count, 5] = decimals
                 else:
                     if decimals != 0:
                         return _LEFT, count
-                    items[count * ITEM_WORDS + 6] = value
+                    items[count, 6] = value
                 present |= 1 << field
                 at = end
             at = _skip_space(buffer, at)
@@ -438,7 +439,7 @@ def _scan_products(
                 is_open = False
             else:
                 return _LEFT, count
-        items[count * ITEM_WORDS + 7] = present
+        items[count, 7] = present
         count += 1
         at = _skip_space(buffer, at + 1)
         byte = load8(buffer, at)
@@ -561,15 +562,13 @@ def _time_ms(buffer: Bytes, start: int, end: int, memo: Keys) -> int:
 
 
 @kernel
-def parse_times(text: Bytes, offsets: Words, memo_table: Keys, times_ms: Words) -> None:
+def parse_times(text: Bytes, offsets: Words, memo: Keys, times_ms: Words) -> None:
     """times_ms[k] of the ISO 8601 time in text[offsets[k]:offsets[k + 1]]; -1: another form, or wrong.
 
-    64 bytes behind the last time can be read. memo_table: uint64[MEMO_WORDS] zeros.
+    64 bytes behind the last time can be read. memo: uint64[MEMO_WORDS], zeros.
     """
-    memo = flat(memo_table)
-    letters = flat(text)
     for k in range(times_ms.shape[0]):
-        times_ms[k] = _time_ms(letters, offsets[k], offsets[k + 1], memo)
+        times_ms[k] = _time_ms(text, offsets[k], offsets[k + 1], memo)
 
 
 @inline
@@ -584,17 +583,17 @@ def _type_code(buffer: Bytes, start: int, end: int, types: Keys, multiplier: np.
         last = load64(buffer, end - 8)
     slot = type_slot(first, last, length, multiplier, shift)
     if (
-        types[slot * TYPE_WORDS + TYPE_FIRST] != first
-        or types[slot * TYPE_WORDS + TYPE_LAST] != last
-        or types[slot * TYPE_WORDS + TYPE_LENGTH] != np.uint64(length)
+        types[slot, TYPE_FIRST] != first
+        or types[slot, TYPE_LAST] != last
+        or types[slot, TYPE_LENGTH] != np.uint64(length)
     ):
         return _LEFT
     if length > 16 and (
-        types[slot * TYPE_WORDS + TYPE_SECOND] != load64(buffer, start + 8)
-        or types[slot * TYPE_WORDS + TYPE_BEFORE_LAST] != load64(buffer, end - 16)
+        types[slot, TYPE_SECOND] != load64(buffer, start + 8)
+        or types[slot, TYPE_BEFORE_LAST] != load64(buffer, end - 16)
     ):
         return _LEFT
-    return np.int64(types[slot * TYPE_WORDS + TYPE_CODE])
+    return np.int64(types[slot, TYPE_CODE])
 
 
 @inline
@@ -628,8 +627,8 @@ def _minor_units(value: int, decimals: int, exponent: int) -> tuple[int, bool]:
 
 @inline
 def _price_words(
-    words: Words,
-    at: int,
+    records: Words,
+    row: int,
     value: int,
     decimals: int,
     quantity: int,
@@ -637,10 +636,10 @@ def _price_words(
     exponent: int,
     settings: Words,
 ) -> int:
-    """Write PRICE and AMOUNT of the record at words[at]; the flags they set, or -1. `present` has the bits COST and QUANTITY."""
+    """Write PRICE and AMOUNT of a row; the flags they set, or -1. `present` has the bits COST and QUANTITY."""
     flags = 0
-    words[at + PRICE] = 0
-    words[at + AMOUNT] = 0
+    records[row, PRICE] = 0
+    records[row, AMOUNT] = 0
     if present & (1 << QUANTITY):
         if quantity < 0 or quantity > settings[SET_QUANTITY_MAX]:
             return _LEFT
@@ -649,8 +648,8 @@ def _price_words(
         price, certain = _minor_units(value, decimals, exponent)
         if not certain or abs(price) > settings[SET_MONEY_MAX] // max(quantity, 1):
             return _LEFT
-        words[at + PRICE] = price
-        words[at + AMOUNT] = price * quantity
+        records[row, PRICE] = price
+        records[row, AMOUNT] = price * quantity
         flags |= FLAG_HAS_PRICE | FLAG_HAS_AMOUNT
     return flags
 
@@ -662,25 +661,7 @@ def _span(start: int, end: int, base: int) -> int:
     return ((start + base) << 8) | (end - start)
 
 
-@inline
-def _hash_word(text: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64) -> int:
-    """The 64-bit hash as a record holds it: never 0."""
-    length = end - start
-    word = np.int64(sip64(text, start, length, padded_tail_word(text, start, length), k0, k1))
-    if word == 0:
-        word = np.int64(1)
-    return word
-
-
-@inline
-def _hash128(
-    text: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64
-) -> tuple[np.uint64, np.uint64]:
-    length = end - start
-    return sip128(text, start, length, padded_tail_word(text, start, length), k0, k1)
-
-
-@allocating
+@kernel
 def scan_lines(
     buffer: Bytes,
     start: int,
@@ -701,33 +682,28 @@ def scan_lines(
     row0: int,
     slow0: int,
     line: int,
-    memo_table: Keys,
-    item_table: Words,
+    scratch: Words,
+    memo: Keys,
+    items: Words,
     out: Words,
 ) -> None:
     """Scan the lines of buffer[start:end]; each ends with a newline, 64 bytes behind `end` can be read.
 
     base is added to every place that is written. Rows go to records int64[n,16], spans int64[n,4] and where
     int64[n,2] from row0 on, slow lines to slow int64[m,4] from slow0 on; it stops before a line once rows_max
-    rows are written. records must have room for rows_max + the lines of one event. Scratch: memo_table
-    uint64[MEMO_WORDS] zeros, item_table int64[lines of one event, ITEM_WORDS]. out: OUT_...
+    rows are written. records must have room for rows_max + the lines of one event. Scratch:
+    scratch int64[SCRATCH_ROWS, SCRATCH_WORDS] of -1, items int64[lines of one event, ITEM_WORDS], memo
+    uint64[MEMO_WORDS] of 0. out: OUT_...
     """
-    text = flat(buffer)
-    key_words = flat(keys)
-    type_words = flat(types)
-    record_words = flat(records)
-    set_words = flat(settings)
     key_multiplier = multipliers[0]
     type_multiplier = multipliers[1]
     key_shift = settings[SET_KEY_SHIFT]
     type_shift = settings[SET_TYPE_SHIFT]
-    starts = np.zeros(32, dtype=np.int64)
-    ends = np.zeros(32, dtype=np.int64)
-    values = np.zeros(32, dtype=np.int64)
-    decimals_of = np.zeros(32, dtype=np.int64)
-    order = np.full(64, -1, dtype=np.int64)
-    memo = flat(memo_table)
-    items = flat(item_table)
+    starts = scratch[0]
+    ends = scratch[1]
+    values = scratch[2]
+    decimals_of = scratch[3]
+    order = scratch[4]
     anonymous_key = customer_key(k0, KIND_ANONYMOUS)
     row = row0
     slow_count = slow0
@@ -735,8 +711,8 @@ def scan_lines(
     at = start
     while at < end and row < rows_max:
         line_start = at
-        at = _skip_space(text, at)
-        byte = load8(text, at)
+        at = _skip_space(buffer, at)
+        byte = load8(buffer, at)
         if byte == 0x0A:
             at += 1
             line += 1
@@ -753,44 +729,44 @@ def scan_lines(
             products = 0
             position = 0
             is_open = True
-            at = _skip_space(text, at + 1)
-            while load8(text, at) == 0x22:
+            at = _skip_space(buffer, at + 1)
+            while load8(buffer, at) == 0x22:
                 at += 1
                 # --- key: most lines have the fields of the line before, in its order
                 slot = order[position & 63]
                 length = np.int64(0)
                 if slot >= 0:
-                    length = np.int64(key_words[slot * KEY_WORDS + KEY_LENGTH])
+                    length = np.int64(keys[slot, KEY_LENGTH])
                     if (
-                        load64(text, at) & _low_mask(length) != key_words[slot * KEY_WORDS + KEY_FIRST]
-                        or (length > 8 and load64(text, at + length - 8) != key_words[slot * KEY_WORDS + KEY_LAST])
-                        or load8(text, at + length) != 0x22
+                        load64(buffer, at) & _low_mask(length) != keys[slot, KEY_FIRST]
+                        or (length > 8 and load64(buffer, at + length - 8) != keys[slot, KEY_LAST])
+                        or load8(buffer, at + length) != 0x22
                     ):
                         slot = np.int64(-1)
                 if slot < 0:
-                    marks = string_marks32(text, at)
+                    marks = string_marks32(buffer, at)
                     if marks == _ZERO:
                         break
                     length = trailing_zeros(marks)
-                    if length > KEY_BYTES_MAX or load8(text, at + length) != 0x22:
+                    if length > KEY_BYTES_MAX or load8(buffer, at + length) != 0x22:
                         break
-                    slot = _find_key(text, at, length, key_words, key_multiplier, key_shift)
+                    slot = _find_key(buffer, at, length, keys, key_multiplier, key_shift)
                     order[position & 63] = slot
                 position += 1
                 at += length + 1
-                if load8(text, at) != 0x3A:
-                    at = _skip_space(text, at)
-                    if load8(text, at) != 0x3A:
+                if load8(buffer, at) != 0x3A:
+                    at = _skip_space(buffer, at)
+                    if load8(buffer, at) != 0x3A:
                         break
-                at = _skip_space(text, at + 1)
-                byte = load8(text, at)
+                at = _skip_space(buffer, at + 1)
+                byte = load8(buffer, at)
                 # --- value
                 if slot < 0:
-                    at = _scalar_end(text, at)
+                    at = _scalar_end(buffer, at)
                     if at < 0:
                         break
                 else:
-                    entry = np.int64(key_words[slot * KEY_WORDS + KEY_FIELD])
+                    entry = np.int64(keys[slot, KEY_FIELD])
                     field = entry & 0xFF
                     bit = 1 << field
                     if seen & bit:
@@ -803,7 +779,7 @@ def scan_lines(
                         top_seen |= bit
                         top_alias = top_alias or entry > 0xFF
                     if field < STRINGS_END and byte == 0x22:
-                        finish = _string_end(text, at + 1)
+                        finish = _string_end(buffer, at + 1)
                         if finish < 0 or finish - at > 256:
                             break
                         starts[field] = at + 1
@@ -812,7 +788,7 @@ def scan_lines(
                             present |= bit
                         at = finish + 1
                     elif STRINGS_END <= field < NUMBERS_END and byte != 0x6E:
-                        finish, value, decimals = _number(text, at)
+                        finish, value, decimals = _number(buffer, at)
                         if finish < 0:
                             break
                         values[field] = value
@@ -821,38 +797,38 @@ def scan_lines(
                         at = finish
                     elif field == PRODUCTS and byte == 0x5B:
                         at, products = _scan_products(
-                            text, at, items, settings[SET_LINES_MAX], key_words, key_multiplier, key_shift
+                            buffer, at, items, settings[SET_LINES_MAX], keys, key_multiplier, key_shift
                         )
                         if at < 0:
                             break
                     elif field == DATA and byte == 0x7B and not in_data:
                         in_data = True
-                        at = _skip_space(text, at + 1)
-                        if load8(text, at) != 0x7D:
+                        at = _skip_space(buffer, at + 1)
+                        if load8(buffer, at) != 0x7D:
                             continue
                     elif field == GRANTED and byte != 0x22:
-                        at = _literal_end(text, at)
+                        at = _literal_end(buffer, at)
                         if at < 0:
                             break
-                    elif field < DATA and field != SPECVERSION and _is_null(text, at):
+                    elif field < DATA and field != SPECVERSION and _is_null(buffer, at):
                         at += 4
                     else:
                         break
                 # --- what follows the value
-                byte = load8(text, at)
+                byte = load8(buffer, at)
                 if byte == 0x2C:
                     at += 1
-                    if load8(text, at) != 0x22:
-                        at = _skip_space(text, at)
+                    if load8(buffer, at) != 0x22:
+                        at = _skip_space(buffer, at)
                     continue
-                at = _skip_space(text, at)
-                byte = load8(text, at)
+                at = _skip_space(buffer, at)
+                byte = load8(buffer, at)
                 if in_data and byte == 0x7D:
                     in_data = False
-                    at = _skip_space(text, at + 1)
-                    byte = load8(text, at)
+                    at = _skip_space(buffer, at + 1)
+                    byte = load8(buffer, at)
                 if byte == 0x2C:
-                    at = _skip_space(text, at + 1)
+                    at = _skip_space(buffer, at + 1)
                 elif byte == 0x7D and not in_data:
                     is_open = False
                     break
@@ -860,8 +836,8 @@ def scan_lines(
                     break
             if is_open:
                 break
-            at = _skip_space(text, at + 1)
-            if load8(text, at) != 0x0A or at - line_start > settings[SET_BYTES_MAX]:
+            at = _skip_space(buffer, at + 1)
+            if load8(buffer, at) != 0x0A or at - line_start > settings[SET_BYTES_MAX]:
                 break
             # --- what the event is ---------------------------------------------------------------
             if seen & (1 << SPECVERSION | 1 << DATA):
@@ -870,26 +846,26 @@ def scan_lines(
                 spec = starts[SPECVERSION]
                 if (
                     ends[SPECVERSION] - spec != 3
-                    or load8(text, spec) != 0x31
-                    or load8(text, spec + 1) != 0x2E
-                    or load8(text, spec + 2) != 0x30
+                    or load8(buffer, spec) != 0x31
+                    or load8(buffer, spec + 1) != 0x2E
+                    or load8(buffer, spec + 2) != 0x30
                 ):
                     break
             if (present & (1 << ID)) == 0 or (present & (1 << TYPE)) == 0 or (present & (1 << WHEN)) == 0:
                 break
-            code = _type_code(text, starts[TYPE], ends[TYPE], type_words, type_multiplier, type_shift)
+            code = _type_code(buffer, starts[TYPE], ends[TYPE], types, type_multiplier, type_shift)
             if code < 0:
                 break
             role = code >> 8
             code &= 0xFF
             if role == ROLE_LEFT:
                 break
-            time_ms = _time_ms(text, starts[WHEN], ends[WHEN], memo)
+            time_ms = _time_ms(buffer, starts[WHEN], ends[WHEN], memo)
             if time_ms < settings[SET_TIME_MIN] or time_ms > settings[SET_TIME_MAX]:
                 break
             currency = settings[SET_CURRENCY]
             if present & (1 << CURRENCY):
-                currency = np.int64(_currency(text, starts[CURRENCY], ends[CURRENCY]))
+                currency = np.int64(_currency(buffer, starts[CURRENCY], ends[CURRENCY]))
                 if currency < 0:
                     break
             exponent = exponents[currency]
@@ -918,14 +894,7 @@ def scan_lines(
                     break
                 quantity = values[QUANTITY]
             flags = _price_words(
-                record_words,
-                row * RECORD_WORDS,
-                values[COST],
-                decimals_of[COST],
-                quantity,
-                present,
-                exponent,
-                set_words,
+                records, row, values[COST], decimals_of[COST], quantity, present, exponent, settings
             )
             if flags < 0:
                 break
@@ -943,19 +912,19 @@ def scan_lines(
             is_wrong = False
             for number in range(products):
                 item_row = row + 1 + number
-                item_present = items[number * ITEM_WORDS + 7]
+                item_present = items[number, 7]
                 item_quantity = np.int64(1)
                 if item_present & (1 << QUANTITY):
-                    item_quantity = items[number * ITEM_WORDS + 6]
+                    item_quantity = items[number, 6]
                 item_flags = _price_words(
-                    record_words,
-                    item_row * RECORD_WORDS,
-                    items[number * ITEM_WORDS + 4],
-                    items[number * ITEM_WORDS + 5],
+                    records,
+                    item_row,
+                    items[number, 4],
+                    items[number, 5],
                     item_quantity,
                     item_present,
                     exponent,
-                    set_words,
+                    settings,
                 )
                 if item_flags < 0:
                     is_wrong = True
@@ -963,11 +932,11 @@ def scan_lines(
                 item_flags |= kind | FLAG_IS_LINE
                 records[item_row, PACK] = shared_pack | (item_flags << 8) | (item_quantity << 32)
                 for k in range(2):
-                    first = items[number * ITEM_WORDS + 2 * k]
-                    last = items[number * ITEM_WORDS + 2 * k + 1]
+                    first = items[number, 2 * k]
+                    last = items[number, 2 * k + 1]
                     records[item_row, PRODUCT + k] = 0
                     if last > first:
-                        records[item_row, PRODUCT + k] = _hash_word(text, first, last, k0, k1)
+                        records[item_row, PRODUCT + k] = hash_word(buffer, first, last, k0, k1)
                     spans[item_row, 2 + k] = _span(first, last, base)
             if is_wrong:
                 break
@@ -978,8 +947,8 @@ def scan_lines(
             records[row, SEQUENCE] = 0
             records[row, PACK] = shared_pack | (flags << 8) | (quantity << 32)
             if customer >= 0:
-                low, high = _hash128(
-                    text, starts[customer], ends[customer], customer_key(k0, kind), k1
+                low, high = siphash128(
+                    buffer, starts[customer], ends[customer], customer_key(k0, kind), k1
                 )
                 records[row, CUSTOMER_LO] = np.int64(low)
                 records[row, CUSTOMER_HI] = np.int64(high)
@@ -988,7 +957,7 @@ def scan_lines(
                 records[row, CUSTOMER_LO] = 0
                 records[row, CUSTOMER_HI] = 0
                 spans[row, 0] = 0
-            low, high = _hash128(text, starts[ID], ends[ID], k0, k1)
+            low, high = siphash128(buffer, starts[ID], ends[ID], k0, k1)
             records[row, MESSAGE_LO] = np.int64(low)
             records[row, MESSAGE_HI] = np.int64(high)
             spans[row, 1] = _span(starts[ID], ends[ID], base)
@@ -999,15 +968,15 @@ def scan_lines(
             if by_anonymous:
                 anonymous = ANONYMOUS if role == ROLE_IDENTIFY else PREVIOUS
                 if kind != KIND_ANONYMOUS and (present & (1 << anonymous)):
-                    low, high = _hash128(text, starts[anonymous], ends[anonymous], anonymous_key, k1)
+                    low, high = siphash128(buffer, starts[anonymous], ends[anonymous], anonymous_key, k1)
                     product = np.int64(low)
                     category = np.int64(high)
             elif products == 0:
                 if present & (1 << ITEM):
-                    product = _hash_word(text, starts[ITEM], ends[ITEM], k0, k1)
+                    product = hash_word(buffer, starts[ITEM], ends[ITEM], k0, k1)
                     product_span = _span(starts[ITEM], ends[ITEM], base)
                 if present & (1 << GROUP):
-                    category = _hash_word(text, starts[GROUP], ends[GROUP], k0, k1)
+                    category = hash_word(buffer, starts[GROUP], ends[GROUP], k0, k1)
                     category_span = _span(starts[GROUP], ends[GROUP], base)
             records[row, ANONYMOUS_LO] = product
             records[row, ANONYMOUS_HI] = category
@@ -1015,15 +984,15 @@ def scan_lines(
             spans[row, 3] = category_span
             store = np.int64(0)
             if present & (1 << SHOP):
-                store = _hash_word(text, starts[SHOP], ends[SHOP], k0, k1)
+                store = hash_word(buffer, starts[SHOP], ends[SHOP], k0, k1)
             records[row, STORE] = store
             voucher = np.int64(0)
             if role == ROLE_UNSUBSCRIBED:
                 voucher = settings[SET_UNSUBSCRIBED]
             elif present & (1 << COUPON):
-                voucher = _hash_word(text, starts[COUPON], ends[COUPON], k0, k1)
+                voucher = hash_word(buffer, starts[COUPON], ends[COUPON], k0, k1)
             elif present & (1 << PROMOTION):
-                voucher = _hash_word(text, starts[PROMOTION], ends[PROMOTION], k0, k1)
+                voucher = hash_word(buffer, starts[PROMOTION], ends[PROMOTION], k0, k1)
             records[row, CODE] = voucher
             origin = np.int64(0)
             if present & (1 << FROM):
@@ -1032,10 +1001,10 @@ def scan_lines(
                 length = last - first
                 if length <= 16:
                     # one shop sends from few sources
-                    word0 = load64(text, first) & _low_mask(length)
+                    word0 = load64(buffer, first) & _low_mask(length)
                     word1 = _ZERO
                     if length > 8:
-                        word1 = load64(text, last - 8)
+                        word1 = load64(buffer, last - 8)
                     if (
                         word0 != memo[_MEMO_SOURCE_FIRST]
                         or word1 != memo[_MEMO_SOURCE_LAST]
@@ -1044,10 +1013,10 @@ def scan_lines(
                         memo[_MEMO_SOURCE_FIRST] = word0
                         memo[_MEMO_SOURCE_LAST] = word1
                         memo[_MEMO_SOURCE_LENGTH] = np.uint64(length)
-                        memo[_MEMO_SOURCE_HASH] = np.uint64(_hash_word(text, first, last, k0, k1))
+                        memo[_MEMO_SOURCE_HASH] = np.uint64(hash_word(buffer, first, last, k0, k1))
                     origin = np.int64(memo[_MEMO_SOURCE_HASH])
                 else:
-                    origin = _hash_word(text, first, last, k0, k1)
+                    origin = hash_word(buffer, first, last, k0, k1)
             records[row, SOURCE] = origin
             where[row, 0] = line_start + base
             where[row, 1] = line
@@ -1069,10 +1038,10 @@ def scan_lines(
             row += written
         else:
             at = line_start
-            marks = newline_marks32(text, at)
+            marks = newline_marks32(buffer, at)
             while marks == _ZERO:
                 at += 32
-                marks = newline_marks32(text, at)
+                marks = newline_marks32(buffer, at)
             at += trailing_zeros(marks)
             slow[slow_count, 0] = line_start + base
             slow[slow_count, 1] = at + base

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue_kernels.jit import inline, kernel
-from segue_kernels.load import flat, load64
+from segue_kernels.load import load64
 
 Bytes = NDArray[np.uint8]
 
@@ -68,30 +68,22 @@ def tail_word(buffer: Bytes, start: int, length: int) -> np.uint64:
 
 
 @inline
-def padded_tail_word(text: Bytes, start: int, length: int) -> np.uint64:
-    """tail_word where eight bytes can be read behind the message."""
-    rest = length & 7
-    word = np.uint64(length & 0xFF) << _R56
-    if rest > 0:
-        word |= load64(text, start + length - rest) & (_ALL >> (_R64 - _BYTE * np.uint64(rest)))
-    return word
-
-
-@inline
-def sip64(text: Bytes, start: int, length: int, tail: np.uint64, k0: np.uint64, k1: np.uint64) -> np.uint64:
-    """64-bit SipHash-1-3 of `length` bytes of an array or pointer whose tail word is known."""
+def siphash64(buffer: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64) -> np.uint64:
+    """64-bit SipHash-1-3 of buffer[start:end]; uint64."""
     v0 = k0 ^ _V0
     v1 = k1 ^ _V1
     v2 = k0 ^ _V2
     v3 = k1 ^ _V3
+    length = end - start
     for k in range(length >> 3):
-        word = load64(text, start + 8 * k)
+        word = load64(buffer, start + 8 * k)
         v3 ^= word
         v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
         v0 ^= word
-    v3 ^= tail
+    word = tail_word(buffer, start, length)
+    v3 ^= word
     v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
-    v0 ^= tail
+    v0 ^= word
     v2 ^= _FF
     v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
@@ -116,39 +108,25 @@ def _finish128(
 
 
 @inline
-def sip128(
-    text: Bytes, start: int, length: int, tail: np.uint64, k0: np.uint64, k1: np.uint64
-) -> tuple[np.uint64, np.uint64]:
-    """128-bit SipHash-1-3 of `length` bytes of an array or pointer whose tail word is known; (low, high)."""
-    v0 = k0 ^ _V0
-    v1 = k1 ^ _V1 ^ _EE
-    v2 = k0 ^ _V2
-    v3 = k1 ^ _V3
-    for k in range(length >> 3):
-        word = load64(text, start + 8 * k)
-        v3 ^= word
-        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
-        v0 ^= word
-    v3 ^= tail
-    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
-    v0 ^= tail
-    return _finish128(v0, v1, v2, v3)
-
-
-@inline
-def siphash64(buffer: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64) -> np.uint64:
-    """64-bit SipHash-1-3 of buffer[start:end]; uint64."""
-    length = end - start
-    return sip64(flat(buffer), start, length, tail_word(buffer, start, length), k0, k1)
-
-
-@inline
 def siphash128(
     buffer: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
     """128-bit SipHash-1-3 of buffer[start:end]; (low, high) uint64."""
+    v0 = k0 ^ _V0
+    v1 = k1 ^ _V1 ^ _EE
+    v2 = k0 ^ _V2
+    v3 = k1 ^ _V3
     length = end - start
-    return sip128(flat(buffer), start, length, tail_word(buffer, start, length), k0, k1)
+    for k in range(length >> 3):
+        word = load64(buffer, start + 8 * k)
+        v3 ^= word
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+        v0 ^= word
+    word = tail_word(buffer, start, length)
+    v3 ^= word
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    v0 ^= word
+    return _finish128(v0, v1, v2, v3)
 
 
 @inline

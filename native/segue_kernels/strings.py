@@ -10,8 +10,11 @@ _LETTERS_FROM = 10
 
 @kernel
 def gather_strings(text: Array, start: Array, length: Array, offsets: Array, data: Array) -> None:
-    """Copy text[start[i] : start[i] + length[i]] one after the other into `data`; offsets int32 [n + 1]."""
-    at = 0
+    """Copy text[start[i] : start[i] + length[i]] one after the other into `data`, from offsets[0] on.
+
+    offsets  int32 [n + 1]; the first is given, the others are filled
+    """
+    at = offsets[0]
     for i in range(len(start)):
         offsets[i] = at
         source = start[i]

@@ -262,11 +262,10 @@ def encode(decided: Stream[Any], policies: CompiledPolicies) -> Stream[Output]:
     encoder = ActionEncoder(policies)
 
     def encode_all(items: list[Any]) -> Iterable[Output]:
+        yield from encoder.encode([item for item in items if isinstance(item, Decisions)])
         for item in items:
             if isinstance(item, Part):
                 yield SUMMARY, encode_part(item)
-            else:
-                yield from encoder.encode(item)
 
     return op.flat_map_batch("encode", decided, encode_all)
 

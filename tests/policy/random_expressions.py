@@ -30,7 +30,7 @@ def atoms(draw: st.DrawFn) -> str:
     event = draw(st.sampled_from(EVENTS))
     by = draw(st.sampled_from(["", ', by="product"', ', by="category"']))
     window = _window(draw, tumbling=kind != "recency")
-    up_to = draw(st.sampled_from(["", ", up_to=1", ", up_to=3", ", up_to=20"]))
+    up_to = draw(st.sampled_from(["", ", up_to=1", ", up_to=3", ", up_to=23", ", up_to=70"]))
     if kind == "sum":
         of = draw(st.sampled_from(["price", "amount", "quantity"]))
         return f'sum("{event}", of="{of}"{by}{window}{"" if "every" in window else up_to})'

@@ -1,4 +1,4 @@
-"""Segue's own way from bytes to messages, in this process and without a flow: what the reference is compared with.
+"""Segue's own way from bytes to messages, in this process and without a flow: what is compared.
 
 Batches, their interleaving and the number of shards are the caller's: none of them may change what comes out.
 """
@@ -103,6 +103,7 @@ def run_segue(
 def _take(outputs: Sequence[tuple[str, bytes | pa.RecordBatch]], outcome: Outcome) -> None:
     for name, payload in outputs:
         if name == DECISIONS:
+            assert not isinstance(payload, bytes)
             outcome.decisions += payload.to_pylist()
         else:
             assert isinstance(payload, bytes)

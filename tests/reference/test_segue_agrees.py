@@ -1,4 +1,4 @@
-"""Segue against the reference: the same decisions to the bit, however the input is cut, interleaved and sharded."""
+"""Segue against the reference: the same to the bit, however the input is cut, interleaved and sharded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from segue.events.batch import Origin, string_of
@@ -20,7 +20,7 @@ from segue.policy.load import load_policies
 from segue.state.shard import EngineSettings
 from segue_kernels import record
 from tests.reference import random_events, random_policies, strategies
-from tests.reference.choice import Choice, Drawn, Seeded
+from tests.reference.choice import Choice, Seeded
 from tests.reference.compare import (
     KINDS,
     action_rows,
@@ -39,7 +39,11 @@ from tests.reference.policies import read_journeys
 
 DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
 QUICK = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=40,
+    deadline=None,
+    # shrinking a stream event by event takes minutes: the first failure is short enough to read
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
@@ -84,11 +88,9 @@ def check(texts: Sequence[str], payloads: Sequence[bytes], chosen: Settings, cho
 
 
 @QUICK
-@given(strategies.policies(), strategies.streams(), strategies.settings(), st.data())
-def test_short_streams(
-    texts: list[str], payloads: list[bytes], chosen: Settings, data: st.DataObject
-) -> None:
-    check(texts, payloads, chosen, Drawn(data.draw))
+@given(strategies.policies(), strategies.streams(), strategies.settings(), st.integers(0, 1 << 30))
+def test_short_streams(texts: list[str], payloads: list[bytes], chosen: Settings, seed: int) -> None:
+    check(texts, payloads, chosen, Seeded(seed))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -136,7 +138,8 @@ def expected_records(event: Event, secret: bytes) -> list[tuple[int, ...]]:
 
 
 WORDS = (
-    *(record.TIME, record.CLOCK, record.CUSTOMER_LO, record.CUSTOMER_HI, record.MESSAGE_LO, record.MESSAGE_HI),
+    *(record.TIME, record.CLOCK, record.CUSTOMER_LO, record.CUSTOMER_HI),
+    *(record.MESSAGE_LO, record.MESSAGE_HI),
     *(record.PRODUCT, record.CATEGORY, record.STORE, record.SOURCE, record.PRICE, record.AMOUNT),
 )
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from segue.decide.engine import Decisions
 from segue.policy.compiled import CompiledPolicies
-from segue_kernels.record import HEAP
+from segue_kernels.record import HEAP, STRING_CUSTOMER, STRING_MESSAGE
 from segue_kernels.shard import (
     LOG_CANDIDATES,
     LOG_DECISION_HI,
@@ -22,7 +22,6 @@ from segue_kernels.shard import (
     LOG_FIRED,
     LOG_FIRED_COUNT,
     LOG_NOW,
-    LOG_REASONS,
     LOG_RECORD,
     LOG_SAMPLE,
     LOG_SLOT,
@@ -70,49 +69,77 @@ def log_schema(policies: CompiledPolicies) -> pa.Schema:
     )
 
 
-def log_batch(decisions: Decisions, policies: CompiledPolicies, schema: pa.Schema) -> pa.RecordBatch:
-    """The log rows of one run as columns."""
-    log = decisions.log
+def log_batch(decided: list[Decisions], policies: CompiledPolicies, schema: pa.Schema) -> pa.RecordBatch:
+    """The log rows of some runs as columns of one batch, in their order."""
+    log = np.concatenate([decisions.log for decisions in decided])
     n = len(log)
-    heap = decisions.records[log[:, LOG_RECORD], HEAP]
-    start = heap >> 32
-    customer_bytes = heap & 0xFF
-    slots = log[:, LOG_SLOT].astype(np.int32)
+    sampled = [decisions.log[:, LOG_SAMPLE] >= 0 for decisions in decided]
+    sample = np.concatenate(
+        [
+            decisions.sample[_spread(decisions.log[mask, LOG_SAMPLE], decisions.log[mask, LOG_CANDIDATES])]
+            for decisions, mask in zip(decided, sampled, strict=True)
+        ]
+    )
+    is_sampled = np.concatenate(sampled)
+    sample_offsets = _offsets(np.where(is_sampled, log[:, LOG_CANDIDATES], 0))
+    not_sampled = pa.array(~is_sampled)
+    fired = np.concatenate(
+        [
+            decisions.fired[_spread(decisions.log[:, LOG_FIRED], decisions.log[:, LOG_FIRED_COUNT])]
+            for decisions in decided
+        ]
+    )
+    # reason bytes follow one another in the order of the log rows, so each run's are one piece
+    reasons = np.concatenate([decisions.reasons for decisions in decided])
     winners = log[:, LOG_WINNER]
-    sampled = log[:, LOG_SAMPLE] >= 0
-    sample_sizes = np.where(sampled, log[:, LOG_CANDIDATES], 0)
-    sample_offsets = _offsets(sample_sizes)
-    nulls = pa.array(~sampled)
-    picked = _spread(log[:, LOG_SAMPLE][sampled], log[:, LOG_CANDIDATES][sampled])
-    sample = decisions.sample[picked]
-    fired = decisions.fired[_spread(log[:, LOG_FIRED], log[:, LOG_FIRED_COUNT])]
+    slots = pa.array(log[:, LOG_SLOT].astype(np.int32))
     columns = [
         _hex_column(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
-        string_column(decisions.text, start, customer_bytes),
-        pa.array(log[:, LOG_NOW]).cast(pa.timestamp("ms", tz="UTC")),
-        string_column(decisions.text, start + customer_bytes, (heap >> 8) & 0xFF),
-        _dictionary(slots, [channel for channel, _ in policies.slots]),
-        _dictionary(slots, [placement for _, placement in policies.slots]),
+        _strings(decided, STRING_CUSTOMER),
+        pa.array(log[:, LOG_NOW]).view(pa.timestamp("ms", tz="UTC")),
+        _strings(decided, STRING_MESSAGE),
+        pa.DictionaryArray.from_arrays(slots, _names([channel for channel, _ in policies.slots])),
+        pa.DictionaryArray.from_arrays(slots, _names([placement for _, placement in policies.slots])),
         pa.DictionaryArray.from_arrays(
             pa.array(winners.astype(np.int32), mask=winners < 0),
-            pa.array([info.id for info in policies.offer_infos], pa.string()),
+            _names([info.id for info in policies.offer_infos]),
         ),
-        pa.ListArray.from_arrays(_offsets(log[:, LOG_FIRED_COUNT]), pa.array(fired, pa.uint16())),
+        pa.ListArray.from_arrays(_offsets(log[:, LOG_FIRED_COUNT]), pa.array(fired)),
         pa.Array.from_buffers(
             pa.binary(),
             n,
-            [None, pa.py_buffer(_offsets(log[:, LOG_CANDIDATES])), pa.py_buffer(_reasons(decisions))],
+            [None, pa.py_buffer(_offsets(log[:, LOG_CANDIDATES])), pa.py_buffer(reasons)],
         ),
-        pa.ListArray.from_arrays(sample_offsets, pa.array(sample[:, 0]), mask=nulls),
-        pa.ListArray.from_arrays(sample_offsets, pa.array(sample[:, 1]), mask=nulls),
+        pa.ListArray.from_arrays(sample_offsets, pa.array(sample[:, 0]), mask=not_sampled),
+        pa.ListArray.from_arrays(sample_offsets, pa.array(sample[:, 1]), mask=not_sampled),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _reasons(decisions: Decisions) -> npt.NDArray[np.uint8]:
-    """The reason bytes; log rows follow one another without gaps, so they are one run."""
-    first = int(decisions.log[0, LOG_REASONS])
-    return decisions.reasons[first:]
+def _names(names: list[str]) -> pa.Array:
+    return pa.array(names, pa.string())
+
+
+def _strings(decided: list[Decisions], string: int) -> pa.Array:
+    """One string of each log row's event: STRING_CUSTOMER or STRING_MESSAGE."""
+    places = []
+    for decisions in decided:
+        heap = decisions.records[decisions.log[:, LOG_RECORD], HEAP]
+        start = heap >> 32
+        length = heap & 0xFF
+        if string == STRING_MESSAGE:
+            start = start + length
+            length = (heap >> 8) & 0xFF
+        places.append((start, length))
+    n = sum(len(start) for start, _ in places)
+    size = sum(int(length.sum()) for _, length in places)
+    offsets = np.zeros(n + 1, np.int32)
+    data = np.empty(size, np.uint8)
+    row = 0
+    for decisions, (start, length) in zip(decided, places, strict=True):
+        gather_strings(decisions.text, start, length, offsets[row : row + len(start) + 1], data)
+        row += len(start)
+    return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def _offsets(sizes: Words) -> npt.NDArray[np.int32]:
@@ -134,16 +161,3 @@ def _hex_column(high: Words, low: Words) -> pa.Array:
     write_hex(np.ascontiguousarray(high), np.ascontiguousarray(low), data)
     offsets = np.arange(0, 32 * n + 1, 32, dtype=np.int32)
     return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-
-
-def string_column(text: npt.NDArray[np.uint8], start: Words, length: Words) -> pa.Array:
-    """A string array out of places in a text."""
-    n = len(start)
-    offsets = np.empty(n + 1, np.int32)
-    data = np.empty(int(length.sum()), np.uint8)
-    gather_strings(text, start, length, offsets, data)
-    return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-
-
-def _dictionary(indices: npt.NDArray[np.int32], names: list[str]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(names, pa.string()))

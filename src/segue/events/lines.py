@@ -11,7 +11,7 @@ from segue.events.batch import Bytes, Words, empty_words
 from segue.events.keys import settings_of, tables
 from segue.events.rows import Terms
 from segue_kernels.load import PADDING_BYTES
-from segue_kernels.scan import ITEM_WORDS, MEMO_WORDS, SLOW_WORDS, scan_lines
+from segue_kernels.scan import ITEM_WORDS, MEMO_WORDS, SCRATCH_ROWS, SCRATCH_WORDS, SLOW_WORDS, scan_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ def run_scanner(
     spans = empty_words(rows_room, 4)
     where = empty_words(rows_room, 2)
     slow = empty_words(rows_room, SLOW_WORDS)
+    scratch = np.full((SCRATCH_ROWS, SCRATCH_WORDS), -1, dtype=np.int64)
+    memo = np.zeros(MEMO_WORDS, dtype=np.uint64)
     items = empty_words(limits.LINES_PER_EVENT_MAX, ITEM_WORDS)
     out = np.zeros(4, dtype=np.int64)
     settings = settings_of(terms)
@@ -94,7 +96,8 @@ def run_scanner(
             row,
             slow_row,
             line + lines,
-            np.zeros(MEMO_WORDS, dtype=np.uint64),
+            scratch,
+            memo,
             items,
             out,
         )

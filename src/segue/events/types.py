@@ -18,19 +18,9 @@ Identifier = Annotated[
     str | None,
     Meta(description=f"at most {limits.IDENTIFIER_BYTES_MAX} bytes of UTF-8; empty is absent"),
 ]
-Money = Annotated[
-    Decimal | None,
-    Meta(
-        description="major units; decimal text is exact as JSON number and as string",
-        extra_json_schema={"anyOf": [{"type": "number"}, {"type": "string", "format": "decimal"}, {"type": "null"}]},
-    ),
-]
+Money = Annotated[Decimal | None, Meta(description="major units; exact as JSON number and as string")]
 Quantity = Annotated[
-    Decimal | None,
-    Meta(
-        description=f"a whole number, 0 to {limits.QUANTITY_MAX}; absent is 1",
-        extra_json_schema={"anyOf": [{"type": "number"}, {"type": "string", "format": "decimal"}, {"type": "null"}]},
-    ),
+    Decimal | None, Meta(description=f"a whole number, 0 to {limits.QUANTITY_MAX}; absent is 1")
 ]
 Instant = Annotated[
     str | None,

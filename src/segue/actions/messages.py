@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Voucher(msgspec.Struct, frozen=True, kw_only=True):
+class Voucher(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a voucher offer promises. `code` is null until the campaign's ledger has granted one."""
 
     code: str | None
@@ -18,7 +18,7 @@ class Voucher(msgspec.Struct, frozen=True, kw_only=True):
     stack_group: str
 
 
-class Action(msgspec.Struct, frozen=True, kw_only=True):
+class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message to one channel about one customer. Repeats carry the same `decision_id`: drop them by it.
 
     Times are RFC 3339 in UTC. score = propensity x context_weight x value x lever.

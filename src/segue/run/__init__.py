@@ -1,0 +1,1 @@
+"""Starting a run, watching it, and telling what it did."""

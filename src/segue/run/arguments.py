@@ -1,0 +1,33 @@
+"""Text of the command line → values, with an answer where it is none."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from segue.errors import SettingsError
+from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
+_DURATION = re.compile(r"(\d{1,15})(ms|s|m|h|d)")
+_STEP = "read the arguments"
+
+
+def duration_ms(option: str, text: str) -> int:
+    """Milliseconds of "500ms", "30s", "5m", "2h" or "400d"."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise SettingsError(_STEP, f'{option}: "{text}" is no duration', "a number and a unit: 500ms 30s 5m 2h 400d")
+    return int(found[1]) * _UNITS_MS[found[2]]
+
+
+def time_ms(option: str, text: str) -> int:
+    """Milliseconds since 1970 of a date or an ISO 8601 time; without an offset it is UTC."""
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise SettingsError(
+            _STEP, f'{option}: "{text}" is no time', "write 2026-03-02 or 2026-03-02T08:00:00Z"
+        ) from None
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return round(time.timestamp() * 1_000)

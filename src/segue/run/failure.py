@@ -1,0 +1,113 @@
+"""What went wrong in a run, wherever it ran: one clear error comes out, and a log of the rest if nobody foresaw it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from segue import errors
+from segue.errors import SegueError, root_cause
+
+DEBUG_VARIABLE = "SEGUE_DEBUG"
+
+
+def debugging() -> bool:
+    """Whether people asked to see everything (SEGUE_DEBUG=1)."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+class UnexpectedError(Exception):
+    """Something nobody foresaw; `log` has all that is known about it."""
+
+    def __init__(self, what: str, log: str) -> None:
+        super().__init__(what, log)
+        self.what = what
+        self.log = log
+
+    def __str__(self) -> str:
+        return f"unexpected error: {self.what}\n  details: {self.log}"
+
+
+class Stopped(BaseException):
+    """The run was asked to end by a signal."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An error as it is passed from one process to another. `kind` "" = unexpected, `found` says what."""
+
+    kind: str
+    step: str
+    found: str
+    hint: str
+    secondary: bool = False  # most likely the consequence of another process's failure
+
+
+def as_failure(error: BaseException) -> Failure:
+    """The cause of an error that Bytewax raised."""
+    cause = root_cause(error)
+    if isinstance(cause, SegueError):
+        return Failure(type(cause).__name__, cause.step, cause.found, cause.hint)
+    return Failure("", "", describe(cause), "", secondary=type(cause).__name__ == "PanicException")
+
+
+def as_error(failure: Failure) -> SegueError | None:
+    """The error a failure was made of, None for an unexpected one."""
+    kind = getattr(errors, failure.kind, SegueError) if failure.kind else None
+    if kind is None:
+        return None
+    error: SegueError = kind(failure.step, failure.found, failure.hint)
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """One line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def keep_log(path: Path, error: BaseException | None = None) -> str:
+    """Copy a log, with the error's traceback, to where it outlives the run; its new path."""
+    fd, kept = tempfile.mkstemp(prefix="segue-error-", suffix=".log")
+    with os.fdopen(fd, "wb") as out:
+        if path.exists():
+            with open(path, "rb") as log:
+                shutil.copyfileobj(log, out)
+        if error is not None:
+            out.write("".join(traceback.format_exception(error)).encode())
+    return kept
+
+
+@contextlib.contextmanager
+def captured_stderr(path: Path) -> Iterator[None]:
+    """Whatever is written to file descriptor 2 meanwhile, by whatever language, goes into a file."""
+    if debugging():
+        yield
+        return
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed: nothing can be seen anyway
+        yield
+        return
+    try:
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.dup2(log, 2)
+        os.close(log)
+        yield
+    finally:
+        with contextlib.suppress(ValueError, OSError):
+            sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,306 @@
+"""A run: everything is checked before anything starts; then the flow runs here, or in several worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from segue import settings as settings_module
+from segue.errors import SegueError, SettingsError, root_cause
+from segue.policy.compiled import CompiledPolicies
+from segue.policy.load import load_policies
+from segue.run.failure import (
+    Failure,
+    Stopped,
+    UnexpectedError,
+    as_error,
+    captured_stderr,
+    debugging,
+    describe,
+    keep_log,
+)
+from segue.run.progress import Display, Total
+from segue.run.report import SUMMARY_FILE, Summary, summarise
+from segue.run.warmup import is_warm, warm_up
+from segue.settings import SETTINGS_VARIABLE, Settings, save_settings, secret
+from segue.sinks.files import output_path, prepare_folder
+from segue.sources.files import FileSource
+from segue.sources.formats import Form, Format
+from segue.sources.interface import Source
+from segue.sources.open import open_source
+from segue.sources.pace import Pace
+from segue.summary import OUTPUT, read_summary
+
+PROCESSES_MAX = 64
+_EPOCH = timedelta(seconds=10)  # files are flushed at least so often
+_LOOK_S = 0.05  # between two looks at the workers
+_LAST_WORDS_S = 2.0  # the others have so long to say what they know when one worker died
+_PORT_ATTEMPTS = 3
+
+
+class WorkerReport(msgspec.Struct):
+    """What a worker process leaves behind: when its part began and ended (time.time()), or its failure."""
+
+    started: float = 0.0
+    ended: float = 0.0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can start."""
+
+    settings: Settings
+    policies: CompiledPolicies
+    source: Source[Any]
+    processes: int
+
+
+def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) -> Prepared:
+    """Check settings, inputs, policies and the output folder, in this order.
+
+    Raises SegueError; nothing was written then, except that the folder may have been made.
+    """
+    settings_module.check(settings)
+    if not 1 <= processes <= PROCESSES_MAX:
+        raise SettingsError("start", f"{processes} processes", f"choose from 1 to {PROCESSES_MAX}")
+    secret()
+    source = open_source(settings)
+    policies = load_policies(
+        settings.policies, secret=secret(), currency=settings.currency, native=settings.native
+    )
+    from segue.bytewax_steps import output_names
+
+    names = output_names(policies)
+    _refuse_to_read_outputs(source, settings.out, names)
+    prepare_folder(settings.out, names, overwrite=overwrite)
+    (Path(settings.out) / SUMMARY_FILE).unlink(missing_ok=True)
+    return Prepared(settings, policies, source, processes)
+
+
+def _refuse_to_read_outputs(source: Source[Any], out: str, names: list[str]) -> None:
+    if not isinstance(source, FileSource):
+        return
+    outputs = {os.path.realpath(output_path(out, name)) for name in names}
+    for entry in (entry for entries in source.files.values() for entry in entries):
+        if os.path.realpath(entry.path) in outputs:
+            raise SettingsError(
+                "start", f'"{entry.path}" is an input and an output of this run', "choose another output folder"
+            )
+
+
+def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> Summary:
+    """Run to the end; what it did, which also stands in the folder's summary.json.
+
+    Raises SegueError; UnexpectedError with the path of a log; KeyboardInterrupt and Stopped when it was stopped.
+    """
+    if prepared.processes > 1 and not is_warm():
+        warm_up(display.step)  # before several processes compile the same
+    with tempfile.TemporaryDirectory(prefix="segue-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        board = str(folder / "pace")
+        settings = msgspec.structs.replace(prepared.settings, pace_path=board)
+        pace = Pace.create(len(prepared.source.partitions), settings.shards, board)
+        total = total_of(prepared.source)
+        if prepared.processes == 1:
+            if not is_warm():
+                warm_up(display.step)
+            seconds = _run_here(settings, folder, display, pace, total, epoch)
+        else:
+            seconds = _run_workers(settings, prepared.processes, folder, display, pace, total)
+    part = read_summary(Path(settings.out))
+    summary = summarise(part, prepared.policies, seconds, prepared.processes)
+    out = Path(settings.out)
+    (out / SUMMARY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    output_path(out, OUTPUT).unlink(missing_ok=True)
+    return summary
+
+
+def total_of(source: Source[Any]) -> Total:
+    """What there is to read, as far as it can be told beforehand."""
+    if isinstance(source, FileSource):
+        entries = [entry for entries in source.files.values() for entry in entries]
+        if any(entry.format != Format(Form.LINES) for entry in entries):
+            return Total()
+        with contextlib.suppress(OSError):
+            return Total(payload_bytes=sum(os.stat(entry.path).st_size for entry in entries))
+        return Total()
+    return Total(events=getattr(source, "events", 0))
+
+
+# --- in this process -----------------------------------------------------------------------------------
+
+
+def _run_here(
+    settings: Settings, folder: Path, display: Display, pace: Pace, total: Total, epoch: timedelta
+) -> float:
+    from bytewax._bytewax import cluster_main
+
+    from flows.next_best_action import next_best_action
+
+    log = folder / "stderr.log"
+    flow = next_best_action(settings)
+    started = time.monotonic()
+    with display.watch(pace, total):
+        try:
+            with captured_stderr(log):
+                cluster_main(flow, [], 0, epoch_interval=epoch)
+        except BaseException as error:
+            cause = root_cause(error)
+            if debugging() and not isinstance(cause, SegueError | KeyboardInterrupt | Stopped):
+                raise
+            if isinstance(cause, SegueError | KeyboardInterrupt | Stopped):
+                raise cause from None
+            raise UnexpectedError(describe(cause), keep_log(log, error)) from None
+    return time.monotonic() - started
+
+
+# --- in several processes ------------------------------------------------------------------------------
+
+
+def _run_workers(
+    settings: Settings, processes: int, folder: Path, display: Display, pace: Pace, total: Total
+) -> float:
+    path = folder / "settings.json"
+    save_settings(settings, path)
+    with display.watch(pace, total):
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            reports, codes = _start_and_wait(path, processes, folder)
+            if not any(codes):
+                return max(r.ended for r in reports) - max(r.started for r in reports)
+            if attempt == _PORT_ATTEMPTS or not _port_was_taken(folder, processes):
+                break
+    raise _worst(reports, codes, folder)
+
+
+def _start_and_wait(path: Path, processes: int, folder: Path) -> tuple[list[WorkerReport], list[int]]:
+    """Reports and exit codes of all workers; when one fails the others are ended."""
+    addresses = _free_addresses(processes)
+    alive, hold = os.pipe()  # closes when this process goes, however: then the workers go too
+    workers: list[subprocess.Popen[bytes]] = []
+    environment = {
+        **os.environ,
+        SETTINGS_VARIABLE: str(path),
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+    }
+    try:
+        for process in range(processes):
+            command = [
+                sys.executable, "-P", "-m", "segue.run.worker",
+                str(folder), str(process), str(alive), *addresses,
+            ]  # fmt: skip
+            with open(_worker_log(folder, process), "wb") as log:
+                worker = subprocess.Popen(
+                    command,
+                    env=environment,
+                    stderr=None if debugging() else log,
+                    stdout=log,
+                    pass_fds=(alive,),
+                    start_new_session=True,  # Ctrl-C comes to this process, which ends them
+                )
+            workers.append(worker)
+        while True:
+            codes = [worker.poll() for worker in workers]
+            if all(code == 0 for code in codes):
+                break
+            if any(code for code in codes):
+                _wait(workers, _LAST_WORDS_S)
+                break
+            time.sleep(_LOOK_S)
+    finally:
+        _end(workers)
+        os.close(hold)
+        os.close(alive)
+    return [_report(folder, process) for process in range(processes)], [w.returncode for w in workers]
+
+
+def _free_addresses(count: int) -> list[str]:
+    """Ports of the loopback interface that were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+
+
+def _worker_log(folder: Path, process: int) -> Path:
+    return folder / f"worker-{process}.log"
+
+
+def report_path(folder: Path, process: int) -> Path:
+    """Where a worker leaves its report."""
+    return folder / f"worker-{process}.json"
+
+
+def _report(folder: Path, process: int) -> WorkerReport:
+    try:
+        return msgspec.json.decode(report_path(folder, process).read_bytes(), type=WorkerReport)
+    except (OSError, msgspec.DecodeError):
+        return WorkerReport()
+
+
+def _wait(workers: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(worker.poll() is None for worker in workers):
+        time.sleep(_LOOK_S)
+
+
+def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+    """Whoever still runs is told to end, then made to."""
+    for worker in workers:
+        if worker.poll() is None:
+            worker.terminate()
+    _wait(workers, _LAST_WORDS_S)
+    for worker in workers:
+        if worker.poll() is None:
+            worker.kill()
+        worker.wait()
+
+
+def _port_was_taken(folder: Path, processes: int) -> bool:
+    return any(b"Address already in use" in _log_bytes(folder, process) for process in range(processes))
+
+
+def _log_bytes(folder: Path, process: int) -> bytes:
+    try:
+        return _worker_log(folder, process).read_bytes()
+    except OSError:
+        return b""
+
+
+def _worst(reports: list[WorkerReport], codes: list[int], folder: Path) -> Exception:
+    """The failure to tell: one that Segue knows, else the first that is no mere consequence of another's."""
+    failures = [report.failure for report in reports if report.failure is not None]
+    for failure in failures:
+        error = as_error(failure)
+        if error is not None:
+            return error
+    log = folder / "workers.log"
+    log.write_bytes(
+        b"".join(
+            f"--- worker process {process}, exit code {code}\n".encode() + _log_bytes(folder, process) + b"\n"
+            for process, code in enumerate(codes)
+        )
+    )
+    kept = keep_log(log)
+    # SIGTERM is what the surviving ones got from here
+    for process, (report, code) in enumerate(zip(reports, codes, strict=True)):
+        if report.failure is None and code < 0 and code != -signal.SIGTERM:
+            what = f"worker process {process} was ended by {signal.Signals(-code).name}"
+            return UnexpectedError(what, kept)
+    for failure in sorted(failures, key=lambda failure: failure.secondary):
+        return UnexpectedError(failure.found, kept)
+    codes_text = ", ".join(str(code) for code in codes)
+    return UnexpectedError(f"a worker process ended early (exit codes {codes_text})", kept)

@@ -1,0 +1,122 @@
+"""Every kernel compiled once, on a few simulated events, so that a run never stops to compile.
+
+What is compiled is kept on disk (segue_kernels.jit.cache_folder); a mark beside it says that it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from segue.actions.encode import ActionEncoder
+from segue.decide.engine import Decisions, ShardEngine
+from segue.events.decode import Decoder
+from segue.identity.anonymous import AnonymousShard
+from segue.policy.load import load_policies
+from segue.routing.arrivals import Arrivals
+from segue.routing.packet import Packet, packets
+from segue.settings import Settings, secret
+from segue.simulate import SimulationSettings, write_simulation
+from segue.sources.files import file_source
+from segue.sources.pace import Pace
+from segue.sources.reader import BatchReader, ReadBatch
+from segue_kernels.jit import JIT_DISABLED, cache_folder
+
+Step = Callable[[str], AbstractContextManager[None]]
+
+_EVENTS = 2_000
+_SHARDS = 1
+_BATCH_ROWS = 500
+
+
+def _mark() -> Path:
+    return Path(os.environ.get("NUMBA_CACHE_DIR", cache_folder())) / "complete"
+
+
+def is_warm() -> bool:
+    """Whether all kernels of these sources were compiled before (or are not compiled at all)."""
+    return JIT_DISABLED or _mark().exists()
+
+
+def warm_up(step: Step) -> None:
+    """Compile all kernels, or load them if they were compiled before. `step` is told what comes next.
+
+    Takes half a minute the first time, a second later.
+    """
+    with tempfile.TemporaryDirectory(prefix="segue-") as folder:
+        path = Path(folder) / "events.jsonl"
+        with step("compile 1/5: shoppers"):
+            _write(path)
+        with step("compile 2/5: reading"):
+            read = [*_read(path), *_read(path.with_suffix(".parquet"))]
+        settings = Settings(shards=_SHARDS)
+        with step("compile 3/5: policies"):
+            policies = load_policies((), secret=secret())
+        encoder = ActionEncoder(policies)
+        decided: list[Decisions] = []
+        with step("compile 4/5: anonymous customers"):
+            routed = [item for batch in read for item in _packets(batch)]
+            shard = AnonymousShard(0, policies, settings.engine(), partitions=2)
+            passed: list[Packet] = []
+            for destination, packet in routed:
+                if destination >= _SHARDS:
+                    shard.arrivals.push(packet)
+                    decisions, further = shard.process()
+                    decided += decisions
+                    passed += [packet for _, packet in further]
+        with step("compile 5/5: known customers, actions"):
+            engine = ShardEngine(policies, settings.engine())
+            arrivals = Arrivals(partitions=2)
+            for packet in [*(packet for destination, packet in routed if destination < _SHARDS), *passed]:
+                # what comes from another process is other memory: read-only, say
+                arrivals.push(pickle.loads(pickle.dumps(packet)))
+                released = arrivals.release()
+                if released is not None and len(released.records):
+                    decided += engine.process(released)
+            for decisions_ in decided:
+                encoder.encode(decisions_)
+    if not JIT_DISABLED:
+        with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
+            _mark().parent.mkdir(parents=True, exist_ok=True)
+            _mark().touch()
+
+
+def _write(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    with open(path, "wb") as file:
+        write_simulation(SimulationSettings(customers=50, events=_EVENTS), file)
+        file.write(b'{"id":"\\u0041","type":"Product Viewed","time":"2026-03-02T08:00:00Z","userId":"a"}\n')
+        file.write(b"no event\n")
+    rows = [
+        {"id": "1", "type": "Product Viewed", "time": "2026-03-02T08:00:00Z", "userId": "a", "product_id": "p"},
+        {"id": "2", "type": "identify", "time": "2026-03-02T08:00:01Z", "userId": "a", "anonymousId": "b"},
+    ]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path.with_suffix(".parquet"))
+
+
+def _read(path: Path) -> list[ReadBatch]:
+    settings = Settings()
+    source = file_source([str(path)])
+    decoder = Decoder(secret(), settings.currency, 4_102_444_800_000, settings.lateness_ms)
+    index = 0 if path.suffix == ".jsonl" else 1
+    reader = BatchReader(source.open(str(path)), index, decoder, Pace.create(2, _SHARDS), _BATCH_ROWS)
+    batches = []
+    while not reader.ended:
+        batches.append(reader.read())
+    reader.close()
+    return batches
+
+
+def _packets(batch: ReadBatch) -> list[tuple[int, Packet]]:
+    found: list[tuple[int, Packet]] = []
+    for decoded in batch.batches:
+        addressed, _ = packets(decoded, _SHARDS, 2)
+        found += addressed
+    return found

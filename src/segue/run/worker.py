@@ -1,0 +1,54 @@
+"""One worker process of a run: python -m segue.run.worker FOLDER PROCESS FD ADDRESS…
+
+FD is a pipe that closes when the process that started this one goes; then this one goes too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from segue.run.failure import as_failure
+from segue.run.runner import WorkerReport, report_path
+from segue.settings import load_settings
+
+
+def main(arguments: list[str]) -> int:
+    """Run this process's share of the flow; 0, or 1 with the failure in the report."""
+    folder, process, alive, *addresses = arguments
+    threading.Thread(target=_go_with, args=(int(alive),), daemon=True).start()
+    report = WorkerReport()
+    code = 0
+    try:
+        from bytewax._bytewax import cluster_main
+
+        from flows.next_best_action import next_best_action
+
+        flow = next_best_action(load_settings())
+        report.started = time.time()
+        cluster_main(flow, addresses, int(process))
+        report.ended = time.time()
+    except BaseException as error:  # Rust's panics are no Exception
+        traceback.print_exc()
+        report.failure = as_failure(error)
+        code = 1
+    path = report_path(Path(folder), int(process))
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(msgspec.json.encode(report))
+    unfinished.rename(path)
+    return code
+
+
+def _go_with(alive: int) -> None:
+    os.read(alive, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
