@@ -191,6 +191,7 @@ def note_consent(shard: Shard, records: Array, i: int, base: int) -> None:
         at = base + CONSENT + channel * 2 + purpose
         if register > shard.rows[at]:
             shard.rows[at] = register
+        records[i, RECORD_CONSENT] = 0  # it is the event's code from here on: none
 
 
 @kernel

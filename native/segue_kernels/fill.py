@@ -1,7 +1,8 @@
 """A record's hashes are keyed functions of its strings alone, whichever road the strings came by.
 
-fill(records int64[n,16], references int64[n,8], text uint8[], k0, k1): a reference is offset << 8 | length into
-`text`, length 0 is absent. A line (FLAG_IS_LINE) takes over its header's identifiers: the row before it.
+fill_hashes(records int64[n,16], references int64[n,8], text uint8[], k0, k1): a reference is offset << 8 |
+length into `text`, length 0 is absent. A line (FLAG_IS_LINE) takes over its header's identifiers: the row
+before it.
 """
 
 from __future__ import annotations
@@ -42,19 +43,19 @@ REFERENCES = 8
 
 
 @inline
-def hash_word(text: NDArray[np.uint8], start: int, end: int, k0: np.uint64, k1: np.uint64) -> np.int64:
+def hash_word(text: NDArray[np.uint8], start: int, end: int, k0: np.uint64, k1: np.uint64) -> int:
     """siphash64 as a record holds it: int64, never 0."""
-    word = np.int64(siphash64(text, start, end, k0, k1))
+    word: int = np.int64(siphash64(text, start, end, k0, k1))  # type: ignore[assignment]
     if word == 0:
-        word = np.int64(1)
+        word = np.int64(1)  # type: ignore[assignment]
     return word
 
 
 @inline
-def _referenced(text: NDArray[np.uint8], reference: int, k0: np.uint64, k1: np.uint64) -> np.int64:
+def _referenced(text: NDArray[np.uint8], reference: int, k0: np.uint64, k1: np.uint64) -> int:
     length = reference & 0xFF
     if length == 0:
-        return np.int64(0)
+        return 0
     return hash_word(text, reference >> 8, (reference >> 8) + length, k0, k1)
 
 

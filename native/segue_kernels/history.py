@@ -122,7 +122,7 @@ def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
     return history
 
 
-@inline
+@allocating
 def join_ids(shard: Shard, base: int, history: Array, settings: Array) -> None:
     """The last ids of both by (time, id), an id once with its latest time."""
     n = history[H_IDS]

@@ -193,7 +193,8 @@ def slot_entry(shard, streams: npt.NDArray, row: int, base: int, stream: int, ke
     window = streams[stream, STREAM_WINDOW_MS]
     watermark = rows[area]
     block = 0
-    if watermark != 0 and not expired(watermark, window, now):
+    # an entry about to be made anew must not leave an expired one behind: a key has one home
+    if watermark != 0 and (create or not expired(watermark, window, now)):
         block = find_spilled(shard, row, stream, key)
     if block == 0 and not create:
         return -1

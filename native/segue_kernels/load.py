@@ -94,8 +94,9 @@ def _trailing_zeros(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-def _plain_load8(buffer: Bytes, index: int) -> np.int64:
-    return np.int64(buffer[index])
+def _plain_load8(buffer: Bytes, index: int) -> int:
+    byte: int = np.int64(buffer[index])  # type: ignore[assignment]
+    return byte
 
 
 def _plain_load64(buffer: Bytes, index: int) -> np.uint64:
@@ -138,9 +139,9 @@ if _CHECKED:
 else:
 
     @inline
-    def load8(buffer: Bytes, index: int) -> np.int64:
+    def load8(buffer: Bytes, index: int) -> int:
         """The byte at `index` as int64."""
-        found: np.int64 = _load8(buffer, index)
+        found: int = _load8(buffer, index)
         return found
 
     @inline

@@ -86,9 +86,7 @@ OFFER_F_WORDS = 4
 LIMIT_STREAM = 0
 LIMIT_TIMES = 1  # reached iff the LIMIT_TIMES-th latest send is after now - LIMIT_WINDOW_MS
 LIMIT_WINDOW_MS = 2
-LIMIT_CHARGES = (
-    3  # 1: the journey's first limit on this stream; a grant charges these only (each stream once)
-)
+LIMIT_CHARGES = 3  # 1: first of the journey's limits on this stream; a grant charges only these, once each
 LIMIT_WORDS = 4
 
 # --- CODE[n, 6]: an operation of the virtual machine (vm.py says what each does) ----------------------

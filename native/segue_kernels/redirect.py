@@ -146,6 +146,8 @@ def resolve(
             set_redirect(
                 shard, base, records[i, CUSTOMER_LO], records[i, CUSTOMER_HI], kind, text, records[i, HEAP]
             )
+            records[i, ANONYMOUS_LO] = 0  # they are a product and a category from here on: none
+            records[i, ANONYMOUS_HI] = 0
         elif shard.rows[base + REDIRECT] != 0:
             goes[i] = GOES
             block = shard.rows[base + REDIRECT]

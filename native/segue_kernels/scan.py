@@ -1,4 +1,4 @@
-"""The scanner reads the common shape of JSON line straight into records; every line it is not certain of it leaves.
+"""The scanner reads the common shape of JSON line straight into records; a line it is not sure of it leaves.
 
 Its shape: one object a line with known keys in any order, each at most once, strings without escapes, plain
 decimal numbers of at most 15 digits; `products` may hold such objects and a CloudEvent's `data` one. Unknown
@@ -7,6 +7,9 @@ leaves (a bad value as well as a rare form) is noted as a slow line: (start, end
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +45,9 @@ from segue_kernels.record import (
     TIME,
 )
 from segue_kernels.siphash import customer_key, siphash128
+
+# int64 for the compiler, int for the type checker
+whole = cast("Callable[[Any], int]", np.int64)
 
 Words = NDArray[np.int64]
 Keys = NDArray[np.uint64]
@@ -150,7 +156,9 @@ SLOW_WORDS = 4
 SCRATCH_ROWS = 5  # starts, ends, values, decimals by field; keys of the line before by position
 SCRATCH_WORDS = 64
 _LEFT = -1
-ITEM_WORDS = 8  # scratch of a product: product start, end, category start, end, price, decimals, quantity, seen
+ITEM_WORDS = (
+    8  # scratch of a product: product start, end, category start, end, price, decimals, quantity, seen
+)
 _DIGITS_MAX = 15
 _DAY_MS = 86_400_000
 
@@ -204,14 +212,14 @@ def _low_mask(length: int) -> np.uint64:
 @inline
 def key_slot(first: np.uint64, length: int, multiplier: np.uint64, shift: int) -> int:
     """Where a key would stand in the key table."""
-    return np.int64(((first ^ (np.uint64(length) * _LENGTH_STEP)) * multiplier) >> np.uint64(shift))
+    return whole(((first ^ (np.uint64(length) * _LENGTH_STEP)) * multiplier) >> np.uint64(shift))
 
 
 @inline
 def type_slot(first: np.uint64, last: np.uint64, length: int, multiplier: np.uint64, shift: int) -> int:
     """Where an event type would stand in the type table."""
     mixed = first ^ ((last << _R29) | (last >> _R35)) ^ (np.uint64(length) * _LENGTH_STEP)
-    return np.int64((mixed * multiplier) >> np.uint64(shift))
+    return whole((mixed * multiplier) >> np.uint64(shift))
 
 
 @inline
@@ -225,7 +233,7 @@ def _skip_space(buffer: Bytes, at: int) -> int:
 
 @inline
 def _continuation(buffer: Bytes, at: int) -> bool:
-    return (load8(buffer, at) & 0xC0) == 0x80
+    return bool((load8(buffer, at) & 0xC0) == 0x80)
 
 
 @kernel
@@ -291,17 +299,17 @@ def _number(buffer: Bytes, at: int) -> tuple[int, int, int]:
     if negative:
         at += 1
     first = at
-    value = np.int64(0)
+    value = whole(0)
     byte = load8(buffer, at)
     while 0x30 <= byte <= 0x39:
         value = value * 10 + (byte - 0x30)
         at += 1
         byte = load8(buffer, at)
     digits = at - first
-    decimals = np.int64(0)
+    decimals = whole(0)
     # 007 is no JSON; beyond 15 digits `value` may have wrapped
     if digits == 0 or digits > _DIGITS_MAX or (digits > 1 and load8(buffer, first) == 0x30):
-        return _LEFT, np.int64(0), decimals
+        return _LEFT, whole(0), decimals
     if byte == 0x2E:
         at += 1
         point = at
@@ -310,11 +318,11 @@ def _number(buffer: Bytes, at: int) -> tuple[int, int, int]:
             value = value * 10 + (byte - 0x30)
             at += 1
             byte = load8(buffer, at)
-        decimals = np.int64(at - point)
+        decimals = whole(at - point)
         if decimals == 0 or digits + decimals > _DIGITS_MAX:
-            return _LEFT, np.int64(0), decimals
+            return _LEFT, whole(0), decimals
     if byte | 0x20 == _E:
-        return _LEFT, np.int64(0), decimals
+        return _LEFT, whole(0), decimals
     if negative:
         value = -value
     return at, value, decimals
@@ -324,7 +332,9 @@ def _number(buffer: Bytes, at: int) -> tuple[int, int, int]:
 def _literal_end(buffer: Bytes, at: int) -> int:
     """The end of null, true or false at `at`, or -1."""
     word = load64(buffer, at) & _LOW_FOUR
-    if word == _NULL or word == _TRUE:
+    if word == _NULL:
+        return at + 4
+    if word == _TRUE:
         return at + 4
     if word == _FALS and load8(buffer, at + 4) == _E:
         return at + 5
@@ -333,7 +343,7 @@ def _literal_end(buffer: Bytes, at: int) -> int:
 
 @inline
 def _is_null(buffer: Bytes, at: int) -> bool:
-    return load64(buffer, at) & _LOW_FOUR == _NULL
+    return bool(load64(buffer, at) & _LOW_FOUR == _NULL)
 
 
 @inline
@@ -396,7 +406,7 @@ def _scan_products(
             slot = _find_key(buffer, at, length, keys, multiplier, shift)
             if slot < 0:
                 return _LEFT, count
-            field = np.int64(keys[slot, KEY_FIELD]) & 0xFF
+            field = whole(keys[slot, KEY_FIELD]) & 0xFF
             if field != ITEM and field != GROUP and field != COST and field != QUANTITY:
                 return _LEFT, count
             if seen & (1 << field):
@@ -453,13 +463,13 @@ def _scan_products(
 @inline
 def _digits_wrong(word: np.uint64) -> bool:
     """Whether any byte of `word` (already without the '0's) is not 0..9."""
-    return ((word + _CARRY) | word) & _TOPS != _ZERO
+    return bool(((word + _CARRY) | word) & _TOPS != _ZERO)
 
 
 @inline
 def _pair(word: np.uint64, shift: int) -> int:
     """The two digits at bit `shift` as a number."""
-    return np.int64((word >> np.uint64(shift)) & _LOW_BYTE) * 10 + np.int64(
+    return whole((word >> np.uint64(shift)) & _LOW_BYTE) * 10 + whole(
         (word >> np.uint64(shift + 8)) & _LOW_BYTE
     )
 
@@ -506,7 +516,7 @@ def _time_ms(buffer: Bytes, start: int, end: int, memo: Keys) -> int:
     if _digits_wrong(clock_digits) or _digits_wrong(second_digits):
         return _LEFT
     if date == memo[_MEMO_DATE] and (clock & _TWO_BYTES) == memo[_MEMO_DAY]:
-        days = np.int64(memo[_MEMO_DAYS])
+        days = whole(memo[_MEMO_DAYS])
     else:
         date_digits = (date ^ _ZEROS) & ~_DATE_SEPARATORS
         if _digits_wrong(date_digits):
@@ -517,7 +527,7 @@ def _time_ms(buffer: Bytes, start: int, end: int, memo: Keys) -> int:
         # before 1970 is before any event, and would make a negative memo
         if year < 1970 or month < 1 or month > 12 or day < 1 or day > _days_in_month(year, month):
             return _LEFT
-        days = np.int64(days_from_civil(year, month, day))
+        days = whole(days_from_civil(year, month, day))
         memo[_MEMO_DATE] = date
         memo[_MEMO_DAY] = clock & _TWO_BYTES
         memo[_MEMO_DAYS] = np.uint64(days)
@@ -593,7 +603,7 @@ def _type_code(buffer: Bytes, start: int, end: int, types: Keys, multiplier: np.
         or types[slot, TYPE_BEFORE_LAST] != load64(buffer, end - 16)
     ):
         return _LEFT
-    return np.int64(types[slot, TYPE_CODE])
+    return whole(types[slot, TYPE_CODE])
 
 
 @inline
@@ -636,7 +646,8 @@ def _price_words(
     exponent: int,
     settings: Words,
 ) -> int:
-    """Write PRICE and AMOUNT of a row; the flags they set, or -1. `present` has the bits COST and QUANTITY."""
+    """Write PRICE and AMOUNT of a row; the flags they set, or -1. `present` has the bits COST and
+    QUANTITY."""
     flags = 0
     records[row, PRICE] = 0
     records[row, AMOUNT] = 0
@@ -657,7 +668,7 @@ def _price_words(
 @inline
 def _span(start: int, end: int, base: int) -> int:
     if end == start:
-        return np.int64(0)
+        return whole(0)
     return ((start + base) << 8) | (end - start)
 
 
@@ -734,15 +745,15 @@ def scan_lines(
                 at += 1
                 # --- key: most lines have the fields of the line before, in its order
                 slot = order[position & 63]
-                length = np.int64(0)
+                length = whole(0)
                 if slot >= 0:
-                    length = np.int64(keys[slot, KEY_LENGTH])
+                    length = whole(keys[slot, KEY_LENGTH])
                     if (
                         load64(buffer, at) & _low_mask(length) != keys[slot, KEY_FIRST]
                         or (length > 8 and load64(buffer, at + length - 8) != keys[slot, KEY_LAST])
                         or load8(buffer, at + length) != 0x22
                     ):
-                        slot = np.int64(-1)
+                        slot = whole(-1)
                 if slot < 0:
                     marks = string_marks32(buffer, at)
                     if marks == _ZERO:
@@ -766,7 +777,7 @@ def scan_lines(
                     if at < 0:
                         break
                 else:
-                    entry = np.int64(keys[slot, KEY_FIELD])
+                    entry = whole(keys[slot, KEY_FIELD])
                     field = entry & 0xFF
                     bit = 1 << field
                     if seen & bit:
@@ -777,7 +788,8 @@ def scan_lines(
                             break
                     else:
                         top_seen |= bit
-                        top_alias = top_alias or entry > 0xFF
+                        if entry > 0xFF:
+                            top_alias = True
                     if field < STRINGS_END and byte == 0x22:
                         finish = _string_end(buffer, at + 1)
                         if finish < 0 or finish - at > 256:
@@ -865,13 +877,13 @@ def scan_lines(
                 break
             currency = settings[SET_CURRENCY]
             if present & (1 << CURRENCY):
-                currency = np.int64(_currency(buffer, starts[CURRENCY], ends[CURRENCY]))
+                currency = whole(_currency(buffer, starts[CURRENCY], ends[CURRENCY]))
                 if currency < 0:
                     break
             exponent = exponents[currency]
             if exponent < 0:
                 break
-            by_anonymous = role == ROLE_IDENTIFY or role == ROLE_ALIAS
+            by_anonymous = role in (ROLE_IDENTIFY, ROLE_ALIAS)
             if by_anonymous and products > 0:
                 break
             # --- the customer
@@ -888,7 +900,7 @@ def scan_lines(
             elif role != ROLE_REFERENCE:
                 break
             # --- money
-            quantity = np.int64(1)
+            quantity = whole(1)
             if present & (1 << QUANTITY):
                 if decimals_of[QUANTITY] != 0:
                     break
@@ -913,7 +925,7 @@ def scan_lines(
             for number in range(products):
                 item_row = row + 1 + number
                 item_present = items[number, 7]
-                item_quantity = np.int64(1)
+                item_quantity = whole(1)
                 if item_present & (1 << QUANTITY):
                     item_quantity = items[number, 6]
                 item_flags = _price_words(
@@ -947,30 +959,28 @@ def scan_lines(
             records[row, SEQUENCE] = 0
             records[row, PACK] = shared_pack | (flags << 8) | (quantity << 32)
             if customer >= 0:
-                low, high = siphash128(
-                    buffer, starts[customer], ends[customer], customer_key(k0, kind), k1
-                )
-                records[row, CUSTOMER_LO] = np.int64(low)
-                records[row, CUSTOMER_HI] = np.int64(high)
+                low, high = siphash128(buffer, starts[customer], ends[customer], customer_key(k0, kind), k1)
+                records[row, CUSTOMER_LO] = whole(low)
+                records[row, CUSTOMER_HI] = whole(high)
                 spans[row, 0] = _span(starts[customer], ends[customer], base)
             else:
                 records[row, CUSTOMER_LO] = 0
                 records[row, CUSTOMER_HI] = 0
                 spans[row, 0] = 0
             low, high = siphash128(buffer, starts[ID], ends[ID], k0, k1)
-            records[row, MESSAGE_LO] = np.int64(low)
-            records[row, MESSAGE_HI] = np.int64(high)
+            records[row, MESSAGE_LO] = whole(low)
+            records[row, MESSAGE_HI] = whole(high)
             spans[row, 1] = _span(starts[ID], ends[ID], base)
-            product = np.int64(0)
-            category = np.int64(0)
-            product_span = np.int64(0)
-            category_span = np.int64(0)
+            product = whole(0)
+            category = whole(0)
+            product_span = whole(0)
+            category_span = whole(0)
             if by_anonymous:
                 anonymous = ANONYMOUS if role == ROLE_IDENTIFY else PREVIOUS
                 if kind != KIND_ANONYMOUS and (present & (1 << anonymous)):
                     low, high = siphash128(buffer, starts[anonymous], ends[anonymous], anonymous_key, k1)
-                    product = np.int64(low)
-                    category = np.int64(high)
+                    product = whole(low)
+                    category = whole(high)
             elif products == 0:
                 if present & (1 << ITEM):
                     product = hash_word(buffer, starts[ITEM], ends[ITEM], k0, k1)
@@ -982,11 +992,11 @@ def scan_lines(
             records[row, ANONYMOUS_HI] = category
             spans[row, 2] = product_span
             spans[row, 3] = category_span
-            store = np.int64(0)
+            store = whole(0)
             if present & (1 << SHOP):
                 store = hash_word(buffer, starts[SHOP], ends[SHOP], k0, k1)
             records[row, STORE] = store
-            voucher = np.int64(0)
+            voucher = whole(0)
             if role == ROLE_UNSUBSCRIBED:
                 voucher = settings[SET_UNSUBSCRIBED]
             elif present & (1 << COUPON):
@@ -994,7 +1004,7 @@ def scan_lines(
             elif present & (1 << PROMOTION):
                 voucher = hash_word(buffer, starts[PROMOTION], ends[PROMOTION], k0, k1)
             records[row, CODE] = voucher
-            origin = np.int64(0)
+            origin = whole(0)
             if present & (1 << FROM):
                 first = starts[FROM]
                 last = ends[FROM]
@@ -1014,7 +1024,7 @@ def scan_lines(
                         memo[_MEMO_SOURCE_LAST] = word1
                         memo[_MEMO_SOURCE_LENGTH] = np.uint64(length)
                         memo[_MEMO_SOURCE_HASH] = np.uint64(hash_word(buffer, first, last, k0, k1))
-                    origin = np.int64(memo[_MEMO_SOURCE_HASH])
+                    origin = whole(memo[_MEMO_SOURCE_HASH])
                 else:
                     origin = hash_word(buffer, first, last, k0, k1)
             records[row, SOURCE] = origin

@@ -54,7 +54,8 @@ def sip_round(
 
 @inline
 def tail_word(buffer: Bytes, start: int, length: int) -> np.uint64:
-    """The last length % 8 bytes of a message and its length in the top byte, as SipHash ends every message."""
+    """The last length % 8 bytes of a message and its length in the top byte, as SipHash ends every
+    message."""
     rest = length & 7
     at = start + length - rest
     word = np.uint64(length & 0xFF) << _R56
@@ -92,9 +93,7 @@ def siphash64(buffer: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64)
 
 
 @inline
-def _finish128(
-    v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64
-) -> tuple[np.uint64, np.uint64]:
+def _finish128(v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64) -> tuple[np.uint64, np.uint64]:
     v2 ^= _EE
     v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)

@@ -1,8 +1,8 @@
-"""A partition's clock is the largest event time it has shown; an event behind it by more than the lateness is late.
+"""A partition's clock is the largest event time it has shown; an event too far behind it is late.
 
-stamp(records, spans, where, clock_ms, lateness_ms, partition, row0, late) walks the rows in order, sets CLOCK and
-SEQUENCE, and moves the rows that are in time together at the front. An event and its lines stay or go together.
-A late event does not move the clock (its time is behind it) and takes a row number as any other.
+stamp_rows walks the rows in order, sets CLOCK and SEQUENCE, and moves the rows that are in time together
+at the
+front. An event and its lines stay or go together. A late event takes a row number as any other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def stamp_rows(
     kept = 0
     late_count = 0
     is_late = False
-    sequence = (partition << 48) | (row0 - 1)
+    sequence = ((partition << 48) | row0) - 1
     for row in range(records.shape[0]):
         if (records[row, PACK] >> 8) & FLAG_IS_LINE == 0:
             sequence += 1

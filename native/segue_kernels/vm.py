@@ -86,7 +86,7 @@ def _start(a: int, location: npt.NDArray[np.int64]) -> int:
     """Word of the entry in the row; -1 if there is none."""
     if a >= 0:
         return a
-    return location[-a - 1]
+    return int(location[-a - 1])
 
 
 @inline

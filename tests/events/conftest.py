@@ -11,7 +11,8 @@ from segue.events.decode import Decoder, Origin
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels() -> None:
-    """One slow line, one table with a text time, one stamp: every kernel of decoding, for arrays of both kinds."""
+    """One slow line, one table with a text time, one stamp: every kernel of decoding, for arrays of both
+    kinds."""
     decoder = Decoder(bytes(16), "EUR", 0, 0)
     read_only = np.frombuffer(b"{}\n", dtype=np.uint8)
     for payload in (read_only, read_only.copy()):

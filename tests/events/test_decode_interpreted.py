@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = r'''
+PROGRAM = r"""
 import hashlib
 import numpy as np
 from segue.events.decode import Decoder, Origin
@@ -34,10 +34,11 @@ for scanner in (True, False):
     decoded, _ = decoder.json_lines(payload, 0, 100, Origin("f"))
     clock = decoder.stamp(decoded, 0, 3, 7)
     digest = hashlib.sha256()
-    digest.update(repr((decoded.records.tolist(), decoded.where.tolist(), decoded.dead, decoded.late, clock)).encode())
+    digest.update(repr((decoded.records.tolist(), decoded.where.tolist(), decoded.dead, decoded.late,
+    clock)).encode())
     print(digest.hexdigest())
 print(run_scanner(payload, 0, 100, 1, decoder.terms, decoder.k0, decoder.k1).slow.shape[0])
-'''
+"""
 ROOT = Path(__file__).parents[2]
 
 
@@ -45,7 +46,12 @@ def _run(**extra: str) -> list[str]:
     environment = {**os.environ, **extra}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "native")])
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()

@@ -13,7 +13,7 @@ from segue.events.batch import string_of
 from segue.events.decode import Decoder, Origin
 from segue.events.hashing import hash_customer, hash_message, hash_text
 from segue.events.money import letters_code
-from segue.events.names import CODE_BY_NAME, CODE_BY_SPELLING, consent_word, CHANNELS, PURPOSES
+from segue.events.names import CHANNELS, CODE_BY_NAME, CODE_BY_SPELLING, PURPOSES, consent_word
 from segue_kernels import record
 from tests.reference.decoding import DeadError, DecodeSettings, decode_line
 from tests.reference.event import Event
@@ -21,9 +21,13 @@ from tests.reference.event import Event
 ARRIVAL_MS = 1_772_366_400_000
 DECODER = Decoder(b"fedcba9876543210", "EUR", ARRIVAL_MS, 300_000)
 
-names_ = st.one_of(st.sampled_from(["a", "sku-1", "", "Zoë"]), st.text(st.characters(codec="utf-8"), max_size=12))
+names_ = st.one_of(
+    st.sampled_from(["a", "sku-1", "", "Zoë"]), st.text(st.characters(codec="utf-8"), max_size=12)
+)
 numbers = st.one_of(
-    st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6).map(float),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6).map(
+        float
+    ),
     st.sampled_from(["12.345", "x", 0.125, 2.675, 1e15, 1e14, -3, 0, True]),
 )
 products = st.lists(
@@ -38,7 +42,12 @@ messages = st.fixed_dictionaries(
         "id": st.sampled_from(["m1", "m2", ""]),
         "type": st.sampled_from([*sorted(CODE_BY_SPELLING), "Nope"]),
         "time": st.sampled_from(
-            ["2026-03-01T11:00:00.123Z", "2026-03-01T11:00:00+02:00", "2026-03-01T11:00:00", "1990-01-01T00:00:00Z"]
+            [
+                "2026-03-01T11:00:00.123Z",
+                "2026-03-01T11:00:00+02:00",
+                "2026-03-01T11:00:00",
+                "1990-01-01T00:00:00Z",
+            ]
         ),
     },
     optional={
@@ -81,7 +90,9 @@ def words_of(event: Event) -> list[list[int]]:
     header[record.CODE] = hash_text(event.code, k0, k1)
     if event.consent:
         header[record.CODE] = consent_word(
-            CHANNELS.index(event.consent.channel), PURPOSES.index(event.consent.purpose), event.consent.granted
+            CHANNELS.index(event.consent.channel),
+            PURPOSES.index(event.consent.purpose),
+            event.consent.granted,
         )
     header[record.SOURCE] = hash_text(event.source, k0, k1)
     shared = CODE_BY_NAME[event.type] | letters_code(event.currency) << 16
@@ -127,7 +138,10 @@ def _events(text: str) -> list[tuple[str, str, int]]:
     payload = np.frombuffer(text.encode(), dtype=np.uint8)
     decoded, _ = DECODER.json_lines(payload, 0, 100, Origin("f"))
     assert decoded.dead == []
-    return [(string_of(decoded, r, 0), string_of(decoded, r, 1), int(decoded.records[r, 0])) for r in range(decoded.rows)]
+    return [
+        (string_of(decoded, r, 0), string_of(decoded, r, 1), int(decoded.records[r, 0]))
+        for r in range(decoded.rows)
+    ]
 
 
 def test_a_segment_batch_is_many_events_with_the_clients_clock_corrected() -> None:
@@ -144,17 +158,17 @@ def test_a_segment_batch_is_many_events_with_the_clients_clock_corrected() -> No
 
 
 def test_a_cloud_event_has_its_rest_in_data() -> None:
-    cloud = {"specversion": "1.0", "id": "c", "source": "s", "type": "Cart Viewed", "time": "2026-03-01T11:00:00Z",
+    cloud = {"specversion": "1.0", "id": "c", "source": "s", "type": "Cart Viewed", "time": "2026-03-01T11:00:00Z",  # noqa: E501
              "price": "an extension", "data": {"id": "not this", "userId": "u"}}  # fmt: skip
     assert _events(json.dumps(cloud)) == [("u", "c", ARRIVAL_MS - 3_600_000)]
 
 
 def test_a_late_event_leaves_with_its_lines_and_its_bytes() -> None:
     first = b'{"id":"1","type":"screen","time":"2026-03-01T11:00:00Z","userId":"u"}'
-    second = (
-        b'{"id":"2","type":"purchase","time":"2026-03-01T10:00:00Z","userId":"u","products":[{"product_id":"a"}]}'
+    second = b'{"id":"2","type":"purchase","time":"2026-03-01T10:00:00Z","userId":"u","products":[{"product_id":"a"}]}'  # noqa: E501
+    decoded, _ = DECODER.json_lines(
+        np.frombuffer(first + b"\n" + second, dtype=np.uint8), 0, 9, Origin("f", 1, 1000)
     )
-    decoded, _ = DECODER.json_lines(np.frombuffer(first + b"\n" + second, dtype=np.uint8), 0, 9, Origin("f", 1, 1000))
     assert decoded.events == 2
     assert DECODER.stamp(decoded, 0, 0, 0) == ARRIVAL_MS - 3_600_000
     assert decoded.rows == 1

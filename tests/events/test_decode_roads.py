@@ -38,7 +38,9 @@ def content(batches: list[Decoded]) -> dict[str, Any]:
     return {
         "records": [row for batch in batches for row in batch.records.tolist()],
         "strings": [
-            [string_of(batch, row, string) for string in range(4)] for batch in batches for row in range(batch.rows)
+            [string_of(batch, row, string) for string in range(4)]
+            for batch in batches
+            for row in range(batch.rows)
         ],
         "where": [row for batch in batches for row in batch.where.tolist()],
         "dead": [letter for batch in batches for letter in batch.dead],
@@ -60,8 +62,12 @@ def check(payload: bytes, rows_max: int = 1 << 16) -> dict[str, Any]:
 
 
 # --- messages ----------------------------------------------------------------------------------------
-words = st.sampled_from(["a", "sku-1", "user-0001", "0123456789abcdef0123456789abcdef-0123", "", "x" * 255, "x" * 256])
-texts = st.one_of(words, st.text(max_size=40), st.sampled_from(["é", 'quo"te', "back\\slash", "tab\t", "\u2028", "😀"]))
+words = st.sampled_from(
+    ["a", "sku-1", "user-0001", "0123456789abcdef0123456789abcdef-0123", "", "x" * 255, "x" * 256]
+)
+texts = st.one_of(
+    words, st.text(max_size=40), st.sampled_from(["é", 'quo"te', "back\\slash", "tab\t", "\u2028", "😀"])
+)
 times = st.sampled_from(
     [
         "2026-03-01T11:59:59.123Z",
@@ -90,16 +96,48 @@ times = st.sampled_from(
 )
 numbers = st.one_of(
     st.sampled_from(
-        ["12.99", "0", "-0", "-1.5", "0.125", "0.375", "1e2", "1E400", "1e-400", "NaN", "007", "5.", ".5", "-"]
+        [  # noqa: RUF005
+            "12.99",
+            "0",
+            "-0",
+            "-1.5",
+            "0.125",
+            "0.375",
+            "1e2",
+            "1E400",
+            "1e-400",
+            "NaN",
+            "007",
+            "5.",
+            ".5",
+            "-",
+        ]
         + ["999999999999999", "9999999999999999", "10000000000000", "10000000000000.01", "0.000000000000001"]
-        + ['"12.99"', '"abc"', '" 1"', '"Infinity"', "true", "null", "[]", "1.005", "2.675", "2.0", "1000000", "1000001"]
+        + [
+            '"12.99"',
+            '"abc"',
+            '" 1"',
+            '"Infinity"',
+            "true",
+            "null",
+            "[]",
+            "1.005",
+            "2.675",
+            "2.0",
+            "1000000",
+            "1000001",
+        ]
     ),
-    st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9).map(
+        str
+    ),
     st.integers(-5, 10**7).map(str),
 )
 types = st.one_of(
     st.sampled_from(sorted(CODE_BY_SPELLING)),
-    st.sampled_from(["identify", "alias", "Consent Changed", "Unsubscribed", "Inventory Updated", "track", "Nope", ""]),
+    st.sampled_from(
+        ["identify", "alias", "Consent Changed", "Unsubscribed", "Inventory Updated", "track", "Nope", ""]
+    ),
 )
 
 
@@ -126,7 +164,9 @@ def products_text(draw: st.DrawFn) -> str:
         if draw(st.booleans()):
             fields.append(("quantity", draw(numbers)))
         if draw(st.booleans()):
-            fields.append((draw(st.sampled_from(["category", "category", "brand", "price"])), draw(json_text(words))))
+            fields.append(
+                (draw(st.sampled_from(["category", "category", "brand", "price"])), draw(json_text(words)))
+            )
         items.append(object_text(draw, fields))
     return f"[{', '.join(items)}]"
 
@@ -154,7 +194,9 @@ OPTIONAL: dict[str, st.SearchStrategy[str]] = {
     "total": numbers,
     "revenue": numbers,
     "value": numbers,
-    "currency": st.sampled_from(['"EUR"', '"JPY"', '"KWD"', '"CLF"', '"eur"', '"XAU"', '""', "null", '"ZZZ"', "978"]),
+    "currency": st.sampled_from(
+        ['"EUR"', '"JPY"', '"KWD"', '"CLF"', '"eur"', '"XAU"', '""', "null", '"ZZZ"', "978"]
+    ),
     "channel": st.sampled_from(['"email"', '"web"', '"fax"', "null"]),
     "purpose": st.sampled_from(['"marketing"', '"service"', '"x"']),
     "granted": st.sampled_from(["true", "false", "null", '"true"', "1"]),
@@ -186,16 +228,24 @@ def events(draw: st.DrawFn, fields_max: int = 8) -> str:
     ]
     if not draw(st.integers(0, 9)):
         fields.pop(draw(st.integers(0, 3)))
-    for key in draw(st.lists(st.sampled_from(sorted(OPTIONAL)), max_size=fields_max, unique=draw(st.booleans()))):
-        fields.append((key, draw(OPTIONAL[key])))
+    for key in draw(
+        st.lists(st.sampled_from(sorted(OPTIONAL)), max_size=fields_max, unique=draw(st.booleans()))
+    ):
+        fields.append((key, draw(OPTIONAL[key])))  # noqa: PERF401
     return object_text(draw, fields)
 
 
 # what most messages look like: the scanner takes these itself unless one thing is odd
-plain_texts = st.sampled_from(["a", "sku-1", "user-0001", "0123456789abcdef0123456789abcdef-012", "Zoë", "靴", "😀-1", "12345678"])
+plain_texts = st.sampled_from(
+    ["a", "sku-1", "user-0001", "0123456789abcdef0123456789abcdef-012", "Zoë", "靴", "😀-1", "12345678"]
+)
 plain_numbers = st.one_of(
-    st.sampled_from(["12.99", "0", "-0", "-1.5", "0.125", "0.375", "1.005", "2.675", "99.995", "10000000000000", "null"]),
-    st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**7), max_value=10**7).map("{:f}".format),
+    st.sampled_from(
+        ["12.99", "0", "-0", "-1.5", "0.125", "0.375", "1.005", "2.675", "99.995", "10000000000000", "null"]
+    ),
+    st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**7), max_value=10**7).map(
+        "{:f}".format
+    ),
     st.integers(0, 10**6).map(str),
 )
 PLAIN_FIELDS: dict[str, st.SearchStrategy[str]] = {
@@ -229,7 +279,10 @@ PLAIN_FIELDS: dict[str, st.SearchStrategy[str]] = {
 def plain_events(draw: st.DrawFn) -> str:
     fields = [
         ("id", '"m1"'),
-        (draw(st.sampled_from(["type", "event"])), json.dumps(draw(st.sampled_from(sorted(CODE_BY_SPELLING))))),
+        (
+            draw(st.sampled_from(["type", "event"])),
+            json.dumps(draw(st.sampled_from(sorted(CODE_BY_SPELLING)))),
+        ),
         (
             draw(st.sampled_from(["time", "timestamp"])),
             draw(
@@ -248,7 +301,7 @@ def plain_events(draw: st.DrawFn) -> str:
     taken = {key for key, _ in fields}
     for key in draw(st.lists(st.sampled_from(sorted(PLAIN_FIELDS)), max_size=10, unique=True)):
         if key not in taken:
-            fields.append((key, draw(PLAIN_FIELDS[key])))
+            fields.append((key, draw(PLAIN_FIELDS[key])))  # noqa: PERF401
     if draw(st.integers(0, 9)) == 0:
         key = draw(st.sampled_from(sorted(OPTIONAL)))
         fields.append((key, draw(OPTIONAL[key])))
@@ -263,7 +316,7 @@ def plain_events(draw: st.DrawFn) -> str:
 def cloud_events(draw: st.DrawFn) -> str:
     data = [("userId", draw(json_text(texts)))]
     for key in draw(st.lists(st.sampled_from(sorted(OPTIONAL)), max_size=5, unique=True)):
-        data.append((key, draw(OPTIONAL[key])))
+        data.append((key, draw(OPTIONAL[key])))  # noqa: PERF401
     fields = [
         ("specversion", '"1.0"'),
         ("id", draw(json_text(texts))),
@@ -315,7 +368,9 @@ lines = st.one_of(
     events().map(_encode),
     cloud_events().map(_encode),
     segment_batches().map(_encode),
-    st.sampled_from([b"", b"  \r", b"[]", b"1", b"{}", b"\xff", b"\xef\xbb\xbf{}", b'"', b"{", b'{"id"', b"\x00", b"null"]),
+    st.sampled_from(
+        [b"", b"  \r", b"[]", b"1", b"{}", b"\xff", b"\xef\xbb\xbf{}", b'"', b"{", b'{"id"', b"\x00", b"null"]
+    ),
     st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")),
 )
 
@@ -336,7 +391,9 @@ def test_both_roads_agree_on_mutated_lines(parts: list[bytes], data: st.DataObje
         at = data.draw(st.integers(0, len(payload) - 1))
         action = data.draw(st.sampled_from(["change", "cut", "insert", "end"]))
         if action == "change":
-            payload[at] = data.draw(st.one_of(st.integers(0, 255), st.sampled_from(list(b'"\\{}[]:,\n 0e.-'))))
+            payload[at] = data.draw(
+                st.one_of(st.integers(0, 255), st.sampled_from(list(b'"\\{}[]:,\n 0e.-')))
+            )
         elif action == "cut":
             del payload[at]
         elif action == "insert":
@@ -353,7 +410,7 @@ def test_small_batches_give_what_one_batch_gives(parts: list[bytes], rows_max: i
 
 
 GOOD = (
-    b'{"id":"evt-%d","type":"Product Viewed","time":"2026-03-01T11:00:00.250Z","source":"web","userId":"user-1",'
+    b'{"id":"evt-%d","type":"Product Viewed","time":"2026-03-01T11:00:00.250Z","source":"web","userId":"user-1",'  # noqa: E501
     b'"anonymousId":"anon-1","product_id":"sku-7","category":"shoes","price":12.99,"quantity":2,"currency":"EUR"}'
 )
 
@@ -372,8 +429,8 @@ def test_the_common_shape_stays_on_the_fast_road() -> None:
     [
         b'{"specversion":"1.0","id":"1","source":"s","type":"Cart Viewed","time":"2026-03-01T11:00:00Z",'
         b'"subject":"x","data":{"userId":"u","price":1.5}}',
-        b'{"id": "1", "type": "purchase", "time": "2026-03-01T13:00:00.123456+02:00", "userId": "Zo\xc3\xab", '
-        b'"currency": "JPY", "products": [{"product_id": "a", "price": 3, "quantity": 2}, {"product_id": "b"}]}',
+        b'{"id": "1", "type": "purchase", "time": "2026-03-01T13:00:00.123456+02:00", "userId": "Zo\xc3\xab", '  # noqa: E501
+        b'"currency": "JPY", "products": [{"product_id": "a", "price": 3, "quantity": 2}, {"product_id": "b"}]}',  # noqa: E501
         b'{"id":"1","type":"identify","timestamp":"2026-03-01T11:00:00Z","userId":"u","anonymousId":"a","x":null}',
         b'{"id":"1","type":"Price Updated","time":"2026-03-01T11:00:00Z","product_id":"p","price":-0.005}',
     ],
@@ -397,7 +454,10 @@ def test_a_message_too_long_is_a_dead_letter_with_its_first_bytes() -> None:
     ("line", "reason"),
     [
         (b'{"id":7}', "Expected `str | null`, got `int` - at `$.id`"),
-        (b'{"id":"1","type":"Product Vewed"}', 'unknown type \'Product Vewed\': did you mean "Product Viewed"?'),
+        (
+            b'{"id":"1","type":"Product Vewed"}',
+            "unknown type 'Product Vewed': did you mean \"Product Viewed\"?",
+        ),
         (b'{"id":"1","type":"screen","time":"2026-03-01T11:00:00","userId":"u"}', "has no offset"),
         (b'{"id":"1","type":"screen","time":"2026-03-09T11:00:00Z","userId":"u"}', "is in the future"),
         (b'{"id":"1","type":"screen","time":"1999-03-09T11:00:00Z","userId":"u"}', "is before 2000-01-01"),

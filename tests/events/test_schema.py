@@ -24,7 +24,13 @@ def test_the_schema_of_an_event_has_the_keys_of_the_message() -> None:
 
 
 def test_codes_are_frozen() -> None:
-    frozen = {"Products Searched": 1, "Order Completed": 9, "identify": 30, "Consent Changed": 45, "Action Failed": 57}
+    frozen = {
+        "Products Searched": 1,
+        "Order Completed": 9,
+        "identify": 30,
+        "Consent Changed": 45,
+        "Action Failed": 57,
+    }
     assert {name: names.CODE_BY_NAME[name] for name in frozen} == frozen
     assert len(names.NAMES) < 128
     assert "view_item" in event_types()

@@ -26,7 +26,9 @@ rows_ = st.lists(
     st.fixed_dictionaries(
         {
             "id": st.one_of(st.sampled_from(["m1", "m2"]), texts),
-            "type": st.sampled_from(["Product Viewed", "purchase", "identify", "Unsubscribed", "Price Updated", "Nope"]),
+            "type": st.sampled_from(
+                ["Product Viewed", "purchase", "identify", "Unsubscribed", "Price Updated", "Nope"]
+            ),
             "time": st.integers(-5, 10**8).map(lambda ms: START + timedelta(milliseconds=ms)),
             "source": texts,
             "userId": texts,
@@ -36,7 +38,9 @@ rows_ = st.lists(
             "coupon_id": texts,
             "promotion_id": texts,
             "price": st.one_of(
-                st.none(), st.integers(-(10**6), 10**6).map(lambda v: Decimal(v) / 1000), st.just(Decimal("2.675"))
+                st.none(),
+                st.integers(-(10**6), 10**6).map(lambda v: Decimal(v) / 1000),
+                st.just(Decimal("2.675")),
             ),
             "quantity": st.one_of(st.none(), st.integers(-1, 5)),
             "currency": st.sampled_from([None, "EUR", "JPY", "KWD", "XXX"]),
@@ -81,7 +85,12 @@ def as_lines(rows: list[dict[str, Any]]) -> bytes:
 
 
 @settings(max_examples=120, deadline=None)
-@given(rows_, st.sampled_from(["decimal", "float", "text"]), st.sampled_from(["text", "naive", "utc"]), st.booleans())
+@given(
+    rows_,
+    st.sampled_from(["decimal", "float", "text"]),
+    st.sampled_from(["text", "naive", "utc"]),
+    st.booleans(),
+)
 def test_a_table_equals_its_json(rows: list[dict[str, Any]], price: str, time: str, sliced: bool) -> None:
     batch = table_of([*rows, *rows] if sliced else rows, price, time)
     if sliced:
@@ -104,7 +113,9 @@ def test_a_table_equals_its_json(rows: list[dict[str, Any]], price: str, time: s
         pa.record_batch({"id": pa.array([b"\xff", b"a"], pa.binary())}),
         pa.record_batch({"id": pa.array([b"\xff", b"a"], pa.binary()).view(pa.string())}),
         pa.record_batch({"id": pa.array(["a", "b"]), "price": pa.array([float("nan"), float("inf")])}),
-        pa.record_batch({"id": pa.array(["a", "b"]), "granted": pa.array([1, 2]), "products": pa.array([1, 2])}),
+        pa.record_batch(
+            {"id": pa.array(["a", "b"]), "granted": pa.array([1, 2]), "products": pa.array([1, 2])}
+        ),
     ],
 )
 def test_a_bad_table_is_dead_letters(batch: pa.RecordBatch) -> None:

@@ -111,7 +111,9 @@ def _of_words(words: np.ndarray, k0: np.uint64, k1: np.uint64) -> tuple[np.uint6
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=5, max_size=5), st.binary(min_size=16, max_size=16))
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=5, max_size=5), st.binary(min_size=16, max_size=16)
+)
 def test_five_words_hash_as_their_forty_bytes(words: list[int], key: bytes) -> None:
     low, high = _of_words(np.array(words, dtype=np.int64), *_words(key))
     message = b"".join(word.to_bytes(8, "little", signed=True) for word in words)

@@ -12,7 +12,7 @@ EVENTS = ("Product Viewed", "Order Completed", "Products Searched")
 KEYS = {"shoes": 11, "socks": -12, "hats": 2**62}
 CURRENCY = 3242  # EUR
 OTHER_CURRENCY = 14_000
-START_MS = 1_750_000_000_000
+NOW_MS = 1_750_000_001_234
 
 
 def scope(path: str = "$.when") -> Scope:
@@ -114,13 +114,12 @@ def conditions(draw: st.DrawFn, depth: int = 3) -> str:
 
 _keys = st.sampled_from([0, *KEYS.values()])
 _money = st.one_of(st.integers(-1_000, 10_000), st.integers(-(10**15), 10**15))
-_times = st.one_of(
-    st.sampled_from([START_MS + step for step in (0, 1, 1_000, 6_999, 7_000, 60_000, 180_000, 3_600_000)]),
-    st.integers(START_MS, START_MS + 4_000_000),
-)
+# near the edges of every window of _window, seen from NOW_MS
+_edges = [edge + step for edge in (0, 1_000, 7_000, 60_000, 180_000, 3_600_000) for step in (-1, 0, 1)]
+_ages = st.one_of(st.sampled_from([age for age in _edges if age >= 0]), st.integers(0, 4_000_000))
 _events = st.builds(
     Event,
-    time=_times,
+    time=_ages.map(lambda age: NOW_MS - age),
     type=st.sampled_from([CODE_BY_NAME[name] for name in EVENTS]),
     product=_keys,
     category=_keys,
@@ -135,4 +134,8 @@ _events = st.builds(
 
 
 def histories() -> st.SearchStrategy[NaiveHistory]:
-    return st.lists(_events, min_size=1, max_size=40).map(NaiveHistory)
+    latest = st.builds(Event, time=st.just(NOW_MS), type=st.just(CODE_BY_NAME[EVENTS[0]]), product=_keys)
+    pasts = st.lists(_events, min_size=4, max_size=40)
+    return st.builds(
+        lambda past, now, at: NaiveHistory([*past[:at], now, *past[at:]]), pasts, latest, st.integers(0, 4)
+    )

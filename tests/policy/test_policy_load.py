@@ -234,3 +234,13 @@ def test_the_report(two: CompiledPolicies) -> None:
     assert "3 times of Product Viewed by product" not in text  # the model asks for more
     assert "lapsed-category-coupon version 1" in text
     assert "voucher accessory-10" in text
+
+
+def test_without_machine_code_the_virtual_machine_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no such processor")
+
+    monkeypatch.setattr("segue.policy.load.compile_native", refuse)
+    compiled = load_policies(secret=SECRET)
+    assert not compiled.program_address.any()
+    assert "no such processor" in render(check(compiled))

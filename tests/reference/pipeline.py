@@ -92,8 +92,8 @@ def run_segue(
             released = arrivals.release()
             if released is not None and len(released.records):
                 decided += engine.process(released)
-        for decisions in decided:
-            _take(encoder.encode(decisions), outcome)
+        if decided:
+            _take(encoder.encode(decided), outcome)
     for engine in [*(engine for engine, _ in known), *(shard.engine for shard in anonymous)]:
         for name, count in engine.state.counters().items():
             outcome.counters[name] = outcome.counters.get(name, 0) + count

@@ -103,6 +103,11 @@ def crowd(choice: Choice) -> World:
     )
 
 
+def bazaar(choice: Choice) -> World:
+    """Few customers and many products: keys spill out of the row, expire, and come back."""
+    return World(users=choice.integer(1, 3), loyalty=0, anonymous=choice.integer(0, 2), products=40)
+
+
 def _goods(choice: Choice, world: World) -> Message:
     """Product, category, price and quantity, each of them there or not."""
     fields: Message = {}

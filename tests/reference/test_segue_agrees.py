@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from segue.events.batch import Origin, string_of
 from segue.events.decode import Decoder
 from segue.events.names import CODE_BY_NAME
-from segue.limits import LATENESS_MS_DEFAULT
+from segue.limits import DAY_MS, LATENESS_MS_DEFAULT
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.state.shard import EngineSettings
@@ -97,9 +97,11 @@ def test_short_streams(texts: list[str], payloads: list[bytes], chosen: Settings
 def test_long_streams(seed: int) -> None:
     choice = Seeded(seed)
     texts = [random_policies.policy(choice, f"policy-{n}") for n in range(3)]
-    world = random_events.crowd(choice) if seed % 2 else random_events.world(choice)
-    payloads = random_events.stream(choice, world, 600)
-    chosen = Settings(rate_events_per_minute_max=choice.pick((12, 1_000)))
+    make = (random_events.world, random_events.crowd, random_events.bazaar)[seed % 3]
+    payloads = random_events.stream(choice, make(choice), 800)
+    chosen = Settings(
+        rate_events_per_minute_max=choice.pick((12, 1_000)), retention_ms=choice.pick((2, 400)) * DAY_MS
+    )
     check(texts, payloads, chosen, choice)
 
 

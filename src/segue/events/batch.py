@@ -1,4 +1,4 @@
-"""What decoding gives: records and their strings in input order, and what could not be taken, with its bytes."""
+"""What decoding gives: records and their strings in input order; what could not be taken, with its bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that could not be used. `raw` is its original bytes, cut (the reason says so) if very long."""
+    """A message that could not be used. `raw` is its original bytes, cut (the reason says so) if very
+    long."""
 
     file: str
     line: int
@@ -101,6 +102,13 @@ def string_of(decoded: Decoded, row: int, string: int) -> str:
 def empty_words(rows: int, columns: int = record.RECORD_WORDS) -> Words:
     """An uninitialised int64[rows, columns]."""
     return np.empty((rows, columns), dtype=np.int64)
+
+
+def read_only(array: Bytes) -> Bytes:
+    """A view that can't be written: kernels are compiled once, for read-only text."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def count_events(records: Words) -> int:

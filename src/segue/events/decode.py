@@ -1,6 +1,7 @@
 """Bytes become records; nothing in the bytes can raise: what can't be used is a dead letter with its reason.
 
-Two roads lead to the same records. The scanner kernel reads the common shape of JSON line; it leaves every line
+Two roads lead to the same records. The scanner kernel reads the common shape of JSON line; it leaves every
+line
 it is not certain of to msgspec (slow.py). Whether the scanner runs changes the speed and nothing else.
 """
 
@@ -47,12 +48,12 @@ class Decoder:
         self.lateness_ms = lateness_ms
         self.scanner = scanner
 
-    def json_lines(
-        self, payload: Bytes, start: int, rows_max: int, origin: Origin
-    ) -> tuple[Decoded, int]:
-        """Decode payload[start:] (complete lines; the last newline may be missing) up to about rows_max records.
+    def json_lines(self, payload: Bytes, start: int, rows_max: int, origin: Origin) -> tuple[Decoded, int]:
+        """Decode payload[start:] (complete lines; the last newline may be missing) up to about rows_max
+        records.
 
-        Returns the Decoded and where to go on; that is the payload's length when all is read. An event's lines
+        Returns the Decoded and where to go on; that is the payload's length when all is read. An event's
+        lines
         are never split, so a batch may have a few more records than rows_max.
         """
         read = run_scanner if self.scanner else split_lines
@@ -77,7 +78,8 @@ class Decoder:
         return decoded, scanned.next_start
 
     def table(self, batch: pa.RecordBatch, origin: Origin) -> Decoded:
-        """Decode the rows of a Parquet or Arrow batch; a bad row is a dead letter, its bytes the row as JSON."""
+        """Decode the rows of a Parquet or Arrow batch; a bad row is a dead letter, its bytes the row as
+        JSON."""
         from segue.events.table import decode_table
 
         return decode_table(batch, origin, self.terms, self.k0, self.k1)

@@ -1,6 +1,7 @@
 """Every form a message may come in leads to the same Event: bare, CloudEvents, Segment's message and batch.
 
-A message is opened to one Event, or a batch to many; what is wrong with one message of a batch is a Refusal for
+A message is opened to one Event, or a batch to many; what is wrong with one message of a batch is a
+Refusal for
 that message alone.
 """
 
@@ -64,7 +65,8 @@ def _decode(raw: bytes) -> Message:
 
 
 def _with_extensions(raw: bytes, error: msgspec.ValidationError) -> Message:
-    """A CloudEvent whose extension has the name of one of our fields, and another type; else the error stands."""
+    """A CloudEvent whose extension has the name of one of our fields, and another type; else the error
+    stands."""
     try:
         cloud = _CLOUD_DECODER.decode(raw)
     except msgspec.DecodeError:
@@ -111,7 +113,9 @@ def _one(message: Message) -> Event:
 
 def _cloud_event(message: Message) -> Event:
     if message.specversion != "1.0":
-        raise Refusal(f"CloudEvents {(message.specversion or '')[:20]!r} is not read: specversion must be '1.0'")
+        raise Refusal(
+            f"CloudEvents {(message.specversion or '')[:20]!r} is not read: specversion must be '1.0'"
+        )
     event = message.data or Event()
     for name in ENVELOPE_FIELDS:
         said = getattr(message, name)

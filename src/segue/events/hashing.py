@@ -14,7 +14,9 @@ def key_words(secret: bytes) -> tuple[np.uint64, np.uint64]:
     """The two little-endian uint64 words of a 16-byte secret; SettingsError for any other length."""
     if len(secret) != SECRET_BYTES:
         raise SettingsError(
-            "read the secret", f"it has {len(secret)} bytes", f"give exactly {SECRET_BYTES} bytes (32 hex digits)"
+            "read the secret",
+            f"it has {len(secret)} bytes",
+            f"give exactly {SECRET_BYTES} bytes (32 hex digits)",
         )
     k0, k1 = np.frombuffer(secret, dtype="<u8")
     return np.uint64(k0), np.uint64(k1)

@@ -36,7 +36,8 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """keys uint64[512,4], types uint64[2048,6], multipliers uint64[2], exponents int64[17577] (see scan.py)."""
+    """keys uint64[512,4], types uint64[2048,6], multipliers uint64[2], exponents int64[17577] (see
+    scan.py)."""
 
     keys: NDArray[np.uint64]
     types: NDArray[np.uint64]
@@ -116,7 +117,9 @@ def _type_mix(name: bytes) -> int:
     return _word(name[:8]) ^ (last << 29 & _MASK | last >> 35) ^ len(name) * _STEP & _MASK
 
 
-def _perfect(texts: dict[bytes, tuple[int, bool]] | dict[bytes, int], mix: Callable[[bytes], int], bits: int) -> int:
+def _perfect(
+    texts: dict[bytes, tuple[int, bool]] | dict[bytes, int], mix: Callable[[bytes], int], bits: int
+) -> int:
     """An odd multiplier under which no two texts share a slot."""
     generator = random.Random(1)
     mixed = [mix(text) for text in texts]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segue import limits
-from segue.events.batch import Bytes, Words, empty_words
+from segue.events.batch import Bytes, Words, empty_words, read_only
 from segue.events.keys import settings_of, tables
 from segue.events.rows import Terms
 from segue_kernels.load import PADDING_BYTES
@@ -59,7 +59,8 @@ def split_lines(
 def run_scanner(
     payload: Bytes, start: int, rows_max: int, line: int, terms: Terms, k0: np.uint64, k1: np.uint64
 ) -> Scanned:
-    """The scanner over the payload, then over a padded copy of its last bytes: it reads up to 64 past a line."""
+    """The scanner over the payload, then over a padded copy of its last bytes: it reads up to 64 past a
+    line."""
     size = int(payload.shape[0])
     rows_room = rows_max + limits.LINES_PER_EVENT_MAX + 1
     # the shortest event that is taken has some 60 bytes; what is left has two and a newline
@@ -103,7 +104,7 @@ def run_scanner(
         )
 
     body_end = _body_end(payload, start)
-    run(payload, start, body_end, 0, 0, 0, 0)
+    run(read_only(payload), start, body_end, 0, 0, 0, 0)
     rows, slow_rows, at, lines = out.tolist()
     if at >= body_end and rows < rows_max and at < size:
         tail = np.zeros(size - at + 1 + PADDING_BYTES, dtype=np.uint8)
@@ -111,7 +112,7 @@ def run_scanner(
         tail[size - at] = 0x0A
         # a payload that ends with a newline has no line behind it
         end = size - at if payload[size - 1] == 0x0A else size - at + 1
-        run(tail, 0, end, at, rows, slow_rows, lines)
+        run(read_only(tail), 0, end, at, rows, slow_rows, lines)
         rows, slow_rows, tail_at, tail_lines = out.tolist()
         at = min(at + tail_at, size)
         lines += tail_lines

@@ -34,7 +34,9 @@ def code_letters(code: int) -> str:
 
 
 EXPONENTS: dict[str, int] = {
-    str(currency.code): int(currency.exponent) for currency in iso4217.Currency if currency.exponent is not None
+    str(currency.code): int(currency.exponent)
+    for currency in iso4217.Currency
+    if currency.exponent is not None
 }
 
 

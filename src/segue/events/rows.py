@@ -24,7 +24,8 @@ _SPELLINGS = tuple(names.CODE_BY_SPELLING)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The words of a record without its hashes, and the eight strings they are made from (fill.py's order)."""
+    """The words of a record without its hashes, and the eight strings they are made from (fill.py's
+    order)."""
 
     words: list[int]
     strings: Strings

@@ -1,4 +1,5 @@
-"""The msgspec road: it takes every message, a line at a time, and is what the scanner's results must equal."""
+"""The msgspec road: it takes every message, a line at a time, and is what the scanner's results must
+equal."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segue.events.batch import Bytes, DeadLetter, Origin, Words, dead_letter
+from segue.events.batch import Bytes, DeadLetter, Origin, Words, dead_letter, read_only
 from segue.events.doors import open_message
 from segue.events.refusal import Refusal
 from segue.events.rows import Row, Terms, rows_of
@@ -66,7 +67,8 @@ class SlowRows:
         self.in_extra.append(in_extra)
 
     def finish(self, payload: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64) -> SlowBatch:
-        """Records with hashes. The text is the payload, or payload[start:end] and the extra text behind it."""
+        """Records with hashes. The text is the payload, or payload[start:end] and the extra text behind
+        it."""
         records = np.array(self.words, dtype=np.int64).reshape(-1, record.RECORD_WORDS)
         references = np.array(self.references, dtype=np.int64).reshape(-1, fill.REFERENCES)
         text = payload
@@ -77,7 +79,7 @@ class SlowRows:
             in_extra = np.array(self.in_extra, dtype=bool).reshape(-1, fill.REFERENCES)
             moved = np.where(in_extra, (end - start) << 8, -(start << 8))
             references = np.where(references & 0xFF != 0, references + moved, 0)
-        fill.fill_hashes(records, references, text, k0, k1)
+        fill.fill_hashes(records, references, read_only(text), k0, k1)
         spans = np.ascontiguousarray(references[:, : record.STRINGS])
         where = np.array(self.places, dtype=np.int64).reshape(-1, 2)
         return SlowBatch(records, spans, where, text, shift)

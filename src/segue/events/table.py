@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from segue import limits
 from segue.events import names
-from segue.events.batch import Bytes, Decoded, Origin, Words, count_events
+from segue.events.batch import Bytes, Decoded, Origin, Words, count_events, read_only
 from segue.events.merge import Rows, merge
 from segue.events.money import EXPONENTS, letters_code
 from segue.events.rows import Terms
@@ -103,7 +103,8 @@ class _Columns:
         lengths = np.where(valid, np.diff(offsets), 0)
         self.slow |= lengths > limits.IDENTIFIER_BYTES_MAX
         references: Words = (offsets[:-1] - first + base) << 8 | np.minimum(lengths, 255)
-        return np.where(lengths > 0, references, 0)
+        references[lengths == 0] = 0
+        return references
 
     def codes(self, name: str, known: dict[str, int], absent: int) -> Words:
         """A string column looked up in a registry; rows with an unknown string become slow."""
@@ -119,7 +120,8 @@ class _Columns:
         table = np.array([*words, absent], dtype=np.int64)
         found = table[pc.fill_null(encoded.indices, len(words)).to_numpy(zero_copy_only=False)]
         self.slow |= found < 0
-        return np.maximum(found, 0)
+        known_codes: Words = np.maximum(found, 0)
+        return known_codes
 
     def money(self, name: str, exponents: Words) -> tuple[Words, Mask]:
         """(minor units, where there is a value) of a column of integers, decimals or floats."""
@@ -286,13 +288,14 @@ def _fast_rows(columns: _Columns, terms: Terms, k0: np.uint64, k1: np.uint64) ->
     records[:, record.PACK] = np.maximum(codes, 0) | flags << 8 | currencies << 16 | quantities << 32
     text = np.concatenate(columns.text.parts) if columns.text.parts else np.zeros(0, dtype=np.uint8)
     references[columns.slow] = 0
-    fill.fill_hashes(records, references, text, k0, k1)
+    fill.fill_hashes(records, references, read_only(text), k0, k1)
     spans = np.ascontiguousarray(references[:, : record.STRINGS])
     return Rows(records, spans, np.zeros((rows, 2), dtype=np.int64), text)
 
 
 def row_json(batch: Any, row: int) -> bytes:
-    """One row as the JSON message it stands for: absent columns left out, decimals as text, times with offset."""
+    """One row as the JSON message it stands for: absent columns left out, decimals as text, times with
+    offset."""
     values = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if name in COLUMNS:
@@ -336,7 +339,7 @@ def _text_times(column: Any) -> Words:
         first, last = int(offsets[0]), int(offsets[-1])
         padded = np.zeros(last - first + PADDING_BYTES, dtype=np.uint8)
         padded[: last - first] = np.frombuffer(data, dtype=np.uint8)[first:last]
-        parse_times(padded, offsets - first, np.zeros(MEMO_WORDS, dtype=np.uint64), times_ms)
+        parse_times(read_only(padded), offsets - first, np.zeros(MEMO_WORDS, dtype=np.uint64), times_ms)
     return times_ms
 
 

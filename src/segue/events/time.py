@@ -23,7 +23,9 @@ def parse_time_ms(text: str, field: str = "time") -> int:
     match = _FORM.fullmatch(text)
     if match is None:
         raise Refusal(f"{field} {text[:40]!r} is not ISO 8601 (2026-03-01T12:00:00.000Z)")
-    year, month, day, hour, minute, second, fraction, zulu, sign, offset_hours, offset_minutes = match.groups()
+    year, month, day, hour, minute, second, fraction, zulu, sign, offset_hours, offset_minutes = (
+        match.groups()
+    )
     if zulu is None and sign is None:
         raise Refusal(f"{field} {text[:40]!r} has no offset: add Z or +hh:mm")
     try:
@@ -60,7 +62,7 @@ def check_time_ms(time_ms: int, arrival_ms: int) -> None:
     if time_ms < limits.EVENT_TIME_MS_MIN:
         raise Refusal(f"time {time_text(time_ms)} is before {time_text(limits.EVENT_TIME_MS_MIN)}")
     if time_ms > arrival_ms + limits.FUTURE_MS_MAX:
+        hours = limits.FUTURE_MS_MAX // limits.HOUR_MS
         raise Refusal(
-            f"time {time_text(time_ms)} is in the future: more than {limits.FUTURE_MS_MAX // limits.HOUR_MS} h "
-            f"after {time_text(arrival_ms)}"
+            f"time {time_text(time_ms)} is in the future: more than {hours} h after {time_text(arrival_ms)}"
         )

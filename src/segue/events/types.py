@@ -1,7 +1,9 @@
 """The types of an event, written once: key tables, Arrow columns and JSON Schema are all derived from them.
 
-A field that a message leaves out, gives as null, or (identifiers) gives as the empty string is absent. Unknown
-fields are ignored. Where a field has aliases (`ALIASES`), the canonical spelling wins over the others, in order.
+A field that a message leaves out, gives as null, or (identifiers) gives as the empty string is absent.
+Unknown
+fields are ignored. Where a field has aliases (`ALIASES`), the canonical spelling wins over the others, in
+order.
 """
 
 from __future__ import annotations

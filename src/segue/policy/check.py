@@ -65,6 +65,7 @@ class Report:
     row_bytes: int
     programs: int
     native: bool
+    native_problem: str
 
 
 def check(compiled: CompiledPolicies) -> Report:
@@ -76,6 +77,7 @@ def check(compiled: CompiledPolicies) -> Report:
         row_bytes=compiled.row_words * WORD_BYTES,
         programs=len(compiled.programs),
         native=compiled.native is not None,
+        native_problem=compiled.native_problem,
     )
 
 
@@ -101,6 +103,8 @@ def render(report: Report) -> str:
         f"in all: {len(report.policies)} policies, {report.streams} streams, {report.programs} programs,"
         f" {report.state_bytes:,} bytes of state in a row of {report.row_bytes:,} bytes a customer"
     )
+    if report.native_problem:
+        lines.append(f"no machine code, so the virtual machine runs them: {report.native_problem}")
     return "\n".join(lines)
 
 

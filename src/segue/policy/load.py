@@ -27,13 +27,15 @@ from segue.policy import ir, model
 from segue.policy.assemble import assemble
 from segue.policy.compiled import (
     CompiledPolicies,
+    Float64Array,
+    Int64Array,
     JourneyInfo,
     OfferInfo,
     PolicyInfo,
     VoucherInfo,
 )
 from segue.policy.expression import BY, STEP, Scope, compile_condition, compile_number
-from segue.policy.native import compile_native
+from segue.policy.native import NativePrograms, compile_native
 from segue.policy.plan import Layout, Need, lay_out, needs_of
 from segue_kernels import plan
 
@@ -338,7 +340,7 @@ class _Builder:
             needs += [Need(stream, times, window_ms) for stream, times, window_ms in journey.limits]
         layout = lay_out(needs)
         assembled = assemble(programs, layout)
-        compiled = compile_native(programs, layout) if native else None
+        compiled, problem = _compile(programs, layout) if native else (None, "")
         slots = self._slots()
         journeys, journeys_f, limits, features, weights = self._journey_tables(layout)
         offers, offers_f = self._offer_tables(slots)
@@ -387,6 +389,7 @@ class _Builder:
             digest=self._digest(),
             layout_digest=hashlib.sha256(layout.streams.tobytes()).hexdigest(),
             native=compiled,
+            native_problem=problem,
         )
 
     def _digest(self) -> str:
@@ -418,11 +421,11 @@ class _Builder:
     def _journey_tables(
         self, layout: Layout
     ) -> tuple[
-        np.ndarray[tuple[int, int], np.dtype[np.int64]],
-        np.ndarray[tuple[int, int], np.dtype[np.float64]],
-        np.ndarray[tuple[int, int], np.dtype[np.int64]],
-        np.ndarray[tuple[int], np.dtype[np.int64]],
-        np.ndarray[tuple[int], np.dtype[np.float64]],
+        Int64Array,
+        Float64Array,
+        Int64Array,
+        Int64Array,
+        Float64Array,
     ]:
         journeys = np.zeros((len(self.journeys), plan.JOURNEY_WORDS), dtype=np.int64)
         journeys_f = np.zeros((len(self.journeys), plan.JOURNEY_F_WORDS), dtype=np.float64)
@@ -462,11 +465,7 @@ class _Builder:
             np.array(weights, dtype=np.float64),
         )
 
-    def _offer_tables(
-        self, slots: list[tuple[str, str]]
-    ) -> tuple[
-        np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[tuple[int, int], np.dtype[np.float64]]
-    ]:
+    def _offer_tables(self, slots: list[tuple[str, str]]) -> tuple[Int64Array, Float64Array]:
         offers = np.zeros((len(self.offers), plan.OFFER_WORDS), dtype=np.int64)
         offers_f = np.zeros((len(self.offers), plan.OFFER_F_WORDS), dtype=np.float64)
 
@@ -501,9 +500,17 @@ class _Builder:
         return sorted(pairs)
 
 
+def _compile(programs: Sequence[ir.Node], layout: Layout) -> tuple[NativePrograms | None, str]:
+    """Machine code, or why there is none on this computer: the virtual machine gives the same bits."""
+    try:
+        return compile_native(programs, layout), ""
+    except (RuntimeError, OSError, AttributeError) as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
 def _by_type(
     pairs: list[tuple[int, int]],
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+) -> tuple[Int64Array, Int64Array]:
     """(start int64[257], values) of (type, value) pairs: values of a type ascending."""
     pairs = sorted(pairs)
     start = np.zeros(plan.TYPES + 1, dtype=np.int64)
@@ -512,7 +519,7 @@ def _by_type(
     return np.cumsum(start), np.array([value for _, value in pairs], dtype=np.int64)
 
 
-def _hashes(texts: Iterable[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _hashes(texts: Iterable[str]) -> Int64Array:
     zero = np.uint64(0)
     return np.array([hash_text(text, zero, zero) for text in texts], dtype=np.int64)
 

@@ -91,14 +91,18 @@ def _new_machine() -> Any:
     )
 
 
+def _address_in_libm(name: str) -> int:
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+
+
 @cache
 def _machine() -> tuple[Any, str]:
     """The target machine, and the processor's name and features; LLVM is started on the first call."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    library = ctypes.CDLL(ctypes.util.find_library("m"))
     for name, symbol in _MATH_SYMBOLS.items():
-        llvm.add_symbol(symbol, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+        llvm.add_symbol(symbol, llvm.address_of_symbol(name) or _address_in_libm(name))
     return _new_machine(), f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
 
 

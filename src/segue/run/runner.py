@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from segue import settings as settings_module
-from segue.errors import SegueError, SettingsError, root_cause
+from segue.errors import SegueError, SettingsError, SinkError, root_cause
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.run.failure import (
@@ -35,7 +35,7 @@ from segue.run.progress import Display, Total
 from segue.run.report import SUMMARY_FILE, Summary, summarise
 from segue.run.warmup import is_warm, warm_up
 from segue.settings import SETTINGS_VARIABLE, Settings, save_settings, secret
-from segue.sinks.files import output_path, prepare_folder
+from segue.sinks.files import DECISIONS, output_path, prepare_folder
 from segue.sources.files import FileSource
 from segue.sources.formats import Form, Format
 from segue.sources.interface import Source
@@ -120,12 +120,34 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
             seconds = _run_here(settings, folder, display, pace, total, epoch)
         else:
             seconds = _run_workers(settings, prepared.processes, folder, display, pace, total)
-    part = read_summary(Path(settings.out))
-    summary = summarise(part, prepared.policies, seconds, prepared.processes)
     out = Path(settings.out)
-    (out / SUMMARY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
-    output_path(out, OUTPUT).unlink(missing_ok=True)
+    summary = summarise(read_summary(out), prepared.policies, seconds, prepared.processes)
+    try:
+        _complete(out, prepared.policies)
+        (out / SUMMARY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+        output_path(out, OUTPUT).unlink(missing_ok=True)
+    except OSError as error:
+        found = f'"{error.filename or out}" can\'t be written: {error.strerror}'
+        raise SinkError("write the summary", found, "check the disk and the folder") from error
     return summary
+
+
+def _complete(out: Path, policies: CompiledPolicies) -> None:
+    """Outputs that nothing was written to are there too, and empty: who reads the folder need not ask."""
+    import pyarrow as pa
+
+    from segue.actions.encode import ActionEncoder
+    from segue.bytewax_steps import output_names
+
+    for name in output_names(policies):
+        path = output_path(out, name)
+        if name == OUTPUT or path.exists():
+            continue
+        if name == DECISIONS:
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, ActionEncoder(policies).schema):
+                pass
+        else:
+            path.touch()
 
 
 def total_of(source: Source[Any]) -> Total:

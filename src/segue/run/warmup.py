@@ -17,6 +17,7 @@ from segue.actions.encode import ActionEncoder
 from segue.decide.engine import Decisions, ShardEngine
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
+from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import Packet, packets
@@ -70,20 +71,27 @@ def warm_up(step: Step) -> None:
                     decided += decisions
                     passed += [packet for _, packet in further]
         with step("compile 5/5: known customers, actions"):
-            engine = ShardEngine(policies, settings.engine())
-            arrivals = Arrivals(partitions=2)
-            for packet in [*(packet for destination, packet in routed if destination < _SHARDS), *passed]:
-                # what comes from another process is other memory: read-only, say
-                arrivals.push(pickle.loads(pickle.dumps(packet)))
-                released = arrivals.release()
-                if released is not None and len(released.records):
-                    decided += engine.process(released)
-            for decisions_ in decided:
-                encoder.encode(decisions_)
+            known = [packet for destination, packet in routed if destination < _SHARDS] + passed
+            # what comes from another process lies in other memory, which may be read-only
+            decided += _decide(pickle.loads(pickle.dumps(known)), policies, settings)
+            decided += _decide(known, policies, settings)
+            encoder.encode(decided)
     if not JIT_DISABLED:
         with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
             _mark().parent.mkdir(parents=True, exist_ok=True)
             _mark().touch()
+
+
+def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings) -> list[Decisions]:
+    engine = ShardEngine(policies, settings.engine())
+    arrivals = Arrivals(partitions=2)
+    decided: list[Decisions] = []
+    for packet in known:
+        arrivals.push(packet)
+        released = arrivals.release()
+        if released is not None and len(released.records):
+            decided += engine.process(released)
+    return decided
 
 
 def _write(path: Path) -> None:
