@@ -8,10 +8,8 @@ has it for authors. Law: what compiles has a type (number or condition) and cann
 from __future__ import annotations
 
 import ast
-import io
 import math
 import re
-import tokenize
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -208,26 +206,19 @@ class _Reader:
             )
         wrapped = f"(\n{self.text}\n)"
         try:
-            self._check_balance(wrapped)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 body = ast.parse(wrapped, mode="eval").body
         except SyntaxError as error:
             line, column = (error.lineno or 1) - 1, error.offset or 1
             self._fail_at(line, column, f"this is not an expression ({error.msg})", _syntax_hint(self.text))
-        except (ValueError, tokenize.TokenError, RecursionError, MemoryError) as error:
+        except (ValueError, RecursionError, MemoryError) as error:
             self._fail_at(1, 1, f"this is not an expression ({error})", _syntax_hint(self.text))
+        if body.lineno == 1 and not isinstance(body, (ast.Tuple, ast.GeneratorExp)):
+            # the parentheses around the text are ours: an expression that begins with them has closed them
+            self._fail_at(1, 1, "a parenthesis closes before it opens", _syntax_hint(self.text))
         self._check_depth(body)
         return body
-
-    def _check_balance(self, wrapped: str) -> None:
-        """The outer parentheses are ours: the text must not close them."""
-        depth = 0
-        tokens = [t for t in tokenize.generate_tokens(io.StringIO(wrapped).readline) if t.type == tokenize.OP]
-        for token in tokens:
-            depth += (token.string in "([{") - (token.string in ")]}")
-            if depth == 0 and token is not tokens[-1]:
-                self._fail_at(token.start[0] - 1, token.start[1] + 1, "unmatched ')'")
 
     def _check_depth(self, body: ast.expr) -> None:
         """Nesting is bounded; a chain a + b + c is one level, but bounded too."""

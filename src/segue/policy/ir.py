@@ -10,6 +10,7 @@ units, converted to float64 and divided once by 10**exponent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
@@ -220,8 +221,21 @@ def entries_needed(atom: Atom) -> int:
     return atom.up_to
 
 
-def magnitude_max(node: Node) -> float:
-    """A bound of the node's absolute value; infinite where none is known."""
+def finite(node: Node) -> Node:
+    """The node, guarded if its value or a step on the way to it might not be finite."""
+    bounds: list[float] = []
+    _magnitude_max(node, bounds)
+    return node if max(bounds) <= 1e308 else Finite(node)
+
+
+def _magnitude_max(node: Node, bounds: list[float]) -> float:
+    """A bound of the absolute value, infinite where none is known; `bounds` takes those of all steps."""
+    bound = _bound(node, bounds)
+    bounds.append(bound)
+    return bound
+
+
+def _bound(node: Node, bounds: list[float]) -> float:
     match node:
         case Number(value):
             return abs(value)
@@ -232,7 +246,7 @@ def magnitude_max(node: Node) -> float:
         case EventNumber() | Sum():
             return 2.0**63
         case Arithmetic(operator, left, right):
-            a, b = magnitude_max(left), magnitude_max(right)
+            a, b = _magnitude_max(left, bounds), _magnitude_max(right, bounds)
             if operator in ("min", "max"):
                 return max(a, b)
             if operator in ("+", "-"):
@@ -241,21 +255,14 @@ def magnitude_max(node: Node) -> float:
                 return a * b if a and b else 0.0
             if isinstance(right, Number):
                 return a / abs(right.value) if right.value else 0.0
-            return float("inf")
+            return math.inf
         case Apply(function, argument):
-            if function == "exp":
-                return 1.1e304
-            return max(1.0, magnitude_max(argument))  # log1p(x) <= x and sqrt(x) <= max(1, x) for x >= 0
+            size = _magnitude_max(argument, bounds)
+            # log1p(x) <= x and sqrt(x) <= max(1, x) for x >= 0
+            return 1.1e304 if function == "exp" else max(1.0, size)
         case Choose(_, then, otherwise):
-            return max(magnitude_max(then), magnitude_max(otherwise))
-        case Finite(operand):
-            return min(magnitude_max(operand), 1.7976931348623157e308)
+            return max(_magnitude_max(then, bounds), _magnitude_max(otherwise, bounds))
+        case Finite():
+            return 1e308
         case _:
             return 1.0
-
-
-def finite(node: Node) -> Node:
-    """The node, guarded if its value or a step on the way to it might not be finite."""
-    if all(magnitude_max(part) <= 1e308 for part in walk(node)):
-        return node
-    return Finite(node)

@@ -22,7 +22,7 @@ from segue.errors import PolicyError, did_you_mean
 from segue.events.hashing import hash_text, key_words
 from segue.events.money import EXPONENTS, letters_code
 from segue.events.names import CHANNELS, CODE_BY_NAME, PURPOSES
-from segue.limits import JOURNEYS_MAX, MONEY_MINOR_MAX, OFFERS_MAX, SLOTS_MAX
+from segue.limits import JOURNEYS_MAX, MONEY_MINOR_MAX, OFFERS_MAX, POLICY_BYTES_MAX, SLOTS_MAX
 from segue.policy import ir, model
 from segue.policy.assemble import assemble
 from segue.policy.compiled import (
@@ -102,7 +102,8 @@ def _files(paths: Sequence[str | Path] | None) -> list[tuple[Path, bytes]]:
     loaded = []
     for file in found.values():
         try:
-            loaded.append((file, file.read_bytes()))
+            with file.open("rb") as opened:
+                loaded.append((file, opened.read(POLICY_BYTES_MAX + 1)))
         except OSError as error:
             raise PolicyError(STEP, f"{file}: {error.strerror}", "check the file's permissions") from error
     return loaded

@@ -10,6 +10,7 @@ import re
 import tomllib
 import types
 import typing
+from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -126,9 +127,7 @@ RESERVED_FIELDS = (
 def read_policy(data: bytes, file: str) -> PolicyFile:
     """The policy in these bytes; `file` is for messages."""
     if len(data) > POLICY_BYTES_MAX:
-        _fail(
-            file, f"the file has {len(data)} bytes; at most {POLICY_BYTES_MAX} are read", "split the policy"
-        )
+        _fail(file, f"the file is larger than {POLICY_BYTES_MAX} bytes", "split the policy")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -153,10 +152,17 @@ def read_policy(data: bytes, file: str) -> PolicyFile:
         _fail_at(file, path, message, _hint(message))
 
 
+@cache
+def _fields(struct: type[msgspec.Struct]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The fields of a struct with their types, and the names of those that must be given."""
+    required = tuple(field.name for field in msgspec.structs.fields(struct) if field.required)
+    return typing.get_type_hints(struct), required
+
+
 def _check_fields(value: Any, expected: Any, path: str, file: str) -> None:
     """Refuse unknown fields with the nearest known one: msgspec names them, but not what was meant."""
     if isinstance(value, dict) and isinstance(expected, type) and issubclass(expected, msgspec.Struct):
-        known = typing.get_type_hints(expected)
+        known, required = _fields(expected)
         for name, item in value.items():
             if name not in known:
                 hint = did_you_mean(name, tuple(known))
@@ -164,11 +170,7 @@ def _check_fields(value: Any, expected: Any, path: str, file: str) -> None:
                     hint = "reserved: not yet in this version (see LANGUAGE.md, “How it grows”)"
                 _fail_at(file, path, f"there is no field `{name}` here", hint)
             _check_fields(item, known[name], f"{path}.{name}", file)
-        missing = [
-            field.name
-            for field in msgspec.structs.fields(expected)
-            if field.required and field.name not in value
-        ]
+        missing = [name for name in required if name not in value]
         if missing:
             _fail_at(file, path, f"the field `{missing[0]}` is missing", f"needed here: {', '.join(missing)}")
         return

@@ -1,0 +1,254 @@
+"""Bytes in, action bytes out, on one core: the reference work without Kafka.
+
+    python -m benchmarks.engine [--customers N] [--events N] [--policies N] [--batch N] [--repeat N] [--json FILE]
+
+The stream is benchmarks/stream.py's, the policies benchmarks/policies.py's: one scores 64 offers by 24 features on 20 %
+of the events and sends about one in ten of those; `--policies` more count, limited per customer. Figures:
+- decode: bytes -> records (memory to memory);
+- engine: records -> decisions, encoding and output not counted;
+- whole: file -> decode -> shards -> decisions -> JSON lines and decision log in files, through Bytewax, one worker.
+The oracle: the naive reference decides the first events of the stream, one by one, and must agree with the run on
+actions and reasons; and one and two workers must give the same outputs (an order-independent hash over all).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from bytewax.testing import cluster_main
+
+from benchmarks.policies import FEATURES, OFFERS, write_policies
+from benchmarks.stages import Stages
+from benchmarks.stream import write_stream
+from flows.next_best_action import next_best_action
+from segue import __version__
+from segue.bytewax_steps import output_names
+from segue.events.batch import Origin
+from segue.events.decode import Decoder
+from segue.policy.load import load_policies
+from segue.settings import Settings, secret
+from segue.sinks.files import prepare_folder
+from segue.summary import Part, read_summary
+
+SCORE_MIN = 2.0  # about one scored event in ten has an offer above it
+ARRIVAL_MS = 1_798_761_600_000  # 2027-01-01: after every event of the stream
+WARM_EVENTS = 20_000
+REFERENCE_EVENTS = 20_000
+
+
+def run(settings: Settings, workers: int) -> float:
+    """Seconds for one run of the flow."""
+    policies = load_policies(settings.policies, secret=secret(), native=settings.native)
+    prepare_folder(settings.out, output_names(policies), overwrite=True)
+    flow = next_best_action(settings)
+    start = time.perf_counter()
+    cluster_main(flow, [], 0, worker_count_per_proc=workers)
+    return time.perf_counter() - start
+
+
+def output_hash(folder: Path) -> str:
+    """The same for the same messages in any order: a sum of hashes over action lines and log rows."""
+    total = 0
+    for path in sorted(folder.glob("*.jsonl")):
+        if path.stem != "summary":
+            for line in path.read_bytes().splitlines():
+                total += int.from_bytes(hashlib.blake2b(line, digest_size=16).digest(), "little")
+    with pa.OSFile(str(folder / "decisions.arrows")) as file:
+        for batch in pa.ipc.open_stream(file):
+            ids = batch.column("decision_id").to_pylist()
+            reasons = batch.column("reasons").to_pylist()
+            for decision, reason in zip(ids, reasons, strict=True):
+                digest = hashlib.blake2b(decision.encode() + reason, digest_size=16).digest()
+                total += int.from_bytes(digest, "little")
+    return f"{total % (1 << 128):032x}"
+
+
+def decode_rate(path: Path, batch: int) -> float:
+    """Events a second, bytes in memory to stamped records."""
+    payload = np.fromfile(path, np.uint8)
+    decoder = Decoder(secret(), "EUR", ARRIVAL_MS, 300_000)
+    events = at = 0
+    clock = -1
+    start = time.perf_counter()
+    while at < len(payload):
+        decoded, at = decoder.json_lines(payload, at, batch, Origin(path.name))
+        count = decoded.events
+        clock = decoder.stamp(decoded, clock, 0, events)
+        events += count
+    return events / (time.perf_counter() - start)
+
+
+def check_reference(folder: Path, settings: Settings, stream: Path) -> str:
+    """Run the naive reference on the first events and compare with a run on the same; says what was compared."""
+    from tests.reference.oracle import compare_with_run
+
+    part = folder / "part.jsonl"
+    with stream.open("rb") as source, part.open("wb") as target:
+        for _ in range(REFERENCE_EVENTS):
+            target.write(source.readline())
+    out = folder / "part-out"
+    part_settings = _with(settings, inputs=(str(part),), out=str(out))
+    run(part_settings, 1)
+    return compare_with_run(part, part_settings, out)
+
+
+def _with(settings: Settings, **changes: Any) -> Settings:
+    import msgspec
+
+    return msgspec.structs.replace(settings, **changes)
+
+
+def _median(measure: Callable[[], float], repeat: int) -> float:
+    return statistics.median(measure() for _ in range(repeat))
+
+
+def measure(
+    customers: int, events: int, policies: int, batch: int, repeat: int, folder: Path, *, reference: bool = True
+) -> dict[str, Any]:
+    """All figures of one configuration."""
+    stream = folder / f"stream-{customers}-{events}.jsonl"
+    if not stream.exists():
+        write_stream(stream, events, customers)
+    write_policies(folder / "policies", policies, SCORE_MIN)
+    settings = Settings(
+        inputs=(str(stream),),
+        out=str(folder / "out"),
+        policies=(str(folder / "policies"),),
+        batch_rows=batch,
+        arrival_ms=ARRIVAL_MS,
+    )
+    warm = folder / "warm.jsonl"
+    write_stream(warm, WARM_EVENTS, 1_000)
+    run(_with(settings, inputs=(str(warm),), batch_rows=min(batch, WARM_EVENTS // 4)), 1)
+
+    decoded = _median(lambda: decode_rate(stream, batch), repeat)
+    whole: list[float] = []
+    stages: list[dict[str, float]] = []
+    for _ in range(repeat):
+        whole.append(run(settings, 1))
+    one = output_hash(folder / "out")
+    summary = read_summary(folder / "out")
+    for _ in range(repeat):
+        timer = Stages()
+        with timer.timed():
+            total = run(settings, 1)
+        stages.append({**timer.seconds, "Bytewax and the rest": total - sum(timer.seconds.values())})
+    table = {stage: statistics.median(s[stage] for s in stages) / events * 1e9 for stage in stages[0]}
+    engine_ns = sum(ns for stage, ns in table.items() if stage.startswith("engine"))
+    run(settings, 2)
+    two = output_hash(folder / "out")
+    checked = check_reference(folder, settings, stream) if reference else "not compared with the reference"
+    return {
+        "customers": customers,
+        "events": events,
+        "policies": 1 + policies,
+        "offers": OFFERS,
+        "features": FEATURES,
+        "batch": batch,
+        "decode_events_per_s": decoded,
+        "engine_events_per_s": 1e9 / engine_ns,
+        "whole_events_per_s": events / statistics.median(whole),
+        "whole_events_per_s_runs": [events / seconds for seconds in whole],
+        "stages_ns_per_event": table,
+        "output_hash_one_worker": one,
+        "output_hash_two_workers": two,
+        "reference": checked,
+        **_shares(summary, events),
+    }
+
+
+def _shares(summary: Part, events: int) -> dict[str, Any]:
+    counters = summary.counters
+    return {
+        "customers_seen": summary.customers,
+        "state_bytes_per_customer": summary.state_bytes / max(1, summary.customers),
+        "share_decided": counters["decisions"] / events,
+        "share_acted": counters["actions"] / events,
+        "share_duplicate": counters["duplicates"] / events,
+        "share_quarantined": counters["quarantined_events"] / events,
+        "candidates_per_event": counters["candidates"] / events,
+    }
+
+
+def machine() -> dict[str, str]:
+    """What the figures were read on."""
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "segue": __version__,
+        "commit": commit,
+        "python": platform.python_version(),
+        "processor": model,
+        "cores": str(os.cpu_count()),
+    }
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as people read them."""
+    lines = [
+        f"{figures['events']:,} events, {figures['customers']:,} customers, {figures['policies']} policies, "
+        f"batches of {figures['batch']:,}",
+        f"  decode  {figures['decode_events_per_s'] / 1e6:6.2f} M events/s",
+        f"  engine  {figures['engine_events_per_s'] / 1e6:6.2f} M events/s",
+        f"  whole   {figures['whole_events_per_s'] / 1e6:6.2f} M events/s  bytes -> action bytes, Bytewax, one worker",
+        f"  decided {figures['share_decided']:.1%}, acted {figures['share_acted']:.1%}, duplicates "
+        f"{figures['share_duplicate']:.1%}, quarantined {figures['share_quarantined']:.1%}; "
+        f"{figures['customers_seen']:,} customers of {figures['state_bytes_per_customer']:,.0f} bytes",
+        "  ns an event by stage:",
+    ]
+    for stage, ns in figures["stages_ns_per_event"].items():
+        lines.append(f"    {stage:32s} {ns:7.1f}")
+    total = sum(figures["stages_ns_per_event"].values())
+    lines.append(f"    {'in all (with the timers)':32s} {total:7.1f}")
+    same = figures["output_hash_one_worker"] == figures["output_hash_two_workers"]
+    lines.append(f"  outputs of one and two workers: {'equal' if same else 'DIFFERENT'}")
+    lines.append(f"  {figures['reference']}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and fail if an oracle disagrees."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    parser.add_argument("--customers", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=3_000_000)
+    parser.add_argument("--policies", type=int, default=3, help="counting policies beside the scoring one")
+    parser.add_argument("--batch", type=int, default=65_536)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="keep streams and outputs here")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = chosen.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = measure(
+            chosen.customers, chosen.events, chosen.policies, chosen.batch, chosen.repeat, folder
+        )
+    print(report(figures))
+    if chosen.json:
+        chosen.json.write_text(json.dumps({**machine(), **figures}, indent=2) + "\n")
+    agree = figures["output_hash_one_worker"] == figures["output_hash_two_workers"]
+    return 0 if agree else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

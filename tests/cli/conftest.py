@@ -1,0 +1,46 @@
+"""Events for the command line's tests, simulated once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segue.simulate import SimulationSettings, write_simulation
+
+Segue = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def events_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20,000 events of 1,000 shoppers."""
+    path = tmp_path_factory.mktemp("events") / "events.jsonl"
+    with open(path, "wb") as file:
+        write_simulation(SimulationSettings(customers=1_000, events=20_000), file)
+    return path
+
+
+@pytest.fixture()
+def segue(tmp_path: Path) -> Segue:
+    """Run the command in a process and folder of its own."""
+
+    def call(
+        *arguments: str | Path, stdin: bytes | None = None, before: Callable[[], None] | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "segue", *map(str, arguments)],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "200", **variables},
+            preexec_fn=before,
+            timeout=240,
+        )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return call

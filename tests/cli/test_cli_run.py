@@ -1,0 +1,128 @@
+"""`segue run` end to end: the same results whatever the number of processes, batches, and the form of the input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from segue.sinks.files import read_decisions
+
+CHANNELS = ("email", "mail", "push", "till", "web")
+LINES = (*CHANNELS, "dead_letters", "late")
+
+
+def sorted_lines(folder: Path) -> dict[str, list[str]]:
+    return {name: sorted((folder / f"{name}.jsonl").read_text().splitlines()) for name in LINES}
+
+
+def sorted_decisions(folder: Path) -> list[str]:
+    rows = [row for batch in read_decisions(folder / "decisions.arrows") for row in batch.to_pylist()]
+    return sorted(repr(row) for row in rows)
+
+
+@pytest.fixture(scope="session")
+def parts(events_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The events in two files that are not split by customer, one of them compressed."""
+    lines = events_file.read_bytes().splitlines(keepends=True)
+    folder = tmp_path_factory.mktemp("parts")
+    (folder / "a.jsonl").write_bytes(b"".join(lines[::2]))
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[1::2])))
+    return [folder / "a.jsonl", folder / "b.jsonl.gz"]
+
+
+def test_one_and_two_processes_give_the_same(segue, parts, tmp_path):
+    for processes, out in ((1, "one"), (2, "two")):
+        done = segue("run", *parts, "--out", out, "--processes", processes, "--batch", 5_000, "--sample", 1)
+        assert done.returncode == 0, done.stderr
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert sorted_lines(one) == sorted_lines(two)
+    assert sorted_decisions(one) == sorted_decisions(two)
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (one, two)]
+    for summary in summaries:
+        for own in ("seconds", "events_per_second", "processes", "state_bytes", "state_bytes_per_customer", "bounds"):
+            del summary[own]
+    assert summaries[0] == summaries[1]
+    assert summaries[0]["actions"] > 100
+
+
+def test_summary_counts_what_the_files_hold(segue, events_file, tmp_path):
+    done = segue("run", events_file, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    summary = json.loads((out / "summary.json").read_text())
+    lines = sorted_lines(out)
+    assert summary["events"] == 20_000
+    assert summary["actions_by_channel"] == {channel: len(lines[channel]) for channel in CHANNELS}
+    assert summary["actions"] == sum(row["actions"] for row in summary["actions_by_journey"])
+    assert summary["late"] == len(lines["late"])
+    assert summary["dead_letters"] == 0
+    assert summary["decisions"] == len(sorted_decisions(out))
+    assert f"{summary['actions']:,}" in done.stdout
+    assert "20,000 events read" in done.stderr
+    assert not (out / "summary.jsonl").exists()
+
+
+def test_standard_input_and_batches_change_nothing(segue, events_file, tmp_path):
+    assert segue("run", events_file, "--out", "file", "-q").returncode == 0
+    done = segue("run", "-", "--out", "pipe", "-q", "--batch", 777, "--no-native", stdin=events_file.read_bytes())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    ours, theirs = sorted_lines(tmp_path / "pipe"), sorted_lines(tmp_path / "file")
+    assert [ours[name] for name in CHANNELS] == [theirs[name] for name in CHANNELS]
+
+
+def test_results_are_not_replaced_unless_asked(segue, events_file, tmp_path):
+    assert segue("run", events_file, "--out", "out").returncode == 0
+    refused = segue("run", events_file, "--out", "out")
+    assert refused.returncode == 1
+    assert "exist already" in refused.stderr
+    assert segue("run", events_file, "--out", "out", "--overwrite").returncode == 0
+
+
+def test_an_output_is_no_input(segue, events_file, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "late.jsonl").write_bytes(events_file.read_bytes())
+    done = segue("run", "out/late.jsonl", "--out", "out", "--overwrite")
+    assert done.returncode == 1
+    assert "an input and an output" in done.stderr
+    assert (out / "late.jsonl").stat().st_size == events_file.stat().st_size
+
+
+def test_nothing_to_decide_leaves_readable_files(segue, tmp_path):
+    (tmp_path / "one.jsonl").write_text(
+        '{"id":"1","type":"Product Viewed","time":"2026-03-02T08:00:00Z","userId":"a"}\n'
+    )
+    done = segue("run", "one.jsonl", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert all(not lines for lines in sorted_lines(tmp_path / "out").values())
+    with pa.OSFile(str(tmp_path / "out" / "decisions.arrows")) as file:
+        assert pa.ipc.open_stream(file).read_all().num_rows == 0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_run(tmp_path, events_file, processes, number, code):
+    command = [sys.executable, "-m", "segue", "run", "-", "--out", "out", "--processes", str(processes)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)
+    ) as process:
+        assert process.stdin
+        process.stdin.write(events_file.read_bytes())
+        process.stdin.flush()
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("out/*.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert stderr.decode().splitlines()[-1].startswith("stopped")
+    assert "Traceback" not in stderr.decode()
