@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from segue_kernels.ids import forget_ids
 from segue_kernels.index import TOMBSTONE, MOVES_PER_INSERT, drop_row, find_row, move_rows, put, tag_of
 from segue_kernels.jit import inline, kernel
@@ -42,6 +44,7 @@ from segue_kernels.row import (
     NAME,
     NAME_INLINE_BYTES,
     POOL_BUMP,
+    QUARANTINE_UNTIL,
     RATE,
     REDIRECT,
     ROWS_FREE,
@@ -91,9 +94,9 @@ def write_name(shard: Shard, base: int, text: Array, at: int, length: int) -> No
         value = 0
         for b in range(min(8, length - w * 8)):
             if b == 7:  # the highest byte carries the sign
-                value |= ((text[at + w * 8 + b] ^ 0x80) - 0x80) << 56
+                value |= ((np.int64(text[at + w * 8 + b]) ^ 0x80) - 0x80) << 56
             else:
-                value |= text[at + w * 8 + b] << (8 * b)
+                value |= np.int64(text[at + w * 8 + b]) << (8 * b)
         target[start + w] = value
 
 
@@ -183,7 +186,9 @@ def forget_behaviour(shard: Shard, plan: Plan, base: int) -> None:
 
 @inline
 def must_stay(shard: Shard, plan: Plan, base: int, now: int) -> bool:
-    """Whether a row holds what is never evicted: consent, or a send that a limit still counts."""
+    """Whether a row holds what is never evicted: consent, a quarantine, or a send that a limit still counts."""
+    if shard.rows[base + QUARANTINE_UNTIL] > now:
+        return True
     for w in range(CONSENT_WORDS):
         if shard.rows[base + CONSENT + w] != 0:
             return True

@@ -58,6 +58,7 @@ from segue_kernels.row import (
     COUNT_FORGOTTEN,
     COUNT_QUARANTINED_EVENTS,
     COUNT_QUARANTINES,
+    COUNT_SPILLED,
     COUNT_SUM_BOUND_MET,
     EVENTS,
     FIRST_SEEN,
@@ -78,10 +79,12 @@ from segue_kernels.shard import (
     SET_DEDUPE_MS,
     SET_LATENESS_MS,
     SET_POOL_MAX,
+    SET_POOL_ROOM,
     SET_QUARANTINE_MS,
     SET_RATE_MAX,
     SET_RETENTION_MS,
     SET_ROW_WORDS,
+    SET_SPILL_ROOM,
     SET_UNSUBSCRIBE_TYPE,
     STOP_END,
     STOP_HISTORY,
@@ -99,8 +102,6 @@ from segue_kernels.windows import add_key, add_time, add_value, tumble, tumble_k
 MINUTE_MS = 60_000
 CONSENT_GIVEN = 1 << 16
 CONSENT_PRESENT = 1 << 24
-SPILL_ROOM = 4_096  # entries an event may spill: lines times streams, generously
-POOL_ROOM = SPILL_ROOM * 64
 
 
 @inline
@@ -214,8 +215,9 @@ def run(
     reasons_room = len(out.reasons) - candidates_max
     sample_room = len(out.sample) - candidates_max
     fired_room = len(out.fired) - journeys
-    spill_room = ((len(shard.spill) * 5) >> 3) - SPILL_ROOM
-    pool_room = settings[SET_POOL_MAX] - POOL_ROOM
+    spill_room = ((len(shard.spill) * 5) >> 3) - settings[SET_SPILL_ROOM]
+    pool_room = settings[SET_POOL_MAX] - settings[SET_POOL_ROOM]
+    spilled = meta[COUNT_SPILLED]
     n = len(records)
     i = start
     while i < n:
@@ -266,9 +268,10 @@ def run(
         mark_dirty(shard, row)
         if clock != 0 and now - clock > retention:
             forget_behaviour(shard, plan, base)
+            if rows[base + FIRST_SEEN] != 0:  # else the sweep was here first
+                meta[COUNT_FORGOTTEN] += 1
             rows[base + FIRST_SEEN] = 0
             rows[base + EVENTS] = 0
-            meta[COUNT_FORGOTTEN] += 1
         meta[COUNT_DEDUPE_OVERFLOW] += remember(shard, base, message, now, dedupe_ms, dedupe_max)
         rows[base + CLOCK] = now
         if rows[base + FIRST_SEEN] == 0 or time < rows[base + FIRST_SEEN]:
@@ -293,9 +296,11 @@ def run(
             for item in range(header + 1, end):
                 update_streams(shard, plan, records, item, kind_of_event, row, base, now, True, False)
         if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
+            spilled_since = meta[COUNT_SPILLED] - spilled
             move_spilled(
-                shard, plan.streams, row_words, settings[SET_LATENESS_MS], MOVES_PER_INSERT * (end - header)
+                shard, plan.streams, row_words, settings[SET_LATENESS_MS], MOVES_PER_INSERT * (spilled_since + 1)
             )
+        spilled = meta[COUNT_SPILLED]
 
         triggers = plan.trigger_start[kind_of_event]
         triggered = plan.trigger_start[kind_of_event + 1] - triggers

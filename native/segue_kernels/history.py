@@ -177,7 +177,7 @@ def join_ids(shard: Shard, base: int, history: Array, settings: Array) -> None:
 def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, settings: Array) -> None:
     """Join a history into a row before the event at `time` that says they are one customer.
 
-    Whichever side has been idle beyond the retention by then brings identity, consent and sends, not behaviour.
+    Whichever side has been idle beyond the retention by then brings consent, quarantine and sends, not behaviour.
     """
     row_words = settings[SET_ROW_WORDS]
     retention = settings[SET_RETENTION_MS]
@@ -195,6 +195,7 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
     shard.meta[COUNT_MERGED] += 1
     for w in range(CONSENT_WORDS):
         rows[base + CONSENT + w] = max(rows[base + CONSENT + w], history[H_CONSENT + w])
+    rows[base + QUARANTINE_UNTIL] = max(rows[base + QUARANTINE_UNTIL], history[H_QUARANTINE_UNTIL])
     if behaves:
         first = history[H_FIRST_SEEN]
         if rows[base + FIRST_SEEN] == 0 or (first != 0 and first < rows[base + FIRST_SEEN]):
@@ -207,7 +208,6 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
         elif (other >> 20) == (mine >> 20):
             total = min((mine & RATE_COUNT) + (other & RATE_COUNT), RATE_COUNT)
             rows[base + RATE] = ((mine >> 20) << 20) | total
-        rows[base + QUARANTINE_UNTIL] = max(rows[base + QUARANTINE_UNTIL], history[H_QUARANTINE_UNTIL])
         join_ids(shard, base, history, settings)
     rows[base + CLOCK] = clock
     areas = H_IDS + 1 + 2 * history[H_IDS]

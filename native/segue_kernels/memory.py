@@ -1,4 +1,4 @@
-"""What plain array code cannot say: fetch a cache line before it is needed."""
+"""What plain array code cannot say: fetch a cache line before it is needed, copy sixteen bytes at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy.typing as npt
 
-from segue_kernels.jit import JIT_DISABLED
+from numba.core import config as numba_config
+
+from segue_kernels.jit import JIT_DISABLED, inline
+
+_CHECKED = JIT_DISABLED or bool(numba_config.BOUNDSCHECK)
+STRIDE = 16  # bytes copied at once
 
 if JIT_DISABLED:
 
@@ -45,3 +50,41 @@ else:
         return not getattr(ir.IntType(8).as_pointer(), "is_pointer", True) or "*" not in str(
             ir.IntType(8).as_pointer()
         )
+
+    @intrinsic
+    def _copy16(typingctx: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = ir.VectorType(ir.IntType(8), STRIDE).as_pointer()
+
+            def place(which: int) -> Any:
+                array = context.make_array(signature.args[which])(context, builder, arguments[which])
+                return builder.bitcast(builder.gep(array.data, [arguments[which + 1]]), vector)
+
+            builder.store(builder.load(place(0), align=1), place(2), align=1)
+            return context.get_dummy_value()
+
+        return types.void(source, types.int64, target, types.int64), emit
+
+
+if _CHECKED:
+
+    @inline
+    def copy_bytes(source: npt.NDArray[Any], at: int, target: npt.NDArray[Any], to: int, length: int) -> None:
+        """source[at : at + length] to target[to:], byte by byte, so that every access is checked."""
+        for b in range(length):
+            target[to + b] = source[at + b]
+
+else:
+
+    @inline
+    def copy_bytes(source: npt.NDArray[Any], at: int, target: npt.NDArray[Any], to: int, length: int) -> None:
+        """source[at : at + length] to target[to:]; bytes of `target` behind that may be overwritten too.
+
+        Identifiers are short: mostly one load and one store. Near the end of either array it goes byte by byte.
+        """
+        if at + length + STRIDE <= len(source) and to + length + STRIDE <= len(target):
+            for b in range(0, length, STRIDE):
+                _copy16(source, at + b, target, to + b)
+        else:
+            for b in range(length):
+                target[to + b] = source[at + b]

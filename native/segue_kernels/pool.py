@@ -1,6 +1,6 @@
 """A slab of blocks for what a row cannot hold in place: id rings, spilled keys, long names.
 
-A block is a power of two of words (8 to 2048) and aligned to its first eight; a freed block goes to the list of its
+A block is a power of two of words (8 to 4096: the largest entry, 1,024 times and values, with its links) and aligned to its first eight; a freed block goes to the list of its
 size and is zeroed when taken again. Block 0 is never given out, so 0 means none. The array is reserved address
 space: taking a block never copies.
 """
@@ -13,7 +13,7 @@ from segue_kernels.jit import inline
 from segue_kernels.row import POOL_BUMP, POOL_FREE, POOL_WORDS_USED
 
 CLASS_WORDS_MIN = 8
-CLASSES = 9
+CLASSES = 10
 
 
 @inline

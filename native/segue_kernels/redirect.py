@@ -7,6 +7,8 @@ anonymous row and one after it does not.
 
 from __future__ import annotations
 
+import numpy as np
+
 from segue_kernels.customers import find_customer, forget_behaviour, mark_dirty, new_row
 from segue_kernels.ids import forget_ids
 from segue_kernels.jit import inline, kernel
@@ -28,8 +30,12 @@ from segue_kernels.record import (
 from segue_kernels.row import (
     CLOCK,
     CLOCK_MAX,
+    CONSENT,
+    EVENTS,
+    FIRST_SEEN,
     INDEX_USED,
     POOL_BUMP,
+    QUARANTINE_UNTIL,
     REDIRECT,
     REDIRECTS,
     ROWS_FREE,
@@ -82,7 +88,7 @@ def set_redirect(shard: Shard, base: int, lo: int, hi: int, kind: int, text: Arr
     for w in range(_name_words(length) - TARGET_NAME):
         pool[block + TARGET_NAME + w] = 0
     for b in range(length):
-        byte = text[at + b]
+        byte = np.int64(text[at + b])
         w = b >> 3
         if b & 7 == 7:
             pool[block + TARGET_NAME + w] |= ((byte ^ 0x80) - 0x80) << 56
@@ -124,13 +130,13 @@ def resolve(
         lo = records[i, ANONYMOUS_LO] if links else records[i, CUSTOMER_LO]
         hi = records[i, ANONYMOUS_HI] if links else records[i, CUSTOMER_HI]
         row = find_customer(shard, row_words, lo, hi)
+        if (links or row < 0) and shard.meta[POOL_BUMP] + 128 > settings[SET_POOL_MAX]:
+            return i, STOP_POOL, names_used
         if row < 0:
             if shard.meta[INDEX_USED] >= room:
                 return i, STOP_INDEX, names_used
             if shard.meta[ROWS_FREE] == 0 and shard.meta[ROWS_USED] >= settings[SET_ROWS_MAX]:
                 return i, STOP_ROWS, names_used
-            if shard.meta[POOL_BUMP] + 128 > settings[SET_POOL_MAX]:
-                return i, STOP_POOL, names_used
             # a row made by an identify has no name of its own: nothing will ever be sent in it
             heap = 0 if links else records[i, HEAP]
             row = new_row(shard, lo, hi, KIND_ANONYMOUS, text, heap, row_words)
@@ -174,6 +180,9 @@ def leave_redirect(shard: Shard, plan: Plan, row: int, settings: Array) -> None:
     if shard.rows[base + SPILL_HEAD] != 0:
         forget_spilled(shard, plan.streams, base, True)
     forget_ids(shard, base)
-    for w in range(HEADER_WORDS, row_words):
-        shard.rows[base + w] = 0
     shard.rows[base + CLOCK] = 0
+    shard.rows[base + QUARANTINE_UNTIL] = 0
+    shard.rows[base + FIRST_SEEN] = 0
+    shard.rows[base + EVENTS] = 0
+    for w in range(CONSENT, row_words):
+        shard.rows[base + w] = 0

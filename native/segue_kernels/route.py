@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from segue_kernels.jit import inline, kernel
+from segue_kernels.memory import copy_bytes
 from segue_kernels.record import (
     ANONYMOUS_HI,
     ANONYMOUS_LO,
@@ -87,17 +88,17 @@ def scatter(
             continue
         row = row_at[to]
         row_at[to] = row + 1
+        source = records[i]
+        target = records_out[row]
         for w in range(RECORD_WORDS):
-            records_out[row, w] = records[i, w]
+            target[w] = source[w]
         at = byte_at[to]
         heap = (at - byte_start[to]) << 32
         for s in range(STRINGS):
             span = spans[i, s]
             length = span & 0xFF
             heap |= length << (8 * s)
-            source = span >> 8
-            for b in range(length):
-                text_out[at + b] = text[source + b]
+            copy_bytes(text, span >> 8, text_out, at, length)
             at += length
         byte_at[to] = at
         records_out[row, HEAP] = heap

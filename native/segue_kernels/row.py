@@ -44,12 +44,12 @@ SPILL_USED = 5
 SPILL_OLD_POSITION = 6
 SPILL_LIVE = 7  # spilled entries
 POOL_BUMP = 8  # next untouched pool word
-POOL_FREE = 9  # nine words: heads of the free lists, by size class
-CLOCK_MAX = 18  # largest partition clock the shard has seen
-SWEEP_POSITION = 19
-DIRTY_COUNT = 20
-POOL_WORDS_USED = 21  # words in blocks now in use
-REDIRECTS = 22
+CLOCK_MAX = 9  # largest partition clock the shard has seen
+SWEEP_POSITION = 10
+DIRTY_COUNT = 11
+POOL_WORDS_USED = 12  # words in blocks now in use
+REDIRECTS = 13
+POOL_FREE = 16  # a word for each size class (pool.py): heads of the free lists
 
 # counters, reported
 COUNT_EVENTS = 32

@@ -24,12 +24,26 @@ def logits(
     """Fill logit[0:count] for offers first .. first + count (unclamped)."""
     for o in range(count):
         logit[o] = offers_f[first + o, OFFER_F_BIAS]
-    for f in range(features):
-        x = feature[f]
+    whole = features - features % 4
+    for f in range(0, whole, 4):  # four features a pass over the logits, each still added in its turn
         at = weights_start + f * count
-        weight = weights[at : at + count]  # indices from 0: the compiler sees they can't be negative
+        x0 = feature[f]
+        x1 = feature[f + 1]
+        x2 = feature[f + 2]
+        x3 = feature[f + 3]
+        # slices: indices from 0, so the compiler sees that they can't be negative
+        w0 = weights[at : at + count]
+        w1 = weights[at + count : at + 2 * count]
+        w2 = weights[at + 2 * count : at + 3 * count]
+        w3 = weights[at + 3 * count : at + 4 * count]
         for o in range(count):
-            logit[o] += weight[o] * x
+            logit[o] = (((logit[o] + w0[o] * x0) + w1[o] * x1) + w2[o] * x2) + w3[o] * x3
+    for f in range(whole, features):
+        at = weights_start + f * count
+        x0 = feature[f]
+        w0 = weights[at : at + count]
+        for o in range(count):
+            logit[o] += w0[o] * x0
 
 
 @inline

@@ -120,7 +120,9 @@ SET_CONSENT_TYPE = 10  # event type codes with a consent word
 SET_UNSUBSCRIBE_TYPE = 11
 SET_ROWS_MAX = 12
 SET_POOL_MAX = 13
-SET_WORDS = 16
+SET_SPILL_ROOM = 14  # entries that one event may spill, at most
+SET_POOL_ROOM = 15  # words of the pool that it may take
+SET_WORDS = 20
 
 # why a run stopped before the end of its batch
 STOP_END = 0

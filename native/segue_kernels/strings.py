@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segue_kernels.jit import kernel
+from segue_kernels.memory import copy_bytes
 from segue_kernels.shard import Array
 
 _LETTERS_FROM = 10
@@ -17,9 +18,7 @@ def gather_strings(text: Array, start: Array, length: Array, offsets: Array, dat
     at = offsets[0]
     for i in range(len(start)):
         offsets[i] = at
-        source = start[i]
-        for b in range(length[i]):
-            data[at + b] = text[source + b]
+        copy_bytes(text, start[i], data, at, length[i])
         at += length[i]
     offsets[len(start)] = at
 

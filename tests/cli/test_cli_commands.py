@@ -38,7 +38,9 @@ def test_version():
     assert runner.invoke(app, ["--version"]).stdout == f"segue {__version__}\n"
 
 
-@pytest.mark.parametrize("message", ["event", "cloudevent", "segment-batch", "action", "dead-letter", "summary"])
+@pytest.mark.parametrize(
+    "message", ["event", "cloudevent", "segment-batch", "action", "dead-letter", "summary"]
+)
 def test_schema(message):
     schema = json.loads(runner.invoke(app, ["schema", message]).stdout)
     assert schema["$schema"].endswith("2020-12/schema")
@@ -57,7 +59,17 @@ def test_language():
 
 def test_simulate(tmp_path):
     path = tmp_path / "deep" / "events.jsonl"
-    arguments = ["simulate", "--out", str(path), "--events", "5000", "--customers", "100", "--start", "2026-05-01"]
+    arguments = [
+        "simulate",
+        "--out",
+        str(path),
+        "--events",
+        "5000",
+        "--customers",
+        "100",
+        "--start",
+        "2026-05-01",
+    ]
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
     lines = path.read_bytes().splitlines()

@@ -32,7 +32,7 @@ MISTAKES = {
     "unknown event in a condition": ('count("Product Viewed"', 'count("Product Veiwed"'),
     "unknown function": ("'count(", "'cout("),
     "no Python": (">= 3'", ">= '"),
-    "not allowed": (">= 3'", ">= __import__(\"os\").getpid()'"),
+    "not allowed": (">= 3'", '>= __import__("os").getpid()\''),
     "no condition": ("""within="30m") >= 3'""", """within="30m")'"""),
     "no duration": ('within="30m"', 'within="soon"'),
     "unknown channel": ('channel = "email"', 'channel = "emial"'),

@@ -1,4 +1,4 @@
-"""`segue run` end to end: the same results whatever the number of processes, batches, and the form of the input."""
+"""`segue run` end to end: the same results for any number of processes, batches, and form of the input."""
 
 from __future__ import annotations
 
@@ -48,7 +48,14 @@ def test_one_and_two_processes_give_the_same(segue, parts, tmp_path):
     assert sorted_decisions(one) == sorted_decisions(two)
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (one, two)]
     for summary in summaries:
-        for own in ("seconds", "events_per_second", "processes", "state_bytes", "state_bytes_per_customer", "bounds"):
+        for own in (
+            "seconds",
+            "events_per_second",
+            "processes",
+            "state_bytes",
+            "state_bytes_per_customer",
+            "bounds",
+        ):
             del summary[own]
     assert summaries[0] == summaries[1]
     assert summaries[0]["actions"] > 100
@@ -73,7 +80,9 @@ def test_summary_counts_what_the_files_hold(segue, events_file, tmp_path):
 
 def test_standard_input_and_batches_change_nothing(segue, events_file, tmp_path):
     assert segue("run", events_file, "--out", "file", "-q").returncode == 0
-    done = segue("run", "-", "--out", "pipe", "-q", "--batch", 777, "--no-native", stdin=events_file.read_bytes())
+    done = segue(
+        "run", "-", "--out", "pipe", "-q", "--batch", 777, "--no-native", stdin=events_file.read_bytes()
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     ours, theirs = sorted_lines(tmp_path / "pipe"), sorted_lines(tmp_path / "file")
     assert [ours[name] for name in CHANNELS] == [theirs[name] for name in CHANNELS]

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from segue.datasets.source import DatasetPartition, DatasetPosition, dataset_source
 from segue.errors import SettingsError
 
-_BLOCKS = st.lists(st.lists(st.binary(max_size=8).map(lambda b: b.replace(b"\n", b" ")), min_size=1, max_size=5), max_size=5)
+_BLOCKS = st.lists(
+    st.lists(st.binary(max_size=8).map(lambda b: b.replace(b"\n", b" ")), min_size=1, max_size=5), max_size=5
+)
 
 
 @settings(max_examples=100, deadline=None)

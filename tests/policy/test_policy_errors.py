@@ -109,6 +109,7 @@ def test_expression_errors(text: str, place: str, message: str, hint: str) -> No
     assert place in caught.value.found
     assert message in caught.value.found
     assert hint in caught.value.hint
+    assert caught.value.hint
 
 
 POLICY = """

@@ -6,15 +6,15 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
-from naive_history import NaiveHistory
-from random_expressions import conditions, histories, numbers, scope
+from naive_history import Event, NaiveHistory
+from random_expressions import NOW_MS, conditions, histories, numbers, scope
 
 from segue.errors import PolicyError
 from segue.policy import ir
@@ -33,6 +33,14 @@ RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=list(He
 @kernel
 def call(address: int, row: np.ndarray, now: int, record: np.ndarray, location: np.ndarray) -> float:
     return call_program(address, row.ctypes.data, now, record.ctypes.data, location.ctypes.data)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Random policies leave no object files behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGUE_CACHE_DIR", str(tmp_path_factory.mktemp("objects")))
+        yield
 
 
 def bits(value: float) -> bytes:
@@ -84,6 +92,18 @@ def test_all_forms_agree(when: list[str], values: list[str], customers: list[Nai
     programs = [compiled_by(compile_condition, text) for text in when]
     programs += [compiled_by(compile_number, text) for text in values]
     check(programs, customers, native=True)
+
+
+@pytest.mark.parametrize("sign", ["<", "<=", ">", ">=", "==", "!="])
+def test_all_forms_agree_on_what_is_not_a_number(sign: str) -> None:
+    huge = "exp(event.quantity * 1e9) * exp(event.quantity * 1e9)"
+    texts = [
+        f"{huge} - {huge} {sign} 0",
+        f"min({huge} - {huge}, 1) {sign} 1",
+        f"max(1, {huge} - {huge}) {sign} 1",
+    ]
+    history = NaiveHistory([Event(NOW_MS, 3, quantity=1)])
+    check([compile_condition(text, scope()) for text in texts], [history], native=True)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

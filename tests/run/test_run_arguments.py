@@ -9,7 +9,8 @@ from segue.run.arguments import duration_ms, time_ms
 
 
 @pytest.mark.parametrize(
-    ("text", "milliseconds"), [("0s", 0), ("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("1d", 86_400_000)]
+    ("text", "milliseconds"),
+    [("0s", 0), ("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("1d", 86_400_000)],
 )
 def test_durations(text, milliseconds):
     assert duration_ms("--x", text) == milliseconds

@@ -47,6 +47,8 @@ def test_a_run_compiles_nothing_more(tmp_path: Path) -> None:
         with open(path, "wb") as file:
             write_simulation(SimulationSettings(seed=number, customers=2_000, events=20_000), file)
         inputs.append(str(path))
-    settings = Settings(inputs=tuple(inputs), out=str(tmp_path / "out"), arrival_ms=4_102_444_800_000, batch_rows=3_000)
+    settings = Settings(
+        inputs=tuple(inputs), out=str(tmp_path / "out"), arrival_ms=4_102_444_800_000, batch_rows=3_000
+    )
     run(prepare(settings), Silent())
     assert compiled() == before

@@ -75,7 +75,7 @@ class DatasetSource(msgspec.Struct, frozen=True):
 
 
 def dataset_source(name: str) -> DatasetSource:
-    """The data set of this name. Raises SettingsError if there is none, SourceError if it is not installed."""
+    """The data set of this name. SettingsError if there is none, SourceError if it is not installed."""
     _dataset(name).load()
     return DatasetSource(name)
 

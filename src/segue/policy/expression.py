@@ -36,6 +36,7 @@ STEP = "load policies"
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 DURATION = re.compile(r"(\d{1,12})(ms|s|m|h|d|w)")
+PAGE_HINT = "LANGUAGE.md lists the functions, fields and forms"
 DURATION_HINT = 'a duration is a whole number and a unit of ms, s, m, h, d, w: "30m", "7d"'
 
 BY = {"product": plan.BY_PRODUCT, "category": plan.BY_CATEGORY}
@@ -112,7 +113,7 @@ class Scope:
 
     def fail(self, message: str, hint: str = "") -> NoReturn:
         place = f", {self.place}" if self.place else ""
-        raise PolicyError(STEP, f"{self.file}: `{self.path}`{place}: {message}", hint)
+        raise PolicyError(STEP, f"{self.file}: `{self.path}`{place}: {message}", hint or PAGE_HINT)
 
     def event_type(self, name: str) -> int:
         """The code of an event that reaches customers."""
@@ -287,6 +288,8 @@ class _Reader:
             hint = "write (1 if ... else 0)"
         elif isinstance(operand, _Text) and DURATION.fullmatch(operand.value):
             hint = f'write duration("{operand.value}")'
+        elif isinstance(operand, _Text):
+            hint = "a number stands without quotes"
         self._fail(node, f"this is {_CALLED[type(operand)]}, where a number is needed", hint)
 
     def _condition(self, node: ast.expr) -> ir.Node:

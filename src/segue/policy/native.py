@@ -40,6 +40,7 @@ LANES = (8, 4, 2, 1)  # entries compared at once
 TABLE_MAX = 64  # a function of a count up to this is read from a table
 CHEAP_MAX = 8  # a right operand up to this cost is evaluated at once: cheaper than a jump foretold wrongly
 DIGEST_BYTES = 32  # in front of a kept object file: SHA-256 of what follows
+OBJECT_FILES_MAX = 256  # kept on disk; the oldest go
 OPTIMISATION = 2
 
 _COMPARISON = {"==": "oeq", "!=": "une", "<": "olt", "<=": "ole", ">": "ogt", ">=": "oge"}
@@ -136,6 +137,9 @@ def _write(path: Path, code: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(code).digest() + code)
             os.replace(name, path)
+            kept = sorted(path.parent.glob("*.o"), key=lambda file: file.stat().st_mtime)
+            for old in kept[:-OBJECT_FILES_MAX]:
+                old.unlink(missing_ok=True)
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(name)

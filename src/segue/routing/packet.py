@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from segue.events.batch import Decoded
 from segue.events.names import CODE_BY_NAME
+from segue_kernels.memory import STRIDE
 from segue_kernels.record import RECORD_WORDS
 from segue_kernels.route import choose_destinations, no_rows, scatter
 
@@ -126,18 +127,18 @@ def scatter_rows(
         records, spans, shards, identify, alias, destination, row_count, byte_count
     )
     row_end = np.cumsum(row_count)
-    byte_end = np.cumsum(byte_count)
-    row_at = row_end - row_count
-    byte_at = byte_end - byte_count
+    row_start = row_end - row_count
+    room = byte_count + STRIDE  # strings are copied in strides: one run's last must not reach the next run
+    byte_start = np.cumsum(room) - room
     records_out = np.empty((int(row_end[-1]), RECORD_WORDS), np.int64)
-    text_out = np.empty(int(byte_end[-1]), np.uint8)
-    starts = list(zip(row_at.tolist(), row_end.tolist(), byte_at.tolist(), byte_end.tolist(), strict=True))
-    scatter(records, spans, text, destination, row_at, byte_at, byte_end - byte_count, records_out, text_out)
+    text_out = np.empty(int(room.sum()), np.uint8)
+    scatter(
+        records, spans, text, destination, row_start.copy(), byte_start.copy(), byte_start, records_out, text_out
+    )
+    rows = zip(row_start.tolist(), row_end.tolist(), strict=True)
+    texts = zip(byte_start.tolist(), (byte_start + byte_count).tolist(), strict=True)
     return Routed(
-        [records_out[a:b] for a, b, _, _ in starts],
-        [text_out[c:d] for _, _, c, d in starts],
-        destination,
-        nobody,
+        [records_out[a:b] for a, b in rows], [text_out[a:b] for a, b in texts], destination, nobody
     )
 
 

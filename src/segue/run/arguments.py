@@ -17,7 +17,9 @@ def duration_ms(option: str, text: str) -> int:
     """Milliseconds of "500ms", "30s", "5m", "2h" or "400d"."""
     found = _DURATION.fullmatch(text.strip())
     if found is None:
-        raise SettingsError(_STEP, f'{option}: "{text}" is no duration', "a number and a unit: 500ms 30s 5m 2h 400d")
+        raise SettingsError(
+            _STEP, f'{option}: "{text}" is no duration', "a number and a unit: 500ms 30s 5m 2h 400d"
+        )
     return int(found[1]) * _UNITS_MS[found[2]]
 
 

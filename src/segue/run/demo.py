@@ -39,19 +39,24 @@ def run_demo(out: str, seed: int, events: int, fast: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SinkError("demo", f'"{out}" can\'t be a folder: {error.strerror}', "choose another with --out") from error
+        raise SinkError(
+            "demo", f'"{out}" can\'t be a folder: {error.strerror}', "choose another with --out"
+        ) from error
     if not is_warm():
         console.print("The first time everything is compiled to machine code; it is kept.")
         warm_up(shown.step)
     customers = max(1, round(events * _CUSTOMERS_SHARE))
     options = {"seed": seed, "customers": customers, "events": events}
     simulate_to(str(source), options, shown, overwrite=True)
+    played = console.is_terminal and not fast
     if console.is_terminal:
         summary = _live(source, results, events, fast, console)
     else:
         summary = _run(str(source), results, shown)
     stdout = Console(highlight=False)
     show(summary, stdout, str(results))
+    if played:
+        stdout.print("Played slowly, to be watched: --fast goes as fast as it can.", style="dim")
     _what_next(stdout, source, results, summary)
 
 
@@ -81,7 +86,11 @@ def _playing(source: Path, pipe: Path, seconds: float) -> Iterator[None]:
     slice_bytes = max(1, round(source.stat().st_size * _SLICE_S / seconds))
 
     def play() -> None:
-        with contextlib.suppress(OSError), open(source, "rb") as file, open(pipe, "wb", buffering=0) as target:
+        with (
+            contextlib.suppress(OSError),
+            open(source, "rb") as file,
+            open(pipe, "wb", buffering=0) as target,
+        ):
             while (part := file.read(slice_bytes)) and not ended.is_set():
                 target.write(part)
                 ended.wait(_SLICE_S)
@@ -99,16 +108,18 @@ def _playing(source: Path, pipe: Path, seconds: float) -> Iterator[None]:
 
 def _what_next(console: Console, source: Path, results: Path, summary: Summary) -> None:
     channel = max(summary.actions_by_channel, key=lambda name: summary.actions_by_channel[name])
+    log = results / "decisions.arrows"
     lines = [
         "",
         "Look inside:",
         f"  head -1 {source} | jq .",
         f"  jq -r '[.time, .customer_id, .offer, .product_id] | @tsv' {results / channel}.jsonl | head",
         f"  jq . {results / 'summary.json'}",
-        f"  python -c \"import pyarrow as pa; print(pa.ipc.open_stream('{results / 'decisions.arrows'}').read_all())\"",
+        f"  python -c \"import pyarrow as pa; print(pa.ipc.open_stream('{log}').read_all())\"",
         "Go on:",
         f"  segue run {source} --out out          the same, as fast as it goes",
-        "  segue check --help                    policies of your own; segue language tells how they are written",
+        "  segue language                        how policies are written",
+        "  segue check policies/                 whether they are right, and what they need",
     ]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

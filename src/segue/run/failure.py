@@ -1,4 +1,4 @@
-"""What went wrong in a run, wherever it ran: one clear error comes out, and a log of the rest if nobody foresaw it."""
+"""What went wrong in a run, wherever it ran: one clear error; and a log, where nobody foresaw it."""
 
 from __future__ import annotations
 

@@ -144,7 +144,12 @@ class Live(Moving):
         for line in sorted(self._last, key=lambda line: line.time)[-_LAST:]:
             about = line.product_id or line.category or ""
             last.add_row(
-                line.time[11:19], line.customer_id, Text(line.channel, style="cyan"), line.offer, about, f"{line.score:.2f}"
+                line.time[11:19],
+                line.customer_id,
+                Text(line.channel, style="cyan"),
+                line.offer,
+                about,
+                f"{line.score:.2f}",
             )
         channels = _counts(self._actions, lambda name: name)
         reasons = _counts(self._reasons, lambda name: _REASONS.get(name, name))

@@ -118,7 +118,6 @@ class Silent:
         """Nothing."""
         yield
 
-
     @contextlib.contextmanager
     def count(self, counted: Callable[[], int], total: int) -> Iterator[None]:
         """Nothing."""
@@ -152,7 +151,6 @@ class Plain:
         events, _ = pace.progress()
         self._console.print(f"{events:,} events read in {seconds:.1f} s ({events / seconds:,.0f} events/s)")
 
-
     @contextlib.contextmanager
     def count(self, counted: Callable[[], int], total: int) -> Iterator[None]:
         """Nothing: a note follows."""
@@ -173,7 +171,9 @@ class Moving:
     def step(self, text: str) -> Iterator[None]:
         """A spinner."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=self._console, transient=True, **_KEEP) as progress:
+        with Progress(
+            *columns, console=self._console, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as progress:
             progress.add_task(text, total=None)
             yield
 
@@ -200,7 +200,9 @@ class Moving:
 
             def look() -> None:
                 events = counted()
-                update(f"{events:,} events  {rate.at(events):,.0f} events/s", events / total if total else None)
+                update(
+                    f"{events:,} events  {rate.at(events):,.0f} events/s", events / total if total else None
+                )
 
             with looking(look):
                 yield
@@ -217,7 +219,9 @@ class Moving:
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._console, transient=True, **_KEEP) as progress:
+        with Progress(
+            *columns, console=self._console, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as progress:
             task = progress.add_task("", total=None)
 
             def update(text: str, share: float | None) -> None:
@@ -226,7 +230,3 @@ class Moving:
                 )
 
             yield update
-
-
-# what the flow writes to the streams is captured elsewhere, or none of rich's business
-_KEEP = {"redirect_stdout": False, "redirect_stderr": False}

@@ -1,4 +1,4 @@
-"""A run: everything is checked before anything starts; then the flow runs here, or in several worker processes."""
+"""A run: all is checked before anything starts; then the flow runs here, or in several worker processes."""
 
 from __future__ import annotations
 
@@ -97,17 +97,20 @@ def _refuse_to_read_outputs(source: Source[Any], out: str, names: list[str]) -> 
     for entry in (entry for entries in source.files.values() for entry in entries):
         if os.path.realpath(entry.path) in outputs:
             raise SettingsError(
-                "start", f'"{entry.path}" is an input and an output of this run', "choose another output folder"
+                "start",
+                f'"{entry.path}" is an input and an output of this run',
+                "choose another output folder",
             )
 
 
 def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> Summary:
     """Run to the end; what it did, which also stands in the folder's summary.json.
 
-    Raises SegueError; UnexpectedError with the path of a log; KeyboardInterrupt and Stopped when it was stopped.
+    Raises SegueError, UnexpectedError with the path of a log,
+    KeyboardInterrupt and Stopped when it was stopped.
     """
-    if prepared.processes > 1 and not is_warm():
-        warm_up(display.step)  # before several processes compile the same
+    if not is_warm():
+        warm_up(display.step)  # where it can be seen, and before several processes compile the same
     with tempfile.TemporaryDirectory(prefix="segue-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         board = str(folder / "pace")
@@ -115,8 +118,6 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
         pace = Pace.create(len(prepared.source.partitions), settings.shards, board)
         total = total_of(prepared.source)
         if prepared.processes == 1:
-            if not is_warm():
-                warm_up(display.step)
             seconds = _run_here(settings, folder, display, pace, total, epoch)
         else:
             seconds = _run_workers(settings, prepared.processes, folder, display, pace, total)
@@ -178,7 +179,7 @@ def _run_here(
     with display.watch(pace, total):
         try:
             with captured_stderr(log):
-                cluster_main(flow, [], 0, epoch_interval=epoch)
+                cluster_main(flow, [], 0, epoch_interval=epoch)  # type: ignore[no-untyped-call]
         except BaseException as error:
             cause = root_cause(error)
             if debugging() and not isinstance(cause, SegueError | KeyboardInterrupt | Stopped):
@@ -203,8 +204,8 @@ def _run_workers(
             if not any(codes):
                 return max(r.ended for r in reports) - max(r.started for r in reports)
             if attempt == _PORT_ATTEMPTS or not _port_was_taken(folder, processes):
-                break
-    raise _worst(reports, codes, folder)
+                raise _worst(reports, codes, folder)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _start_and_wait(path: Path, processes: int, folder: Path) -> tuple[list[WorkerReport], list[int]]:

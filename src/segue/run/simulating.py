@@ -38,10 +38,16 @@ def simulate_to(out: str, options: dict[str, Any], display: Display, *, overwrit
                 size = write_simulation(settings, stream, progress)
                 stream.flush()
         except FileExistsError as error:
-            raise SinkError(_STEP, f'"{out}" exists already', "choose another file, or give --overwrite") from error
+            raise SinkError(
+                _STEP, f'"{out}" exists already', "choose another file, or give --overwrite"
+            ) from error
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise SinkError(_STEP, f'"{out}" can\'t be written: {error.strerror}', "check the path and the disk") from error
+            raise SinkError(
+                _STEP, f'"{out}" can\'t be written: {error.strerror}', "check the path and the disk"
+            ) from error
     seconds = max(1e-9, time.monotonic() - started)
-    display.note(f"{written:,} events, {size / 1e6:,.1f} MB in {seconds:.1f} s ({written / seconds:,.0f} events/s)")
+    display.note(
+        f"{written:,} events, {size / 1e6:,.1f} MB in {seconds:.1f} s ({written / seconds:,.0f} events/s)"
+    )

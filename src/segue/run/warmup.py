@@ -103,7 +103,13 @@ def _write(path: Path) -> None:
         file.write(b'{"id":"\\u0041","type":"Product Viewed","time":"2026-03-02T08:00:00Z","userId":"a"}\n')
         file.write(b"no event\n")
     rows = [
-        {"id": "1", "type": "Product Viewed", "time": "2026-03-02T08:00:00Z", "userId": "a", "product_id": "p"},
+        {
+            "id": "1",
+            "type": "Product Viewed",
+            "time": "2026-03-02T08:00:00Z",
+            "userId": "a",
+            "product_id": "p",
+        },
         {"id": "2", "type": "identify", "time": "2026-03-02T08:00:01Z", "userId": "a", "anonymousId": "b"},
     ]
     pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path.with_suffix(".parquet"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from segue.errors import SegueError, root_cause
 from segue.run.failure import as_failure
 from segue.run.runner import WorkerReport, report_path
 from segue.settings import load_settings
@@ -23,8 +24,17 @@ def main(arguments: list[str]) -> int:
     """Run this process's share of the flow; 0, or 1 with the failure in the report."""
     folder, process, alive, *addresses = arguments
     threading.Thread(target=_go_with, args=(int(alive),), daemon=True).start()
+    path = report_path(Path(folder), int(process))
+    noted: list[SegueError] = []
+
+    def note(error: SegueError) -> None:
+        # the first is the cause; a panic that follows may hide it, or end this process before it can tell
+        if not noted:
+            noted.append(error)
+            _write(path, WorkerReport(failure=as_failure(error)))
+
+    SegueError.noted = note
     report = WorkerReport()
-    code = 0
     try:
         from bytewax._bytewax import cluster_main
 
@@ -32,17 +42,20 @@ def main(arguments: list[str]) -> int:
 
         flow = next_best_action(load_settings())
         report.started = time.time()
-        cluster_main(flow, addresses, int(process))
+        cluster_main(flow, addresses, int(process))  # type: ignore[no-untyped-call]
         report.ended = time.time()
     except BaseException as error:  # Rust's panics are no Exception
         traceback.print_exc()
-        report.failure = as_failure(error)
-        code = 1
-    path = report_path(Path(folder), int(process))
+        cause = root_cause(error)
+        report.failure = as_failure(noted[0] if noted and not isinstance(cause, SegueError) else cause)
+    _write(path, report)
+    return 1 if report.failure else 0
+
+
+def _write(path: Path, report: WorkerReport) -> None:
     unfinished = path.with_suffix(".part")
     unfinished.write_bytes(msgspec.json.encode(report))
     unfinished.rename(path)
-    return code
 
 
 def _go_with(alive: int) -> None:

@@ -18,8 +18,16 @@ from segue.state.memory import reserve_words
 from segue_kernels import row as row_layout
 from segue_kernels.history import join_history, take_history
 from segue_kernels.index import finish_moving_rows, new_index
-from segue_kernels.keyed import finish_moving_spilled
-from segue_kernels.plan import SENT_TYPE, STREAM_TYPE
+from segue_kernels.keyed import SPILL_ENTRY, finish_moving_spilled
+from segue_kernels.plan import (
+    BY_NONE,
+    LIMIT_STREAM,
+    SENT_TYPE,
+    STREAM_BY,
+    STREAM_ENTRY_WORDS,
+    STREAM_TYPE,
+    TYPES,
+)
 from segue_kernels.shard import (
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
@@ -28,12 +36,14 @@ from segue_kernels.shard import (
     SET_KEY1,
     SET_LATENESS_MS,
     SET_POOL_MAX,
+    SET_POOL_ROOM,
     SET_QUARANTINE_MS,
     SET_RATE_MAX,
     SET_RETENTION_MS,
     SET_ROW_WORDS,
     SET_ROWS_MAX,
     SET_SAMPLE,
+    SET_SPILL_ROOM,
     SET_UNSUBSCRIBE_TYPE,
     SET_WORDS,
     Plan,
@@ -41,7 +51,8 @@ from segue_kernels.shard import (
 )
 
 _INDEX_SLOTS_FIRST = 1 << 10
-_SPILL_SLOTS_FIRST = 1 << 14  # leaves room for one event's worst case (segue_kernels/engine.py, SPILL_ROOM)
+_SPILL_SLOTS_FIRST = 1 << 10
+_RECORDS = limits.LINES_PER_EVENT_MAX + 1  # of one event
 _NO_INDEX = np.zeros(1, np.int64)
 
 Words = npt.NDArray[np.int64]
@@ -85,19 +96,53 @@ class EngineSettings:
         return words
 
 
+def _spill_slots(slots: int, live: int, room: int) -> int:
+    """The least power of two from `slots` on whose table is not growing again at once."""
+    while slots * 5 // 8 < live + 2 * room:
+        slots *= 2
+    return slots
+
+
 def plan_arrays(policies: CompiledPolicies) -> Plan:
     """The compiled policies as kernels take them."""
     return Plan(*(getattr(policies, name) for name in Plan._fields))
 
 
+def event_room(plan: Plan) -> tuple[int, int]:
+    """What one event can take at most: entries it spills, and words of the pool for them and for its id ring.
+
+    An entry is spilled when another takes its slot: a key written to (each record, each stream that listens),
+    read by a condition (each record, and once more for each journey), or counted and charged by a limit.
+    """
+    streams = plan.streams
+    widths = [SPILL_ENTRY + words for words in streams[:, STREAM_ENTRY_WORDS].tolist()]
+    block = np.array([1 << (width - 1).bit_length() for width in widths], np.int64)
+    block[streams[:, STREAM_BY] == BY_NONE] = 0  # these never spill
+    entries, words = 0, 0
+    for kind in range(TYPES):
+        journeys = int(plan.trigger_start[kind + 1] - plan.trigger_start[kind])
+        written = block[plan.listen[plan.listen_start[kind] : plan.listen_start[kind + 1]]]
+        read = block[plan.locate[plan.locate_start[kind] : plan.locate_start[kind + 1]]]
+        used = _RECORDS * np.count_nonzero(written) + (_RECORDS + journeys) * np.count_nonzero(read)
+        entries = max(entries, int(used))
+        words = max(words, _RECORDS * int(written.sum()) + (_RECORDS + journeys) * int(read.sum()))
+    sent = block[plan.limits[:, LIMIT_STREAM]]
+    grants = 2 * len(plan.slot_hash) * limits.LIMITS_PER_JOURNEY_MAX
+    if sent.any():
+        entries += np.count_nonzero(sent) + grants
+        words += int(sent.sum()) + grants * int(sent.max())
+    return entries, words + 4 * limits.DEDUPE_IDS_MAX
+
+
 class ShardState:
-    """The arrays of one shard (`arrays`, taken anew after each growth) and what is done to them from outside kernels."""
+    """The arrays of one shard (`arrays`, taken anew after each growth) and what is done to them from Python."""
 
     def __init__(self, policies: CompiledPolicies, settings: EngineSettings, words: Words) -> None:
         self.plan = plan_arrays(policies)
         self.words = words
         self.lateness_ms = settings.lateness_ms
         self.row_words = policies.row_words
+        words[SET_SPILL_ROOM], words[SET_POOL_ROOM] = event_room(self.plan)
         rows_max = settings.customers_per_shard_max
         meta = np.zeros(row_layout.META_WORDS, np.int64)
         meta[row_layout.POOL_BUMP] = 8  # block 0 means none
@@ -106,7 +151,7 @@ class ShardState:
             rows=reserve_words(rows_max * self.row_words, "the rows of customers"),
             index=new_index(_INDEX_SLOTS_FIRST),
             index_old=_NO_INDEX.copy(),
-            spill=new_index(_SPILL_SLOTS_FIRST),
+            spill=new_index(_spill_slots(_SPILL_SLOTS_FIRST, 0, int(words[SET_SPILL_ROOM]))),
             spill_old=_NO_INDEX.copy(),
             pool=reserve_words(settings.pool_words_per_shard_max, "rings and spilled keys"),
             meta=meta,
@@ -125,13 +170,15 @@ class ShardState:
         meta[row_layout.INDEX_OLD_POSITION] = 0
         self.arrays = arrays._replace(index=new_index(slots), index_old=arrays.index)
 
-    def grow_spill(self) -> None:
-        """Give the index of spilled keys a table with room for as many again; expired ones are left behind."""
+    def grow_spill(self, more: int = 0) -> None:
+        """Give the index of spilled keys a table with room for as many again, for `more` entries and for an
+        event's; expired ones are left behind."""
         arrays = self.arrays
         meta = arrays.meta
         finish_moving_spilled(arrays, self.plan.streams, self.row_words, self.lateness_ms)
         live = int(meta[row_layout.SPILL_LIVE])
         slots = len(arrays.spill) * 2 if live > len(arrays.spill) // 4 else len(arrays.spill)
+        slots = _spill_slots(slots, live, more + int(self.words[SET_SPILL_ROOM]))
         meta[row_layout.SPILL_USED] = 0
         meta[row_layout.SPILL_OLD_POSITION] = 0
         self.arrays = arrays._replace(spill=new_index(slots), spill_old=arrays.spill)
@@ -151,8 +198,13 @@ class ShardState:
 
     def join(self, row: int, history: Words, time_ms: int) -> None:
         """Join a history into a row before the event at `time_ms` is processed."""
-        if len(self.arrays.spill) * 5 // 8 - self.arrays.meta[row_layout.SPILL_USED] < len(history):
-            self.grow_spill()
+        meta = self.arrays.meta
+        entries = len(history) // 2  # an entry of a key takes two words or more, in a slot or spilled
+        if len(self.arrays.spill) * 5 // 8 - meta[row_layout.SPILL_USED] < entries:
+            self.grow_spill(entries)
+        # and at most four times its words as a block; an id ring grows through all its sizes
+        if meta[row_layout.POOL_BUMP] + 4 * (len(history) + limits.DEDUPE_IDS_MAX) > self.words[SET_POOL_MAX]:
+            raise self.full("pool for rings and spilled keys")
         join_history(self.arrays, self.plan, row, history, time_ms, self.words)
 
     def take_dirty(self) -> npt.NDArray[np.int32]:
