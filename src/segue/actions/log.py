@@ -38,7 +38,11 @@ _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 def log_schema(policies: CompiledPolicies) -> pa.Schema:
     """Columns of the log, and what its numbers mean for these policies."""
     journeys = [
-        {"id": info.id, "policy": policies.policies[info.policy].name, "version": policies.policies[info.policy].version}
+        {
+            "id": info.id,
+            "policy": policies.policies[info.policy].name,
+            "version": policies.policies[info.policy].version,
+        }
         for info in policies.journey_infos
     ]
     offers = [

@@ -1,7 +1,7 @@
 """One shard's customers, and how its arrays grow.
 
-Rows and pool are reserved once and never move. The two hash tables are replaced by larger ones while the old one still
-answers; kernels move a few slots with each insert (segue_kernels/index.py).
+Rows and pool are reserved once and never move. The two hash tables are replaced by larger ones while the old one
+still answers; kernels move a few slots with each insert (segue_kernels/index.py).
 """
 
 from __future__ import annotations
@@ -129,13 +129,13 @@ def event_room(plan: Plan) -> tuple[int, int]:
     sent = block[plan.limits[:, LIMIT_STREAM]]
     grants = 2 * len(plan.slot_hash) * limits.LIMITS_PER_JOURNEY_MAX
     if sent.any():
-        entries += np.count_nonzero(sent) + grants
+        entries += int(np.count_nonzero(sent)) + grants
         words += int(sent.sum()) + grants * int(sent.max())
     return entries, words + 4 * limits.DEDUPE_IDS_MAX
 
 
 class ShardState:
-    """The arrays of one shard (`arrays`, taken anew after each growth) and what is done to them from Python."""
+    """The arrays of one shard (`arrays`, taken anew after each growth) and what Python does to them."""
 
     def __init__(self, policies: CompiledPolicies, settings: EngineSettings, words: Words) -> None:
         self.plan = plan_arrays(policies)
