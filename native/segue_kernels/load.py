@@ -94,6 +94,14 @@ def _trailing_zeros(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator,unused-ignore]
+def _count_ones(typing_context: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
 def _plain_load8(buffer: Bytes, index: int) -> int:
     byte: int = np.int64(buffer[index])  # type: ignore[assignment]
     return byte
@@ -130,7 +138,16 @@ def _plain_trailing_zeros(word: np.uint64) -> int:
     return count
 
 
+def _plain_count_ones(word: np.uint64) -> int:
+    count = 0
+    for k in range(64):
+        if (word >> np.uint64(k)) & np.uint64(1) != np.uint64(0):
+            count += 1
+    return count
+
+
 if _CHECKED:
+    count_ones = inline(_plain_count_ones)
     load8 = inline(_plain_load8)
     load64 = inline(_plain_load64)
     string_marks32 = inline(_plain_string_marks32)
@@ -166,4 +183,10 @@ else:
     def trailing_zeros(word: np.uint64) -> int:
         """The number of zero bits below the lowest set bit; `word` is not 0."""
         found: int = _trailing_zeros(word)
+        return found
+
+    @inline
+    def count_ones(word: np.uint64) -> int:
+        """The number of set bits."""
+        found: int = _count_ones(word)
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -60,30 +61,24 @@ def _told(command: Command) -> Command:
         from segue.run.failure import Stopped, UnexpectedError, debugging, describe, keep_log
         from segue.run.stop import stoppable
 
-        try:
-            with stoppable():
+        with stoppable() as stop:
+            try:
                 command(*args, **kwargs)
-        except SegueError as error:
-            if debugging():
+            except (typer.Exit, typer.Abort, BrokenPipeError):
                 raise
-            _say(f"error: {error}")
-            _stop(1)
-        except UnexpectedError as error:
-            _say(str(error))
-            _stop(1)
-        except KeyboardInterrupt:
-            _say("stopped; what was written so far is not complete")
-            _stop(130)
-        except Stopped as stopped:
-            _say("stopped; what was written so far is not complete")
-            _stop(128 + stopped.signal_number)
-        except (typer.Exit, typer.Abort, BrokenPipeError):
-            raise
-        except Exception as error:
-            if debugging() or type(error).__module__.startswith(("click", "typer")):
-                raise
-            _say(str(UnexpectedError(describe(error), keep_log(Path(os.devnull), error))))
-            _stop(1)
+            except BaseException as error:
+                if stop.signal_number or isinstance(error, KeyboardInterrupt | Stopped):
+                    _say("stopped; what was written so far is not complete")
+                    _stop(128 + (stop.signal_number or signal.SIGINT))
+                if debugging() or not isinstance(error, Exception):
+                    raise
+                if isinstance(error, SegueError):
+                    _say(f"error: {error}")
+                elif isinstance(error, UnexpectedError):
+                    _say(str(error))
+                else:
+                    _say(str(UnexpectedError(describe(error), keep_log(Path(os.devnull), error))))
+                _stop(1)
 
     return cast(Command, call)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,20 +47,30 @@ QUICK = settings(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Random policies leave no object files behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGUE_CACHE_DIR", str(tmp_path_factory.mktemp("objects")))
+        yield
+
+
 def decoder(secret: bytes, scanner: bool = True) -> Decoder:
     return Decoder(secret, "EUR", DECODING.arrival_ms, LATENESS_MS_DEFAULT, scanner=scanner)
 
 
-def compiled(texts: Sequence[str], secret: bytes) -> CompiledPolicies:
+def compiled(texts: Sequence[str], secret: bytes, native: bool) -> CompiledPolicies:
     with TemporaryDirectory() as folder:
         for n, text in enumerate(texts):
             Path(folder, f"{n}.toml").write_text(text)
-        return load_policies([folder], secret=secret, native=False)
+        return load_policies([folder], secret=secret, native=native)
 
 
-def check(texts: Sequence[str], payloads: Sequence[bytes], chosen: Settings, choice: Choice) -> Reference:
+def check(
+    texts: Sequence[str], payloads: Sequence[bytes], chosen: Settings, choice: Choice, native: bool
+) -> Reference:
     """Run both and compare all that must agree."""
-    policies = compiled(texts, chosen.secret)
+    policies = compiled(texts, chosen.secret, native)
     journeys = read_journeys(texts, chosen.secret)
     reference = Reference(journeys, chosen)
     decoded = decode(payloads, DECODING)
@@ -88,13 +98,16 @@ def check(texts: Sequence[str], payloads: Sequence[bytes], chosen: Settings, cho
 
 
 @QUICK
-@given(strategies.policies(), strategies.streams(), strategies.settings(), st.integers(0, 1 << 30))
-def test_short_streams(texts: list[str], payloads: list[bytes], chosen: Settings, seed: int) -> None:
-    check(texts, payloads, chosen, Seeded(seed))
+@given(strategies.policies(), strategies.streams(), strategies.settings(), st.integers(0, 1 << 30), st.booleans())
+def test_short_streams(
+    texts: list[str], payloads: list[bytes], chosen: Settings, seed: int, native: bool
+) -> None:
+    check(texts, payloads, chosen, Seeded(seed), native)
 
 
+@pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_long_streams(seed: int) -> None:
+def test_long_streams(seed: int, native: bool) -> None:
     choice = Seeded(seed)
     texts = [random_policies.policy(choice, f"policy-{n}") for n in range(3)]
     make = (random_events.world, random_events.crowd, random_events.bazaar)[seed % 3]
@@ -102,7 +115,7 @@ def test_long_streams(seed: int) -> None:
     chosen = Settings(
         rate_events_per_minute_max=choice.pick((12, 1_000)), retention_ms=choice.pick((2, 400)) * DAY_MS
     )
-    check(texts, payloads, chosen, choice)
+    check(texts, payloads, chosen, choice, native)
 
 
 def expected_records(event: Event, secret: bytes) -> list[tuple[int, ...]]:

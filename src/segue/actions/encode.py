@@ -177,10 +177,10 @@ def _json_strings(text: bytes, heaps: Words, string: int) -> list[bytes]:
     for before in range(string):
         start = start + ((heaps >> (8 * before)) & 0xFF)
     end = start + ((heaps >> (8 * string)) & 0xFF)
-    places = zip(start.tolist(), end.tolist(), strict=True)
-    if _NEEDS_ESCAPE.search(text):
-        return [_json.encode(text[a:b].decode()) if a < b else b"null" for a, b in places]
-    return [b'"%b"' % text[a:b] if a < b else b"null" for a, b in places]
+    texts = [text[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+    if _NEEDS_ESCAPE.search(b"".join(texts)):
+        return [_json.encode(each.decode()) if each else b"null" for each in texts]
+    return [b'"%b"' % each if each else b"null" for each in texts]
 
 
 def encode_dead(letters: list[DeadLetter]) -> bytes:
