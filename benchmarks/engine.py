@@ -56,7 +56,7 @@ def run(settings: Settings, workers: int) -> float:
     prepare_folder(settings.out, output_names(policies), overwrite=True)
     flow = next_best_action(settings)
     start = time.perf_counter()
-    cluster_main(flow, [], 0, worker_count_per_proc=workers)
+    cluster_main(flow, [], 0, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]
     return time.perf_counter() - start
 
 
@@ -117,7 +117,14 @@ def _median(measure: Callable[[], float], repeat: int) -> float:
 
 
 def measure(
-    customers: int, events: int, policies: int, batch: int, repeat: int, folder: Path, *, reference: bool = True
+    customers: int,
+    events: int,
+    policies: int,
+    batch: int,
+    repeat: int,
+    folder: Path,
+    *,
+    reference: bool = True,
 ) -> dict[str, Any]:
     """All figures of one configuration."""
     stream = folder / f"stream-{customers}-{events}.jsonl"

@@ -96,25 +96,28 @@ def counting_policy(number: int) -> str:
             f'recency("Product Clicked") > duration("{minutes}m")'
         )
         limits = '{times = 1, within = "1d"}'
-    return "\n".join(
-        [
-            f'policy = "benchmark-counting-{number:03d}"',
-            "version = 1",
-            'title = "a counting policy of the benchmark"',
-            'currency = "EUR"',
-            "[[journeys]]",
-            f'id = "count_{number:03d}"',
-            f'on = ["{on}"]',
-            f"when = '''{when}'''",
-            f"priority = {number % 100}",
-            f"limits = [{limits}]",
-            "[[journeys.offers]]",
-            f'id = "offer-c{number:03d}"',
-            'channel = "web"',
-            f'placement = "place-{template}"',
-            "value = 1.0",
-        ]
-    ) + "\n"
+    return (
+        "\n".join(
+            [
+                f'policy = "benchmark-counting-{number:03d}"',
+                "version = 1",
+                'title = "a counting policy of the benchmark"',
+                'currency = "EUR"',
+                "[[journeys]]",
+                f'id = "count_{number:03d}"',
+                f'on = ["{on}"]',
+                f"when = '''{when}'''",
+                f"priority = {number % 100}",
+                f"limits = [{limits}]",
+                "[[journeys.offers]]",
+                f'id = "offer-c{number:03d}"',
+                'channel = "web"',
+                f'placement = "place-{template}"',
+                "value = 1.0",
+            ]
+        )
+        + "\n"
+    )
 
 
 def write_policies(folder: Path, policies: int, score_min: float) -> None:

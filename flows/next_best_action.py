@@ -1,6 +1,6 @@
 """What customers do comes in, the next best action goes out.
 
-    python -m bytewax.run flows.next_best_action:flow      (settings: the JSON file that SEGUE_SETTINGS names)
+python -m bytewax.run flows.next_best_action:flow      (settings: the JSON file that SEGUE_SETTINGS names)
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def next_best_action(settings: Settings) -> Dataflow:
     pace = shared_pace(settings, partitions)
 
     flow = Dataflow("next_best_action")
-    events = read_events(flow, source, settings, pace)  # batches of columns; dead letters and late events beside
+    events = read_events(
+        flow, source, settings, pace
+    )  # batches of columns; dead letters and late events beside
     routes = route(events, settings, partitions)  # one packet a shard
     decided = decide(routes, policies, settings, partitions, pace)  # windows, conditions, scores, limits
     actions = encode(decided, policies)  # JSON a channel, the decision log as columns

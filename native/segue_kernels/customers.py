@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from segue_kernels.ids import forget_ids
-from segue_kernels.index import TOMBSTONE, MOVES_PER_INSERT, drop_row, find_row, move_rows, put, tag_of
-from segue_kernels.jit import inline, kernel
+from segue_kernels.index import MOVES_PER_INSERT, drop_row, find_row, move_rows, put, tag_of
+from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.keyed import expired, forget_spilled
 from segue_kernels.memory import prefetch
 from segue_kernels.plan import (
-    HEADER_WORDS,
     SENT_TYPE,
     STREAM_AREA_WORDS,
     STREAM_BY,
@@ -62,7 +61,6 @@ from segue_kernels.shard import (
     STOP_INDEX,
     STOP_POOL,
     STOP_ROWS,
-    Array,
     Plan,
     Shard,
 )
@@ -85,13 +83,13 @@ def write_name(shard: Shard, base: int, text: Array, at: int, length: int) -> No
     shard.rows[base + FLAGS] |= length << FLAG_NAME_SHIFT
     words = (length + 7) >> 3
     target = shard.rows
-    start = base + NAME
+    start = int(base + NAME)
     if length > NAME_INLINE_BYTES:
         start = take_block(shard.pool, shard.meta, words)
         shard.rows[base + NAME] = start
         target = shard.pool
     for w in range(words):
-        value = 0
+        value = np.int64(0)
         for b in range(min(8, length - w * 8)):
             if b == 7:  # the highest byte carries the sign
                 value |= ((np.int64(text[at + w * 8 + b]) ^ 0x80) - 0x80) << 56

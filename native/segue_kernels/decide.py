@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segue_kernels.jit import inline
+from segue_kernels.jit import Array, inline
 from segue_kernels.keyed import slot_entry
 from segue_kernels.plan import (
     BY_PRODUCT,
@@ -83,7 +83,6 @@ from segue_kernels.shard import (
     NOT_ELIGIBLE,
     OTHER_SLOT,
     OUT_ACTIONS,
-    OUT_FIRED,
     OUT_LOG,
     OUT_REASONS,
     OUT_SAMPLE,
@@ -92,7 +91,6 @@ from segue_kernels.shard import (
     SET_KEY1,
     SET_SAMPLE,
     WON,
-    Array,
     Out,
     Plan,
     Scratch,
@@ -157,15 +155,22 @@ def better(scratch: Scratch, plan: Plan, a: int, b: int) -> bool:
     score_b = scratch.numbers[b, 2]
     if score_a != score_b:
         return bool(score_a > score_b)
-    return bool(
-        plan.offers[scratch.offer[a], OFFER_TIE_RANK] < plan.offers[scratch.offer[b], OFFER_TIE_RANK]
-    )
+    return bool(plan.offers[scratch.offer[a], OFFER_TIE_RANK] < plan.offers[scratch.offer[b], OFFER_TIE_RANK])
 
 
 @inline
 def add_candidates(
-    shard: Shard, plan: Plan, scratch: Scratch, records: Array, item: int, journey: int, row: int, base: int,
-    row_words: int, now: int, count: int,
+    shard: Shard,
+    plan: Plan,
+    scratch: Scratch,
+    records: Array,
+    item: int,
+    journey: int,
+    row: int,
+    base: int,
+    row_words: int,
+    now: int,
+    count: int,
 ) -> int:
     """Check and score the offers of one journey that fired on `item`; the new number of candidates."""
     first = plan.journeys[journey, JOURNEY_OFFERS_START]
@@ -284,8 +289,19 @@ def keep_one_slot(plan: Plan, scratch: Scratch, slots: int) -> None:
 
 @inline
 def grant(
-    shard: Shard, plan: Plan, scratch: Scratch, out: Out, records: Array, header: int, fired: int, fired_count: int,
-    count: int, row: int, base: int, now: int, settings: Array,
+    shard: Shard,
+    plan: Plan,
+    scratch: Scratch,
+    out: Out,
+    records: Array,
+    header: int,
+    fired: int,
+    fired_count: int,
+    count: int,
+    row: int,
+    base: int,
+    now: int,
+    settings: Array,
 ) -> None:
     """Grant the winners slot by slot and write a log row for each slot that had candidates."""
     for slot in range(len(plan.slot_hash)):

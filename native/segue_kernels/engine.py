@@ -11,7 +11,7 @@ from segue_kernels.customers import AHEAD, forget_behaviour, mark_dirty
 from segue_kernels.decide import add_candidates, grant, keep_one_slot
 from segue_kernels.ids import remember, seen_before
 from segue_kernels.index import MOVES_PER_INSERT
-from segue_kernels.jit import inline, kernel
+from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.keyed import move_spilled, slot_entry
 from segue_kernels.memory import prefetch
 from segue_kernels.plan import (
@@ -35,8 +35,6 @@ from segue_kernels.plan import (
 from segue_kernels.programs import evaluate
 from segue_kernels.record import (
     CATEGORY,
-    CLOCK as RECORD_CLOCK,
-    CONSENT as RECORD_CONSENT,
     FLAG_HAS_AMOUNT,
     FLAG_HAS_HISTORY,
     FLAG_HAS_LINES,
@@ -47,6 +45,12 @@ from segue_kernels.record import (
     PRICE,
     PRODUCT,
     TIME,
+)
+from segue_kernels.record import (
+    CLOCK as RECORD_CLOCK,
+)
+from segue_kernels.record import (
+    CONSENT as RECORD_CONSENT,
 )
 from segue_kernels.row import (
     CLOCK,
@@ -91,7 +95,6 @@ from segue_kernels.shard import (
     STOP_OUT,
     STOP_POOL,
     STOP_SPILL,
-    Array,
     Out,
     Plan,
     Scratch,
@@ -106,7 +109,15 @@ CONSENT_PRESENT = 1 << 24
 
 @inline
 def update_streams(
-    shard: Shard, plan: Plan, records: Array, i: int, kind_of_event: int, row: int, base: int, now: int, is_item: bool,
+    shard: Shard,
+    plan: Plan,
+    records: Array,
+    i: int,
+    kind_of_event: int,
+    row: int,
+    base: int,
+    now: int,
+    is_item: bool,
     is_header: bool,
 ) -> None:
     """Let one record into every stream that listens to its type and takes such a record."""
@@ -166,7 +177,15 @@ def update_streams(
 
 @inline
 def locate_entries(
-    shard: Shard, plan: Plan, scratch: Scratch, records: Array, i: int, kind_of_event: int, row: int, base: int, now: int
+    shard: Shard,
+    plan: Plan,
+    scratch: Scratch,
+    records: Array,
+    i: int,
+    kind_of_event: int,
+    row: int,
+    base: int,
+    now: int,
 ) -> None:
     """Find the entries that the programs of this event type read for the record's product and category."""
     for which in range(plan.locate_start[kind_of_event], plan.locate_start[kind_of_event + 1]):
@@ -197,7 +216,14 @@ def note_consent(shard: Shard, records: Array, i: int, base: int) -> None:
 
 @kernel
 def run(
-    shard: Shard, plan: Plan, scratch: Scratch, out: Out, records: Array, row_of: Array, start: int, settings: Array
+    shard: Shard,
+    plan: Plan,
+    scratch: Scratch,
+    out: Out,
+    records: Array,
+    row_of: Array,
+    start: int,
+    settings: Array,
 ) -> tuple[int, int]:
     """Process records[start:] in order. Returns (how far it came, why it stopped: STOP_*)."""
     row_words = settings[SET_ROW_WORDS]
@@ -290,15 +316,17 @@ def run(
 
         if plan.listen_start[kind_of_event] != plan.listen_start[kind_of_event + 1]:
             has_lines = end > header + 1
-            update_streams(
-                shard, plan, records, header, kind_of_event, row, base, now, not has_lines, True
-            )
+            update_streams(shard, plan, records, header, kind_of_event, row, base, now, not has_lines, True)
             for item in range(header + 1, end):
                 update_streams(shard, plan, records, item, kind_of_event, row, base, now, True, False)
         if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
             spilled_since = meta[COUNT_SPILLED] - spilled
             move_spilled(
-                shard, plan.streams, row_words, settings[SET_LATENESS_MS], MOVES_PER_INSERT * (spilled_since + 1)
+                shard,
+                plan.streams,
+                row_words,
+                settings[SET_LATENESS_MS],
+                MOVES_PER_INSERT * (spilled_since + 1),
             )
         spilled = meta[COUNT_SPILLED]
 
@@ -345,7 +373,5 @@ def run(
                 shard, plan, scratch, records, item, journey, row, base, row_words, now, count
             )
         keep_one_slot(plan, scratch, slots)
-        grant(
-            shard, plan, scratch, out, records, header, fired_start, fired, count, row, base, now, settings
-        )
+        grant(shard, plan, scratch, out, records, header, fired_start, fired, count, row, base, now, settings)
     return n, STOP_END

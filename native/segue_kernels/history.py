@@ -13,8 +13,8 @@ import numpy as np
 
 from segue_kernels.customers import forget_behaviour, mark_dirty
 from segue_kernels.ids import forget_ids, remember
-from segue_kernels.jit import allocating, inline
-from segue_kernels.keyed import SPILL_ENTRY, SPILL_HEAD, SPILL_KEY, SPILL_NEXT, SPILL_OWNER, expired, slot_entry
+from segue_kernels.jit import Array, allocating, inline
+from segue_kernels.keyed import SPILL_ENTRY, SPILL_KEY, SPILL_NEXT, SPILL_OWNER, expired, slot_entry
 from segue_kernels.plan import (
     HEADER_WORDS,
     SENT_TYPE,
@@ -40,13 +40,13 @@ from segue_kernels.row import (
     RATE,
     RING,
     RING_STATE,
+    SPILL_HEAD,
 )
 from segue_kernels.shard import (
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
     SET_RETENTION_MS,
     SET_ROW_WORDS,
-    Array,
     Plan,
     Shard,
 )

@@ -6,17 +6,16 @@ are the customer's clock on arrival, so the ring is in order of time and the old
 
 from __future__ import annotations
 
-import numpy.typing as npt
-
 from segue_kernels.jit import inline
 from segue_kernels.pool import free_block, take_block
 from segue_kernels.row import RING, RING_STATE
+from segue_kernels.shard import Shard
 
 CAPACITY_MIN = 4
 
 
 @inline
-def seen_before(shard, base: int, message: int, now: int, horizon: int) -> bool:
+def seen_before(shard: Shard, base: int, message: int, now: int, horizon: int) -> bool:
     """Whether the id is in the ring with a time later than now - horizon."""
     block = shard.rows[base + RING]
     if block == 0:
@@ -37,7 +36,7 @@ def seen_before(shard, base: int, message: int, now: int, horizon: int) -> bool:
 
 
 @inline
-def remember(shard, base: int, message: int, now: int, horizon: int, capacity_max: int) -> int:
+def remember(shard: Shard, base: int, message: int, now: int, horizon: int, capacity_max: int) -> int:
     """Add an id; 1 if the bound pushed out one that still counted, else 0."""
     rows = shard.rows
     pool = shard.pool
@@ -83,7 +82,7 @@ def remember(shard, base: int, message: int, now: int, horizon: int, capacity_ma
 
 
 @inline
-def forget_ids(shard, base: int) -> None:
+def forget_ids(shard: Shard, base: int) -> None:
     """Drop the ring."""
     block = shard.rows[base + RING]
     if block != 0:

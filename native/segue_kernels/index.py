@@ -9,9 +9,8 @@ a table of one empty slot.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from segue_kernels.jit import inline, kernel
+from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.row import INDEX_OLD_POSITION, INDEX_USED, KEY_HI, KEY_LO
 
 EMPTY = 0
@@ -26,7 +25,7 @@ def tag_of(hi: int) -> int:
 
 
 @inline
-def put(index: npt.NDArray, start: int, tag: int, value: int) -> bool:
+def put(index: Array, start: int, tag: int, value: int) -> bool:
     """Write an entry into the first free slot of its run; True if that slot was empty (not a tombstone)."""
     mask = len(index) - 1
     at = start & mask
@@ -38,7 +37,7 @@ def put(index: npt.NDArray, start: int, tag: int, value: int) -> bool:
 
 
 @inline
-def find_row(index: npt.NDArray, rows: npt.NDArray, row_words: int, lo: int, hi: int) -> int:
+def find_row(index: Array, rows: Array, row_words: int, lo: int, hi: int) -> int:
     """The row of a customer, or -1."""
     mask = len(index) - 1
     at = lo & mask
@@ -56,9 +55,7 @@ def find_row(index: npt.NDArray, rows: npt.NDArray, row_words: int, lo: int, hi:
 
 
 @inline
-def move_rows(
-    index: npt.NDArray, old: npt.NDArray, rows: npt.NDArray, row_words: int, meta: npt.NDArray, steps: int
-) -> None:
+def move_rows(index: Array, old: Array, rows: Array, row_words: int, meta: Array, steps: int) -> None:
     """Move up to `steps` slots of the old index of customers into the new one."""
     position = meta[INDEX_OLD_POSITION]
     end = min(position + steps, len(old))
@@ -74,15 +71,13 @@ def move_rows(
 
 
 @kernel
-def finish_moving_rows(
-    index: npt.NDArray, old: npt.NDArray, rows: npt.NDArray, row_words: int, meta: npt.NDArray
-) -> None:
+def finish_moving_rows(index: Array, old: Array, rows: Array, row_words: int, meta: Array) -> None:
     """Move whatever the old index of customers still holds."""
     move_rows(index, old, rows, row_words, meta, len(old))
 
 
 @inline
-def drop_row(index: npt.NDArray, lo: int, hi: int, row: int) -> None:
+def drop_row(index: Array, lo: int, hi: int, row: int) -> None:
     """Turn a row's entry into a tombstone, if this table has it."""
     mask = len(index) - 1
     at = lo & mask
@@ -96,6 +91,6 @@ def drop_row(index: npt.NDArray, lo: int, hi: int, row: int) -> None:
         entry = index[at]
 
 
-def new_index(slots: int) -> npt.NDArray[np.int64]:
+def new_index(slots: int) -> Array:
     """An empty table of `slots` slots (a power of two); its pages are touched only when used."""
     return np.zeros(slots, np.int64)

@@ -16,7 +16,10 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from numba.core import config as numba_config
+
+Array = npt.NDArray[Any]  # what kernels take: mostly int64; the docstring of each says which
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

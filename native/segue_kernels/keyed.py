@@ -11,10 +11,8 @@ A spilled entry is a pool block: [next, previous (the customer's list), stream |
 
 from __future__ import annotations
 
-import numpy.typing as npt
-
 from segue_kernels.index import EMPTY, LOW, TOMBSTONE, put
-from segue_kernels.jit import inline, kernel
+from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.plan import (
     SENT_TYPE,
     STREAM_ENTRY_WORDS,
@@ -23,18 +21,18 @@ from segue_kernels.plan import (
     STREAM_TYPE,
     STREAM_WINDOW_MS,
 )
-from segue_kernels.pool import free_block
-from segue_kernels.pool import take_block
+from segue_kernels.pool import free_block, take_block
 from segue_kernels.row import (
-    COUNT_SPILL_LOADED,
-    COUNT_SPILLED,
     CLOCK,
     CLOCK_MAX,
+    COUNT_SPILL_LOADED,
+    COUNT_SPILLED,
     SPILL_HEAD,
     SPILL_LIVE,
     SPILL_OLD_POSITION,
     SPILL_USED,
 )
+from segue_kernels.shard import Shard
 
 SPILL_NEXT = 0
 SPILL_PREVIOUS = 1
@@ -54,7 +52,7 @@ def _tag(key: int, stream: int) -> int:
 
 
 @inline
-def _find_in(index: npt.NDArray, pool: npt.NDArray, row: int, stream: int, key: int) -> int:
+def _find_in(index: Array, pool: Array, row: int, stream: int, key: int) -> int:
     mask = len(index) - 1
     at = _start(row, stream, key) & mask
     tag = _tag(key, stream)
@@ -71,7 +69,7 @@ def _find_in(index: npt.NDArray, pool: npt.NDArray, row: int, stream: int, key: 
 
 
 @inline
-def _unlink(pool: npt.NDArray, rows: npt.NDArray, base: int, block: int) -> None:
+def _unlink(pool: Array, rows: Array, base: int, block: int) -> None:
     following = pool[block + SPILL_NEXT]
     previous = pool[block + SPILL_PREVIOUS]
     if previous != 0:
@@ -89,7 +87,7 @@ def expired(newest: int, window: int, now: int) -> bool:
 
 
 @inline
-def spill_entry(shard, row: int, base: int, stream: int, key: int, words: int, at: int) -> None:
+def spill_entry(shard: Shard, row: int, base: int, stream: int, key: int, words: int, at: int) -> None:
     """Move an entry of `words` words out of the row into a spilled entry of its own."""
     pool = shard.pool
     meta = shard.meta
@@ -111,7 +109,7 @@ def spill_entry(shard, row: int, base: int, stream: int, key: int, words: int, a
 
 
 @inline
-def drop_spilled(shard, base: int, block: int, words: int) -> None:
+def drop_spilled(shard: Shard, base: int, block: int, words: int) -> None:
     """Take a spilled entry out of the hash, the customer's list and the pool."""
     owner = shard.pool[block + SPILL_OWNER]
     stream = owner & 0xFFFF
@@ -130,7 +128,7 @@ def drop_spilled(shard, base: int, block: int, words: int) -> None:
 
 
 @inline
-def find_spilled(shard, row: int, stream: int, key: int) -> int:
+def find_spilled(shard: Shard, row: int, stream: int, key: int) -> int:
     """The pool block of a spilled entry, or 0."""
     at = _find_in(shard.spill, shard.pool, row, stream, key)
     if at >= 0:
@@ -142,7 +140,7 @@ def find_spilled(shard, row: int, stream: int, key: int) -> int:
 
 
 @inline
-def move_spilled(shard, streams: npt.NDArray, row_words: int, lateness: int, steps: int) -> None:
+def move_spilled(shard: Shard, streams: Array, row_words: int, lateness: int, steps: int) -> None:
     """Move up to `steps` slots of the old spill index to the new one; what no window can see goes for good."""
     meta = shard.meta
     old = shard.spill_old
@@ -173,13 +171,15 @@ def move_spilled(shard, streams: npt.NDArray, row_words: int, lateness: int, ste
 
 
 @kernel
-def finish_moving_spilled(shard, streams: npt.NDArray, row_words: int, lateness: int) -> None:
+def finish_moving_spilled(shard: Shard, streams: Array, row_words: int, lateness: int) -> None:
     """Move whatever the old spill index still holds."""
     move_spilled(shard, streams, row_words, lateness, len(shard.spill_old))
 
 
 @inline
-def slot_entry(shard, streams: npt.NDArray, row: int, base: int, stream: int, key: int, now: int, create: bool) -> int:
+def slot_entry(
+    shard: Shard, streams: Array, row: int, base: int, stream: int, key: int, now: int, create: bool
+) -> int:
     """Where the entry of `key` lies in the flat rows, brought into a slot if it had spilled; -1 if there is none and
     `create` is False."""
     rows = shard.rows
@@ -227,7 +227,7 @@ def slot_entry(shard, streams: npt.NDArray, row: int, base: int, stream: int, ke
 
 
 @inline
-def forget_spilled(shard, streams: npt.NDArray, base: int, sent_too: bool) -> None:
+def forget_spilled(shard: Shard, streams: Array, base: int, sent_too: bool) -> None:
     """Drop a customer's spilled entries: of behaviour, and of what was sent if `sent_too`."""
     block = shard.rows[base + SPILL_HEAD]
     while block != 0:

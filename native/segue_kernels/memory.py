@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy.typing as npt
-
 from numba.core import config as numba_config
 
 from segue_kernels.jit import JIT_DISABLED, inline
@@ -24,8 +23,8 @@ else:
     from numba.core import cgutils
     from numba.extending import intrinsic
 
-    @intrinsic
-    def prefetch(typingctx: Any, words: Any, at: Any) -> Any:  # type: ignore[no-redef]
+    @intrinsic  # type: ignore[untyped-decorator,unused-ignore]
+    def prefetch(typingctx: Any, words: Any, at: Any) -> Any:
         """Ask the processor for the cache line of words[at] (one-dimensional, contiguous); never faults."""
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -51,7 +50,7 @@ else:
             ir.IntType(8).as_pointer()
         )
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator,unused-ignore]
     def _copy16(typingctx: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = ir.VectorType(ir.IntType(8), STRIDE).as_pointer()

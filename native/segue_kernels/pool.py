@@ -7,9 +7,7 @@ space: taking a block never copies.
 
 from __future__ import annotations
 
-import numpy.typing as npt
-
-from segue_kernels.jit import inline
+from segue_kernels.jit import Array, inline
 from segue_kernels.row import POOL_BUMP, POOL_FREE, POOL_WORDS_USED
 
 CLASS_WORDS_MIN = 8
@@ -28,7 +26,7 @@ def size_class(words: int) -> int:
 
 
 @inline
-def take_block(pool: npt.NDArray, meta: npt.NDArray, words: int) -> int:
+def take_block(pool: Array, meta: Array, words: int) -> int:
     """A zeroed block of at least `words` words: its offset in the pool."""
     which = size_class(words)
     size = CLASS_WORDS_MIN << which
@@ -45,7 +43,7 @@ def take_block(pool: npt.NDArray, meta: npt.NDArray, words: int) -> int:
 
 
 @inline
-def free_block(pool: npt.NDArray, meta: npt.NDArray, at: int, words: int) -> None:
+def free_block(pool: Array, meta: Array, at: int, words: int) -> None:
     """Give a block of `words` words back."""
     which = size_class(words)
     pool[at] = meta[POOL_FREE + which]

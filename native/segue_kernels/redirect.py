@@ -11,14 +11,12 @@ import numpy as np
 
 from segue_kernels.customers import find_customer, forget_behaviour, mark_dirty, new_row
 from segue_kernels.ids import forget_ids
-from segue_kernels.jit import inline, kernel
+from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.keyed import forget_spilled
-from segue_kernels.plan import HEADER_WORDS
 from segue_kernels.pool import free_block, take_block
 from segue_kernels.record import (
     ANONYMOUS_HI,
     ANONYMOUS_LO,
-    CLOCK as RECORD_CLOCK,
     CUSTOMER_HI,
     CUSTOMER_LO,
     FLAG_IS_LINE,
@@ -29,7 +27,6 @@ from segue_kernels.record import (
 )
 from segue_kernels.row import (
     CLOCK,
-    CLOCK_MAX,
     CONSENT,
     EVENTS,
     FIRST_SEEN,
@@ -54,7 +51,6 @@ from segue_kernels.shard import (
     STOP_INDEX,
     STOP_POOL,
     STOP_ROWS,
-    Array,
     Plan,
     Shard,
 )
@@ -98,8 +94,17 @@ def set_redirect(shard: Shard, base: int, lo: int, hi: int, kind: int, text: Arr
 
 @kernel
 def resolve(
-    shard: Shard, records: Array, text: Array, row_of: Array, goes: Array, history_of: Array, names: Array,
-    name_at: Array, start: int, names_used: int, settings: Array,
+    shard: Shard,
+    records: Array,
+    text: Array,
+    row_of: Array,
+    goes: Array,
+    history_of: Array,
+    names: Array,
+    name_at: Array,
+    start: int,
+    names_used: int,
+    settings: Array,
 ) -> tuple[int, int, int]:
     """Decide for each record whether it stays with its anonymous row or goes to a known customer.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segue_kernels.jit import inline, kernel
+from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.memory import copy_bytes
 from segue_kernels.record import (
     ANONYMOUS_HI,
@@ -23,7 +23,6 @@ from segue_kernels.record import (
     RECORD_WORDS,
     STRINGS,
 )
-from segue_kernels.shard import Array
 
 NOWHERE = -1
 
@@ -36,7 +35,13 @@ def shard_of(hi: int, shards: int) -> int:
 
 @kernel
 def choose_destinations(
-    records: Array, spans: Array, shards: int, identify: int, alias: int, destination: Array, row_count: Array,
+    records: Array,
+    spans: Array,
+    shards: int,
+    identify: int,
+    alias: int,
+    destination: Array,
+    row_count: Array,
     byte_count: Array,
 ) -> int:
     """Fill destination[n] and count rows and text bytes of each; returns how many events are about no customer."""
@@ -73,8 +78,15 @@ def choose_destinations(
 
 @kernel
 def scatter(
-    records: Array, spans: Array, text: Array, destination: Array, row_at: Array, byte_at: Array,
-    byte_start: Array, records_out: Array, text_out: Array,
+    records: Array,
+    spans: Array,
+    text: Array,
+    destination: Array,
+    row_at: Array,
+    byte_at: Array,
+    byte_start: Array,
+    records_out: Array,
+    text_out: Array,
 ) -> None:
     """Copy each row and its strings to its destination's run.
 

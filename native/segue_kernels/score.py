@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import math
 
-from segue_kernels.jit import inline
+from segue_kernels.jit import Array, inline
 from segue_kernels.plan import OFFER_F_BIAS
-from segue_kernels.shard import Array
 
 LOGIT_MAX = 60.0
 
 
 @inline
 def logits(
-    offers_f: Array, first: int, count: int, weights: Array, weights_start: int, feature: Array, features: int,
+    offers_f: Array,
+    first: int,
+    count: int,
+    weights: Array,
+    weights_start: int,
+    feature: Array,
+    features: int,
     logit: Array,
 ) -> None:
     """Fill logit[0:count] for offers first .. first + count (unclamped)."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
+from segue_kernels.jit import Array
 
 
 class Shard(NamedTuple):
     """One shard's customers."""
 
     rows: Array  # int64, flat: row r at r * row_words
-    index: Array  # int64: identifier hash -> row (index.py)
+    index: Array  # type: ignore[assignment]  # (of a tuple it hides a method nobody calls) int64: identifier hash -> row (index.py)
     index_old: Array
     spill: Array  # int64: (row, stream, key) -> pool block (keyed.py)
     spill_old: Array

@@ -13,6 +13,7 @@ from segue_kernels.jit import inline, kernel
 from segue_kernels.load import load64
 
 Bytes = NDArray[np.uint8]
+Word = int | np.int64
 
 _V0 = np.uint64(0x736F6D6570736575)
 _V1 = np.uint64(0x646F72616E646F6D)
@@ -138,7 +139,7 @@ def _absorb(
 
 @inline
 def siphash128_words(
-    w0: int, w1: int, w2: int, w3: int, w4: int, k0: np.uint64, k1: np.uint64
+    w0: Word, w1: Word, w2: Word, w3: Word, w4: Word, k0: np.uint64, k1: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
     """128-bit SipHash-1-3 of five int64 words as 40 little-endian bytes; (low, high) uint64."""
     v0 = k0 ^ _V0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from segue_kernels.jit import kernel
+from segue_kernels.jit import Array, kernel
 from segue_kernels.memory import copy_bytes
-from segue_kernels.shard import Array
 
 _LETTERS_FROM = 10
 

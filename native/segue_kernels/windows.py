@@ -14,14 +14,12 @@ this stream asks (policy plan).
 
 from __future__ import annotations
 
-import numpy.typing as npt
-
-from segue_kernels.jit import inline
+from segue_kernels.jit import Array, inline
 from segue_kernels.plan import COUNT, DISTINCT, SUM, TUMBLE_COUNT, TUMBLE_SUM
 
 
 @inline
-def add_time(words: npt.NDArray, at: int, k: int, time: int) -> None:
+def add_time(words: Array, at: int, k: int, time: int) -> None:
     """COUNT: keep the k largest times, descending."""
     i = at + k - 1
     if time <= words[i]:
@@ -33,7 +31,7 @@ def add_time(words: npt.NDArray, at: int, k: int, time: int) -> None:
 
 
 @inline
-def add_value(words: npt.NDArray, at: int, k: int, time: int, value: int, after: int) -> int:
+def add_value(words: Array, at: int, k: int, time: int, value: int, after: int) -> int:
     """SUM: keep the k largest (time, value); 1 if that cut an entry later than `after`, else 0."""
     last = at + k - 1
     last_time = words[last]
@@ -51,7 +49,7 @@ def add_value(words: npt.NDArray, at: int, k: int, time: int, value: int, after:
 
 
 @inline
-def tumble(words: npt.NDArray, at: int, width: int, time: int, value: int) -> None:
+def tumble(words: Array, at: int, width: int, time: int, value: int) -> None:
     """TUMBLE_COUNT and TUMBLE_SUM: add to the window of `time` unless a newer one has begun."""
     start = time - time % width
     if start > words[at]:
@@ -62,7 +60,7 @@ def tumble(words: npt.NDArray, at: int, width: int, time: int, value: int) -> No
 
 
 @inline
-def add_key(words: npt.NDArray, at: int, k: int, time: int, key: int) -> None:
+def add_key(words: Array, at: int, k: int, time: int, key: int) -> None:
     """DISTINCT: keep the k keys with the latest last time."""
     i = 0
     while i < k and not (words[at + k + i] == key and words[at + i] != 0):
@@ -82,7 +80,7 @@ def add_key(words: npt.NDArray, at: int, k: int, time: int, key: int) -> None:
 
 
 @inline
-def tumble_key(words: npt.NDArray, at: int, k: int, width: int, time: int, key: int) -> None:
+def tumble_key(words: Array, at: int, k: int, width: int, time: int, key: int) -> None:
     """TUMBLE_DISTINCT: add a key to the set of its window unless a newer one has begun."""
     start = time - time % width
     if start < words[at]:
@@ -101,7 +99,7 @@ def tumble_key(words: npt.NDArray, at: int, k: int, width: int, time: int, key: 
 
 @inline
 def join_entry(
-    words: npt.NDArray, at: int, other: npt.NDArray, other_at: int, kind: int, k: int, window: int, now: int
+    words: Array, at: int, other: Array, other_at: int, kind: int, k: int, window: int, now: int
 ) -> int:
     """Add another entry of the same stream to this one; the order of joining does not matter.
 

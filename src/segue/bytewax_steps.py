@@ -16,9 +16,9 @@ from typing import Any
 import bytewax.operators as op
 import numpy as np
 import pyarrow as pa
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from bytewax.operators import KeyedStream, StatefulBatchLogic, Stream
+from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue.actions.encode import DEAD_LETTERS, DECISIONS, LATE, ActionEncoder, encode_dead, encode_late
@@ -119,7 +119,10 @@ def rejected(batches: Stream[ReadBatch]) -> Stream[Output]:
             if batch.counts is not None:
                 counts = batch.counts
                 part = Part(
-                    lines=counts.lines, events=counts.events, dead_letters=counts.dead_letters, late=counts.late
+                    lines=counts.lines,
+                    events=counts.events,
+                    dead_letters=counts.dead_letters,
+                    late=counts.late,
                 )
                 yield SUMMARY, encode_part(part)
 

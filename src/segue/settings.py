@@ -6,6 +6,7 @@ Processes of one run share them as a JSON file whose path is in the environment 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One run. Times in milliseconds; the secret is not here: it comes from the environment (see `secret`).
 
     inputs       files, folders, "-"; or the name of a data set
-    arrival_ms   when the run began: events further ahead than FUTURE_MS_MAX are dead letters
+    arrival_ms   when the run began (0: when the settings are loaded): events further ahead than FUTURE_MS_MAX are dead letters
     pace_path    board shared by the run's processes; "" = one process
     """
 
@@ -92,7 +93,9 @@ def secret() -> bytes:
             text = Path(path).read_text()
         except OSError as error:
             raise SettingsError(
-                "read the secret", f"{SECRET_FILE_VARIABLE} can't be read ({error.strerror})", "check the path"
+                "read the secret",
+                f"{SECRET_FILE_VARIABLE} can't be read ({error.strerror})",
+                "check the path",
             ) from error
     if text is None:
         return _EMBEDDED_SECRET
@@ -116,7 +119,9 @@ def load_settings() -> Settings:
     """The settings in the file that SEGUE_SETTINGS names."""
     path = os.environ.get(SETTINGS_VARIABLE)
     if not path:
-        raise SettingsError(_STEP, f"{SETTINGS_VARIABLE} is not set", "it names a JSON file: see README, Settings")
+        raise SettingsError(
+            _STEP, f"{SETTINGS_VARIABLE} is not set", "it names a JSON file: see README, Settings"
+        )
     try:
         settings = msgspec.json.decode(Path(path).read_bytes(), type=Settings)
     except OSError as error:
@@ -126,4 +131,6 @@ def load_settings() -> Settings:
     except msgspec.DecodeError as error:
         raise SettingsError(_STEP, f'"{path}" is not JSON: {error}', "see README, Settings") from error
     check(settings)
+    if settings.arrival_ms == 0:
+        return msgspec.structs.replace(settings, arrival_ms=time.time_ns() // 1_000_000)
     return settings

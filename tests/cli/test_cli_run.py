@@ -135,3 +135,38 @@ def test_signals_end_a_run(tmp_path, events_file, processes, number, code):
     assert process.returncode == code
     assert stderr.decode().splitlines()[-1].startswith("stopped")
     assert "Traceback" not in stderr.decode()
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.parametrize("killed", ["worker", "parent"])
+def test_a_killed_process_takes_the_others_along(tmp_path, events_file, killed):
+    command = [sys.executable, "-m", "segue", "run", "-", "--out", "out", "--processes", "2"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        deadline = time.monotonic() + 120
+        while len(workers := children(process.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        os.kill(workers[1] if killed == "worker" else process.pid, signal.SIGKILL)
+        _, stderr = process.communicate(timeout=30)
+    if killed == "worker":
+        assert process.returncode == 1
+        assert "worker process 1 was ended by SIGKILL" in stderr.decode()
+        assert "Traceback" not in stderr.decode()
+    deadline = time.monotonic() + 10
+    while any(running(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(running(worker) for worker in workers)
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

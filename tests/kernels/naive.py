@@ -31,8 +31,8 @@ def sum_cuts(added: Sequence[tuple[int, int]], k: int, after: Sequence[int]) -> 
     """
     cuts = 0
     for n, limit in enumerate(after, start=1):
-        ranked = sorted(added[:n], reverse=True)
-        cuts += int(n > k and ranked[k][0] > limit)
+        held = sorted(added[: n - 1], reverse=True)[:k]
+        cuts += int(len(held) == k and min([*held, added[n - 1]])[0] > limit)
     return cuts
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+
 import msgspec
 import numpy as np
 import numpy.typing as npt

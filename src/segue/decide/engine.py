@@ -65,13 +65,17 @@ class ShardEngine:
     into batches, give the same decisions."""
 
     def __init__(self, policies: CompiledPolicies, settings: EngineSettings) -> None:
-        words = settings.words(policies.row_words, CODE_BY_NAME["Consent Changed"], CODE_BY_NAME["Unsubscribed"])
+        words = settings.words(
+            policies.row_words, CODE_BY_NAME["Consent Changed"], CODE_BY_NAME["Unsubscribed"]
+        )
         self.state = ShardState(policies, settings, words)
         self._words = words
         offers = len(policies.offers)
         width = 1
         if len(policies.journeys):
-            per_journey = policies.journeys[:, JOURNEY_OFFERS_END] - policies.journeys[:, JOURNEY_OFFERS_START]
+            per_journey = (
+                policies.journeys[:, JOURNEY_OFFERS_END] - policies.journeys[:, JOURNEY_OFFERS_START]
+            )
             width = max(1, int(per_journey.max()))
         journeys = max(1, len(policies.journeys))
         slots = max(1, len(policies.slot_hash))
@@ -163,5 +167,3 @@ class ShardEngine:
                 )
             )
         used[:] = 0
-
-

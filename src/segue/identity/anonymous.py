@@ -26,7 +26,9 @@ _NAME_BYTES_MAX = 255
 class AnonymousShard:
     """State of the anonymous customers whose identifiers fall into one shard, and where the others' events go."""
 
-    def __init__(self, shard: int, policies: CompiledPolicies, settings: EngineSettings, partitions: int) -> None:
+    def __init__(
+        self, shard: int, policies: CompiledPolicies, settings: EngineSettings, partitions: int
+    ) -> None:
         self.shard = shard
         self.shards = settings.shards
         self.engine = ShardEngine(policies, settings)
@@ -45,11 +47,18 @@ class AnonymousShard:
         released.records = records[stays]
         decided = self.engine.process(released) if len(released.records) else []
         passed = self._pass_on(
-            records[goes == GOES], text, names, name_at[goes == GOES], history_of[goes == GOES], released.finished
+            records[goes == GOES],
+            text,
+            names,
+            name_at[goes == GOES],
+            history_of[goes == GOES],
+            released.finished,
         )
         return decided, passed
 
-    def _resolve(self, records: Words, text: Bytes) -> tuple[Words, npt.NDArray[np.uint8], Words, Bytes, Words]:
+    def _resolve(
+        self, records: Words, text: Bytes
+    ) -> tuple[Words, npt.NDArray[np.uint8], Words, Bytes, Words]:
         n = len(records)
         row_of = np.empty(n, np.int64)
         goes = np.empty(n, np.uint8)
@@ -76,7 +85,12 @@ class AnonymousShard:
             self.engine.make_room(stop)
 
     def _pass_on(
-        self, records: Words, text: Bytes, names: Bytes, name_at: Words, history_of: Words,
+        self,
+        records: Words,
+        text: Bytes,
+        names: Bytes,
+        name_at: Words,
+        history_of: Words,
         finished: tuple[tuple[int, int], ...],
     ) -> list[tuple[int, Packet]]:
         if not len(records) and not finished:

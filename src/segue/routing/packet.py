@@ -70,8 +70,16 @@ class Packet:
 
 
 def _unpack(
-    partition: int, batch: int, start: Place, end: Place, records: bytes, text: bytes, via: tuple[int, ...],
-    sender: int, finished: tuple[tuple[int, int], ...], histories: list[tuple[int, bytes]],
+    partition: int,
+    batch: int,
+    start: Place,
+    end: Place,
+    records: bytes,
+    text: bytes,
+    via: tuple[int, ...],
+    sender: int,
+    finished: tuple[tuple[int, int], ...],
+    histories: list[tuple[int, bytes]],
 ) -> Packet:
     return Packet(
         partition,
@@ -111,9 +119,7 @@ class Routed:
     about_nobody: int
 
 
-def scatter_rows(
-    records: Words, spans: Words, text: Bytes, shards: int, *, resolved: bool = False
-) -> Routed:
+def scatter_rows(records: Words, spans: Words, text: Bytes, shards: int, *, resolved: bool = False) -> Routed:
     """Copy rows to one run for each destination, in their order.
 
     resolved  the rows come from an anonymous shard: an identify among them goes straight to its customer
@@ -123,9 +129,7 @@ def scatter_rows(
     destination = np.empty(len(records), np.int32)
     row_count = np.zeros(2 * shards, np.int64)
     byte_count = np.zeros(2 * shards, np.int64)
-    nobody = choose_destinations(
-        records, spans, shards, identify, alias, destination, row_count, byte_count
-    )
+    nobody = choose_destinations(records, spans, shards, identify, alias, destination, row_count, byte_count)
     row_end = np.cumsum(row_count)
     row_start = row_end - row_count
     room = byte_count + STRIDE  # strings are copied in strides: one run's last must not reach the next run
@@ -133,13 +137,19 @@ def scatter_rows(
     records_out = np.empty((int(row_end[-1]), RECORD_WORDS), np.int64)
     text_out = np.empty(int(room.sum()), np.uint8)
     scatter(
-        records, spans, text, destination, row_start.copy(), byte_start.copy(), byte_start, records_out, text_out
+        records,
+        spans,
+        text,
+        destination,
+        row_start.copy(),
+        byte_start.copy(),
+        byte_start,
+        records_out,
+        text_out,
     )
     rows = zip(row_start.tolist(), row_end.tolist(), strict=True)
     texts = zip(byte_start.tolist(), (byte_start + byte_count).tolist(), strict=True)
-    return Routed(
-        [records_out[a:b] for a, b in rows], [text_out[a:b] for a, b in texts], destination, nobody
-    )
+    return Routed([records_out[a:b] for a, b in rows], [text_out[a:b] for a, b in texts], destination, nobody)
 
 
 def packets(batch: SourceBatch, shards: int, partitions: int) -> tuple[list[tuple[int, Packet]], int]:

@@ -101,8 +101,9 @@ def _playing(source: Path, pipe: Path, seconds: float) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        with contextlib.suppress(OSError):  # the player may still wait for a reader
-            os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # lets go a player that waits for one
+        player.join(0.5)
+        os.close(reader)  # ... or for one that reads
         player.join(1.0)
 
 

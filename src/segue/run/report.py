@@ -102,13 +102,9 @@ def show(summary: Summary, console: Console, out: str) -> None:
     table.add_column()
     rate = f"{summary.events_per_second:,.0f} events/s in {summary.seconds:,.1f} s"
     _row(table, "events", summary.events, rate)
-    merged = f", {summary.customers_merged:,} recognised later" if summary.customers_merged else ""
-    _row(
-        table,
-        "customers",
-        summary.customers,
-        f"{summary.state_bytes_per_customer:,} bytes of state each{merged}",
-    )
+    _row(table, "customers", summary.customers, f"{summary.state_bytes_per_customer:,} bytes of state each")
+    if summary.customers_merged:
+        _row(table, "  recognised later", summary.customers_merged, "anonymous before")
     _row(table, "actions", summary.actions, f"out of {summary.decisions:,} decisions")
     for channel, count in summary.actions_by_channel.items():
         _row(table, f"  {channel}", count, "")

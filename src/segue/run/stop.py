@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """The signal that came, if any: an exception raised in a callback of the compiler can get lost, this not."""
+    """The signal that came, if any: an exception raised in a callback of the compiler may get lost."""
 
     def __init__(self) -> None:
         self.signal_number = 0

@@ -1,0 +1,45 @@
+"""The real flow against the reference: on one worker, two threads and two processes, always the same.
+
+By default a few seeds; SEGUE_FLOW_SEEDS=500 runs that many of each test (about a second each, three for a run in two
+processes), SEGUE_FLOW_SEEDS=17:18 seed 17 alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.flows.runs import check_against, judged, run_processes, run_threads, seeded_case, seeds
+
+
+@pytest.mark.parametrize("seed", seeds(16))
+def test_one_worker_and_two_threads(seed: int, tmp_path: Path) -> None:
+    case = seeded_case(tmp_path, seed, 250)
+    one = run_threads(case)
+    check_against(one, judged(case))
+    assert run_threads(case, workers=2).essence() == one.essence()
+
+
+@pytest.mark.parametrize("seed", seeds(3))
+def test_two_processes(seed: int, tmp_path: Path) -> None:
+    case = seeded_case(tmp_path, 10_000 + seed, 400).with_settings(batch_rows=(1, 20, 65_536)[seed % 3])
+    two = run_processes(case)
+    check_against(two, judged(case))
+    assert run_threads(case).essence() == two.essence()
+
+
+@pytest.mark.parametrize("seed", seeds(1))
+def test_batches_and_shards_change_nothing(seed: int, tmp_path: Path) -> None:
+    """Action ids too: the lines are compared as they are."""
+    case = seeded_case(tmp_path, 20_000 + seed, 300)
+    reference = judged(case)
+    assert reference.actions
+    first = None
+    for batch_rows in (1, 7, 1_000):
+        for shards in (1, 3, 16):
+            told = run_threads(case.with_settings(batch_rows=batch_rows, shards=shards))
+            if first is None:
+                first = told
+                check_against(first, reference)
+            assert told.essence() == first.essence(), f"batches of {batch_rows}, {shards} shards"
