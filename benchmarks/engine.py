@@ -143,10 +143,8 @@ def measure(
     run(_with(settings, inputs=(str(warm),), batch_rows=min(batch, WARM_EVENTS // 4)), 1)
 
     decoded = _median(lambda: decode_rate(stream, batch), repeat)
-    whole: list[float] = []
+    whole = [run(settings, 1) for _ in range(repeat)]
     stages: list[dict[str, float]] = []
-    for _ in range(repeat):
-        whole.append(run(settings, 1))
     one = output_hash(folder / "out")
     summary = read_summary(folder / "out")
     for _ in range(repeat):

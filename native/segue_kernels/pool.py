@@ -1,7 +1,7 @@
 """A slab of blocks for what a row cannot hold in place: id rings, spilled keys, long names.
 
-A block is a power of two of words (8 to 4096: the largest entry, 1,024 times and values, with its links) and aligned to its first eight; a freed block goes to the list of its
-size and is zeroed when taken again. Block 0 is never given out, so 0 means none. The array is reserved address
+A block is a power of two of words, 8 at least, and aligned to its first eight; a freed block goes to the list of
+its size and is zeroed when taken again. Block 0 is never given out, so 0 means none. The array is reserved address
 space: taking a block never copies.
 """
 

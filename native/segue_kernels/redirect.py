@@ -1,7 +1,7 @@
 """Anonymous identifiers: who is still anonymous, and whose events belong to a known customer.
 
-An identify or alias turns the anonymous row into a redirect; from then on its events carry the known customer's identity
-and go to that customer's shard. A batch is taken in order, so an event before the identify stays with the
+An identify or alias turns the anonymous row into a redirect; from then on its events carry the known customer's
+identity and go to that customer's shard. A batch is taken in order, so an event before the identify stays with the
 anonymous row and one after it does not.
 """
 
@@ -112,7 +112,8 @@ def resolve(
     row_of         int64 [n]: the anonymous row
     goes           uint8 [n]: STAYS or GOES
     history_of     int64 [n]: row whose history this identify takes along, else -1 (at most one a row: its first)
-    names, name_at uint8 buffer and int64 [n] (offset << 8 | length): name of the customer a record goes to, -1 = its own
+    names, name_at uint8 buffer and int64 [n] (offset << 8 | length): name of the customer a record goes to,
+                   -1 = its own
     Returns (how far it came, why it stopped, bytes of names used).
     """
     row_words = settings[SET_ROW_WORDS]

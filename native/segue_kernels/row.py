@@ -1,4 +1,4 @@
-"""The customer's row: HEADER_WORDS (plan.py) header words, then the areas of the streams as the policies' plan lays them out.
+"""The customer's row: HEADER_WORDS (plan.py) words of header, then the areas of the streams as planned.
 
 All rows of a shard lie in one flat int64 array; row r starts at word r * row_words. A row that is not in use is
 all zeros, so a reserved but untouched page is a free row.

@@ -27,7 +27,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One run. Times in milliseconds; the secret is not here: it comes from the environment (see `secret`).
 
     inputs       files, folders, "-"; or the name of a data set
-    arrival_ms   when the run began (0: when the settings are loaded): events further ahead than FUTURE_MS_MAX are dead letters
+    arrival_ms   when the run began (0: when the settings are loaded): events further ahead of it than
+                 FUTURE_MS_MAX are dead letters
     pace_path    board shared by the run's processes; "" = one process
     """
 

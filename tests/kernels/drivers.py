@@ -1,4 +1,4 @@
-"""What the kernel tests share: inlined helpers as kernels that Python can call, shards and plans made by hand.
+"""What the kernel tests share: inlined helpers as kernels that Python can call, shards and plans by hand.
 
 SEGUE_TEST_EXAMPLES bounds the number of Hypothesis examples: interpreted kernels are a hundred times slower.
 """
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, settings
 
 from segue.decide.engine import ShardEngine
+from segue.routing.arrivals import Released
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels import plan, record
 from segue_kernels import row as row_layout
@@ -73,7 +74,9 @@ def join(
 
 
 @kernel
-def add_to_key(shard: Any, streams: Words, row: int, base: int, s: int, key: int, time: int, now: int) -> None:
+def add_to_key(
+    shard: Any, streams: Words, row: int, base: int, s: int, key: int, time: int, now: int
+) -> None:
     at = slot_entry(shard, streams, row, base, s, key, now, True)
     add_time(shard.rows, at, streams[s, plan.STREAM_K], time)
 
@@ -189,20 +192,22 @@ def stream(kind: int, **columns: int) -> dict[str, int]:
 def tables(
     streams: Sequence[dict[str, int]], limits: Sequence[tuple[int, int, int, int]] = (), **given: Any
 ) -> SimpleNamespace:
-    """A plan by hand: one listener for each stream on its type, one journey that has the limits, no programs."""
+    """A plan by hand: each stream listens to its type, one journey has the limits, no programs."""
     rows = np.zeros((len(streams), plan.STREAM_WORDS), np.int64)
     offset = plan.HEADER_WORDS
     for row, of in zip(rows, streams, strict=True):
         words = entry_words(of["kind"], of["k"])
         slots = of["slots"] if of["by"] else 0
         row[plan.STREAM_KIND], row[plan.STREAM_BY], row[plan.STREAM_OFFSET] = of["kind"], of["by"], offset
-        row[plan.STREAM_K], row[plan.STREAM_WINDOW_MS], row[plan.STREAM_SLOTS] = of["k"], of["window_ms"], slots
+        row[plan.STREAM_K], row[plan.STREAM_SLOTS] = of["k"], slots
+        row[plan.STREAM_WINDOW_MS] = of["window_ms"]
         row[plan.STREAM_FIELD], row[plan.STREAM_CURRENCY] = of["field"], of["currency"]
         row[plan.STREAM_ENTRY_WORDS], row[plan.STREAM_TYPE] = words, of["type"]
         row[plan.STREAM_AREA_WORDS] = 1 + slots + slots * words if of["by"] else words
         offset += int(row[plan.STREAM_AREA_WORDS])
     types = rows[:, plan.STREAM_TYPE]
-    listen = [np.flatnonzero(types == kind) if kind < plan.SENT_TYPE else types[:0] for kind in range(plan.TYPES)]
+    heard = np.where(types < plan.SENT_TYPE, types, -1)  # sends are not events
+    listen = [np.flatnonzero(heard == kind) for kind in range(plan.TYPES)]
     journeys = np.zeros((1, plan.JOURNEY_WORDS), np.int64)
     journeys[0, plan.JOURNEY_LIMITS_END] = len(limits)
     nothing = np.zeros(plan.TYPES + 1, np.int64)
@@ -270,8 +275,9 @@ def _signed(word: int) -> int:
 
 
 def records_of(events: Iterable[dict[str, int]], names: Sequence[bytes] = ()) -> tuple[Words, Bytes]:
-    """Records and text of events: customer (number), time, and by choice message, product, category, kind, type,
-    flags, price, amount, quantity, currency, consent, clock. names[customer] is the identifier."""
+    """Records and text of events: time and, by choice, customer (number), message, product, category, kind,
+    type, flags, price, amount, quantity, currency, consent, clock, sequence. names[customer] is the identifier.
+    """
     given = list(events)
     records = np.zeros((len(given), record.RECORD_WORDS), np.int64)
     text = b""
@@ -292,6 +298,11 @@ def records_of(events: Iterable[dict[str, int]], names: Sequence[bytes] = ()) ->
         row[record.HEAP] = len(text) << 32 | len(name)
         text += name
     return records, np.frombuffer(text, np.uint8)
+
+
+def released(records: Words, text: Bytes) -> Released:
+    """Rows as the merge hands them to an engine."""
+    return Released(records, text)
 
 
 def name_of(state: ShardState, row: int) -> bytes:

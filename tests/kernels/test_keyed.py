@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from segue.limits import LINES_PER_EVENT_MAX
 from segue.state.shard import ShardState
 from segue_kernels import plan, row
 from segue_kernels.index import LOW
 from segue_kernels.keyed import SPILL_ENTRY, SPILL_KEY, SPILL_NEXT, SPILL_OWNER, SPILL_PREVIOUS
+from segue_kernels.record import FLAG_HAS_LINES, FLAG_IS_LINE
 from tests.kernels import naive
 from tests.kernels.drivers import (
     DAY_MS,
@@ -31,6 +33,7 @@ from tests.kernels.drivers import (
     move,
     quick,
     records_of,
+    released,
     state_of,
     stream,
     tables,
@@ -199,9 +202,8 @@ def test_many_keys_of_one_customer_are_exact() -> None:
 
 def test_the_largest_entries_spill_and_come_back() -> None:
     k = 1_024
-    made = tables([stream(plan.SUM, by=plan.BY_PRODUCT, k=k, window_ms=0, field=6, slots=2)])
-    made.streams[0, plan.STREAM_FIELD] = plan.FIELD_QUANTITY
-    engine = engine_of(made)
+    made = tables([stream(plan.SUM, by=plan.BY_PRODUCT, k=k, window_ms=0, field=plan.FIELD_QUANTITY)])
+    engine = engine_of(made, pool_words_per_shard_max=1 << 24)
     times = [START_MS + n for n in range(5)]
     for n, time in enumerate(times):
         events = [
@@ -219,9 +221,6 @@ def test_the_largest_entries_spill_and_come_back() -> None:
 
 def test_one_order_may_spill_in_every_stream_at_once() -> None:
     """512 lines of new products in 24 streams: more than the first index would hold."""
-    from segue.limits import LINES_PER_EVENT_MAX
-    from segue_kernels.record import FLAG_HAS_LINES, FLAG_IS_LINE
-
     streams = [stream(plan.COUNT, by=plan.BY_PRODUCT, k=1, window_ms=DAY_MS + n) for n in range(24)]
     engine = engine_of(tables(streams))
     for order in range(2):
@@ -248,9 +247,3 @@ def test_entry_sizes_are_given_back(steps: list[tuple[int, int]], slots: int) ->
     assert meta(state, row.POOL_WORDS_USED) == meta(state, row.SPILL_LIVE) == 0
     assert state.arrays.rows[row.SPILL_HEAD] == 0
     assert SPILL_ENTRY == 4
-
-
-def released(records: Words, text: np.ndarray):  # type: ignore[no-untyped-def]
-    from segue.routing.arrivals import Released
-
-    return Released(records, text)

@@ -132,44 +132,29 @@ class ActionEncoder:
             kinds += [KINDS[kind] for kind in ((header[:, PACK] >> 8) & FLAG_KIND).tolist()]
         now = log[:, LOG_NOW]
         times = rfc3339(now)
-        return [
-            self._templates[offer]
-            % (
-                action,
-                decision,
-                customer,
-                kind,
-                product,
-                category,
-                *numbers_,
-                voucher,
-                time,
-                time,
-                expiry,
-                cause,
-            )
-            for offer, action, decision, customer, kind, product, category, numbers_, voucher, time, expiry, cause in zip(
-                offers,
-                hex_ids(rows[:, ACTION_HI], rows[:, ACTION_LO]),
-                hex_ids(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
-                customers,
-                kinds,
-                products,
-                categories,
-                _json_numbers(numbers[:, [0, 1, 4]]),
-                rfc3339(now + self._voucher_lives_ms[offers]),
-                times,
-                rfc3339(now + self._lives_ms[offers]),
-                causes,
-                strict=True,
-            )
-        ]
+        dynamic = zip(
+            hex_ids(rows[:, ACTION_HI], rows[:, ACTION_LO]),
+            hex_ids(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
+            customers,
+            kinds,
+            products,
+            categories,
+            *_json_numbers(numbers[:, [0, 1, 4]]),
+            rfc3339(now + self._voucher_lives_ms[offers]),
+            times,
+            times,
+            rfc3339(now + self._lives_ms[offers]),
+            causes,
+            strict=True,
+        )  # in the order of DYNAMIC
+        return [self._templates[offer] % values for offer, values in zip(offers, dynamic, strict=True)]
 
 
 def _json_numbers(numbers: npt.NDArray[np.float64]) -> list[list[bytes]]:
-    """Each row's numbers as JSON, shortest form that reads back the same."""
-    text = orjson.dumps(np.ascontiguousarray(numbers), option=orjson.OPT_SERIALIZE_NUMPY)
-    return [row.split(b",") for row in text[2:-2].split(b"],[")]
+    """Each column's numbers as JSON, the shortest form that reads back the same."""
+    columns = np.ascontiguousarray(numbers.T)
+    text = orjson.dumps(columns, option=orjson.OPT_SERIALIZE_NUMPY)
+    return [column.split(b",") for column in text[2:-2].split(b"],[")]
 
 
 def _json_strings(text: bytes, heaps: Words, string: int) -> list[bytes]:

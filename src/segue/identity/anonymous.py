@@ -42,7 +42,7 @@ class AnonymousShard:
             return [], []
         records = released.records.copy()
         text = released.text
-        row_of, goes, history_of, names, name_at = self._resolve(records, text)
+        goes, history_of, names, name_at = self._resolve(records, text)
         stays = goes == STAYS
         released.records = records[stays]
         decided = self.engine.process(released) if len(released.records) else []
@@ -56,9 +56,7 @@ class AnonymousShard:
         )
         return decided, passed
 
-    def _resolve(
-        self, records: Words, text: Bytes
-    ) -> tuple[Words, npt.NDArray[np.uint8], Words, Bytes, Words]:
+    def _resolve(self, records: Words, text: Bytes) -> tuple[npt.NDArray[np.uint8], Words, Bytes, Words]:
         n = len(records)
         row_of = np.empty(n, np.int64)
         goes = np.empty(n, np.uint8)
@@ -81,7 +79,7 @@ class AnonymousShard:
                 self._words,
             )
             if stop == STOP_END:
-                return row_of, goes, history_of, names[:used], name_at
+                return goes, history_of, names[:used], name_at
             self.engine.make_room(stop)
 
     def _pass_on(

@@ -1,7 +1,7 @@
 """A packet: the rows of one source batch that belong to one shard, with their strings.
 
-In one process a packet is views into the batch's run; when it crosses to another process only its own rows and bytes are
-pickled (an Arrow or NumPy slice would ship its whole parent).
+In one process a packet is views into the batch's run; when it crosses to another process only its own rows and
+bytes are pickled (an Arrow or NumPy slice would ship its whole parent).
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def warm_up(step: Step) -> None:
             policies = load_policies((), secret=secret())
         encoder = ActionEncoder(policies)
         decided: list[Decisions] = []
-        with step("compile 4/5: anonymous customers"):
+        with step("compile 4/5: deciding (takes longest)"):
             routed = [item for batch in read for item in _packets(batch)]
             shard = AnonymousShard(0, policies, settings.engine(), partitions=2)
             passed: list[Packet] = []
@@ -70,7 +70,7 @@ def warm_up(step: Step) -> None:
                     decisions, further = shard.process()
                     decided += decisions
                     passed += [packet for _, packet in further]
-        with step("compile 5/5: known customers, actions"):
+        with step("compile 5/5: joining histories, writing actions"):
             known = [packet for destination, packet in routed if destination < _SHARDS] + passed
             # what comes from another process lies in other memory, which may be read-only
             decided += _decide(pickle.loads(pickle.dumps(known)), policies, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 
 import numpy as np
@@ -28,8 +29,6 @@ def reserve_words(words: int, what: str) -> npt.NDArray[np.int64]:
             "raise the limit (ulimit -v, vm.overcommit_memory) or lower customers_per_shard_max",
         ) from error
     if size >= _HUGE_PAGES_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # a kernel without huge pages: the same memory in small ones
             area.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            pass  # a kernel without huge pages: the same memory in small ones
     return np.frombuffer(area, np.int64, words)
