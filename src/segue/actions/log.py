@@ -1,8 +1,8 @@
 """The decision log: a row for each slot that had candidates, its winner, and one reason byte a candidate.
 
 The candidates of a row are the offers, in the policies' order, that belong to its slot in the journeys listed; the
-schema's metadata has the names (`segue.journeys`, `segue.offers`, `segue.reasons`). Every candidate's propensity and score
-stand in the sampled rows only; in the others the two lists are null.
+schema's metadata has the names (`segue.journeys`, `segue.offers`, `segue.reasons`). Every candidate's propensity and
+score stand in the sampled rows only; in the others the two lists are null.
 """
 
 from __future__ import annotations
