@@ -192,7 +192,8 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
         rows[base + EVENTS] = 0
     behaves = now - history[H_CLOCK] <= retention
     mark_dirty(shard, row)
-    shard.meta[COUNT_MERGED] += 1
+    if behaves:  # of an idle side the sweep may have left nothing: whether it has must not show in the count
+        shard.meta[COUNT_MERGED] += 1
     for w in range(CONSENT_WORDS):
         rows[base + CONSENT + w] = max(rows[base + CONSENT + w], history[H_CONSENT + w])
     rows[base + QUARANTINE_UNTIL] = max(rows[base + QUARANTINE_UNTIL], history[H_QUARANTINE_UNTIL])

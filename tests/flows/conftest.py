@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest.register_assert_rewrite("tests.flows.runs")
+
 
 @pytest.fixture(autouse=True)
 def _repeated_by(request: pytest.FixtureRequest) -> None:

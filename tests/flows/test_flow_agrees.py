@@ -23,7 +23,10 @@ def test_one_worker_and_two_threads(seed: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", seeds(3))
 def test_two_processes(seed: int, tmp_path: Path) -> None:
-    case = seeded_case(tmp_path, 10_000 + seed, 400).with_settings(batch_rows=(1, 20, 65_536)[seed % 3])
+    case = seeded_case(tmp_path, 10_000 + seed, 400).with_settings(
+        batch_rows=(1, 20, 65_536)[seed % 3],
+        native=False,  # worker processes keep the objects of random policies in the user's cache
+    )
     two = run_processes(case)
     check_against(two, judged(case))
     assert run_threads(case).essence() == two.essence()

@@ -251,7 +251,12 @@ def engine_settings(**given: Any) -> EngineSettings:
 
 def state_of(streams: Sequence[dict[str, int]], **given: Any) -> ShardState:
     """A shard with these streams and no customers."""
-    made, chosen = tables(streams), engine_settings(**given)
+    return state_for(tables(streams), **given)
+
+
+def state_for(made: SimpleNamespace, **given: Any) -> ShardState:
+    """A shard for a plan made by hand."""
+    chosen = engine_settings(**given)
     return ShardState(made, chosen, chosen.words(made.row_words, CONSENT_TYPE, UNSUBSCRIBE_TYPE))
 
 
@@ -294,7 +299,7 @@ def records_of(events: Iterable[dict[str, int]], names: Sequence[bytes] = ()) ->
         flags = event.get("flags", 0) | event.get("kind", record.KIND_USER)
         low = event.get("type", TYPE_A) | flags << 8
         row[record.PACK] = low | event.get("currency", 0) << 16 | event.get("quantity", 1) << 32
-        name = names[customer] if customer < len(names) else b""
+        name = names[customer] if 0 <= customer < len(names) else b""
         row[record.HEAP] = len(text) << 32 | len(name)
         text += name
     return records, np.frombuffer(text, np.uint8)

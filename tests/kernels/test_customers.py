@@ -241,7 +241,7 @@ def test_when_a_row_is_evicted_changes_no_decision(
 
 
 def test_the_streams_of_the_test_above_do_evict() -> None:
-    steps = [(n % 5, 40 * (n % 5 == 0), 0, n % 3, 0) for n in range(60)]
-    found, engine = decided(stream_of(steps), [5] * 12, DAY_MS)
+    steps = [(n // 2 % 5, 40 * (n % 10 == 0), 0, n % 3, 0) for n in range(60)]
+    found, engine = decided(stream_of(steps), [1] * 60, DAY_MS)
     assert meta(engine.state, row.COUNT_EVICTED) > 5
     assert found

@@ -235,8 +235,9 @@ class Reference:
         now = max(customer.clock_ms, past.clock_ms, time_ms)
         self.forget_if_idle(customer, now)
         self.forget_if_idle(past, now)
+        if now - past.clock_ms <= self.settings.retention_ms:  # an idle one may be evicted by then
+            self.counters["customers_merged"] += 1
         customer.take_over(past)
-        self.counters["customers_merged"] += 1
 
     def forget_if_idle(self, customer: Customer, now: int) -> None:
         """Behaviour starts again after a silence longer than the retention; consent and sends stay."""

@@ -5,7 +5,7 @@ Batches, their interleaving and the number of shards are the caller's: none of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,8 +66,9 @@ def run_segue(
     decoder: Decoder,
     settings: EngineSettings,
     choice: Choice,
+    after_step: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
-    """Everything that Segue says about these partitions."""
+    """Everything that Segue says about these partitions; `after_step` sees it grow batch by batch."""
     outcome = Outcome()
     waiting = [source_batches(p, n, decoder, choice, outcome) for n, p in enumerate(payloads)]
     known = [(ShardEngine(policies, settings), Arrivals(len(payloads))) for _ in range(settings.shards)]
@@ -94,6 +95,8 @@ def run_segue(
                 decided += engine.process(released)
         if decided:
             _take(encoder.encode(decided), outcome)
+            if after_step is not None:
+                after_step(outcome)
     for engine in [*(engine for engine, _ in known), *(shard.engine for shard in anonymous)]:
         for name, count in engine.state.counters().items():
             outcome.counters[name] = outcome.counters.get(name, 0) + count

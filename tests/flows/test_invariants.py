@@ -1,0 +1,263 @@
+"""What must hold of everything sent, recomputed from inputs and outputs alone, after every step of long streams.
+
+By default a few seeds; SEGUE_FLOW_SEEDS=200 runs that many (about two seconds each), SEGUE_FLOW_SEEDS=17:18 seed 17 alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segue.events.decode import Decoder
+from segue.limits import DAY_MS, HOUR_MS, LATENESS_MS_DEFAULT
+from segue.policy.load import load_policies
+from segue.settings import secret
+from segue.state.shard import EngineSettings
+from tests.flows.runs import seeds
+from tests.reference import random_events, random_policies
+from tests.reference.choice import Choice, Seeded
+from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.event import ANONYMOUS, Event
+from tests.reference.journeys import Journey
+from tests.reference.pipeline import Outcome, run_segue
+from tests.reference.policies import read_journeys
+
+Key = tuple[str, str]  # kind and identifier
+POLICY = """
+policy = "often"
+version = 1
+title = "Sends whenever it may"
+currency = "EUR"
+
+[[journeys]]
+id = "often"
+on = ["Product Viewed", "Product Added", "Order Completed", "page", "identify"]
+when = "event.quantity >= 0"
+limits = [{ times = 2, within = "1h" }, { times = 4, within = "7d" }, { times = 1, within = "1d", by = "product" }]
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+value = 3.0
+[[journeys.offers]]
+id = "push"
+channel = "push"
+purpose = "service"
+value = 2.0
+[[journeys.offers]]
+id = "web"
+channel = "web"
+placement = "hero"
+value = 1.0
+
+[[journeys]]
+id = "beside"
+on = ["Product Viewed", "Order Completed", "Cart Viewed", "Coupon Entered"]
+when = 'count("Product Viewed", by="category", within="7d") >= 1'
+alongside = true
+limits = [{ times = 1, within = "20s" }, { times = 2, within = "1d", by = "category" }]
+[[journeys.offers]]
+id = "text"
+channel = "sms"
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+context = "0.5"
+"""
+
+
+@dataclass
+class Sent:
+    """An action that counts for limits."""
+
+    at: int  # place of its trigger in the order of arrival
+    owner: Key
+    journey: str
+    time_ms: int
+    product: str
+    category: str
+
+
+class Watch:
+    """Checks the actions and the log as they come, against the input in its order of arrival."""
+
+    def __init__(self, events: Sequence[Event], journeys: Sequence[Journey]) -> None:
+        self.journeys = {journey.id: journey for journey in journeys}
+        self.needs = {(j.id, offer.id): offer.consent for j in journeys for offer in j.offers}
+        self.place: dict[tuple[str, Key], int] = {}  # (event id, whose it is) -> where it first arrives
+        self.consent: list[dict[tuple[str, str], int]] = []  # its customer's registers, after each event
+        self.merged: dict[Key, tuple[int, Key]] = {}  # anonymous -> (where it became known, who it is)
+        self.sent: list[Sent] = []
+        self.granted: Counter[Key | tuple[str, Key, str]] = Counter()
+        self.winners: dict[str, str] = {}
+        self.seen = self.logged = 0
+        self._read(events)
+
+    def _read(self, events: Sequence[Event]) -> None:
+        owners: dict[Key, Key] = {}
+        registers: dict[Key, dict[tuple[str, str], int]] = {}
+        for at, event in enumerate(events):
+            key = (event.kind, event.customer)
+            if event.anonymous:
+                anonymous = (ANONYMOUS, event.anonymous)
+                owners[anonymous] = key
+                self.merged.setdefault(anonymous, (at, key))
+                mine = registers.setdefault(key, {})
+                for register, value in registers.pop(anonymous, {}).items():
+                    mine[register] = max(value, mine.get(register, 0))
+            key = owners.get(key, key)
+            mine = registers.setdefault(key, {})
+            if event.consent is not None:
+                register = (event.consent.channel, event.consent.purpose)
+                value = 2 * event.time_ms + (not event.consent.granted)
+                mine[register] = max(value, mine.get(register, 0))
+            self.consent.append(dict(mine))
+            self.place.setdefault((event.id, key), at)
+
+    def __call__(self, outcome: Outcome) -> None:
+        log = {row["decision_id"]: row for row in outcome.decisions[self.logged :]}
+        assert len(log) == len(outcome.decisions) - self.logged
+        assert not log.keys() & self.winners.keys(), "a decision was made twice"
+        actions = {action["decision_id"]: action for action in outcome.actions[self.seen :]}
+        assert len(actions) == len(outcome.actions) - self.seen
+        self.logged, self.seen = len(outcome.decisions), len(outcome.actions)
+        for row in log.values():
+            assert list(row["reasons"]).count(0) == (row["winner"] is not None)
+            self.winners[row["decision_id"]] = row["winner"] or ""
+        assert actions.keys() == {name for name, row in log.items() if row["winner"]}
+        for name, action in actions.items():
+            row = log[name]
+            assert (row["winner"], row["customer_id"]) == (action["offer"], action["customer_id"])
+            assert (row["channel"], row["placement"]) == (action["channel"], action["placement"])
+        for action in sorted(actions.values(), key=self.place_of):  # a step gives them channel by channel
+            self.check(action)
+
+    def place_of(self, action: dict[str, Any]) -> int:
+        return self.place[action["causation_id"], (action["customer_kind"], action["customer_id"])]
+
+    def check(self, action: dict[str, Any]) -> None:
+        owner = (action["customer_kind"], action["customer_id"])
+        journey = self.journeys[action["journey"]]
+        at = self.place_of(action)
+        register = self.needs[journey.id, action["offer"]]
+        if register is not None:
+            value = self.consent[at].get(register, 0)
+            assert value > 0, f"{action} without consent"
+            assert value % 2 == 0, f"{action} after a withdrawal"
+        product = action["product_id"] or ""
+        category = action["category"] or ""
+        time_ms = round(datetime.fromisoformat(action["time"]).timestamp() * 1_000)
+        for limit in journey.limits:
+            count = 0
+            for sent in self.sent:
+                same = {"": True, "product": product != "" and product == sent.product}
+                same["category"] = category != "" and category == sent.category
+                if (
+                    sent.journey == journey.id
+                    and sent.time_ms > time_ms - limit.within_ms
+                    and same[limit.by]
+                    and self.belongs(sent, owner, at)
+                ):
+                    count += 1
+            assert count < limit.times, f"{action} passes {limit}"
+        self.sent.append(Sent(at, owner, journey.id, time_ms, product, category))
+        if not journey.alongside:
+            alone = (action["causation_id"], owner, "alone")
+            self.granted[alone] += 1
+            assert self.granted[alone] == 1, "two slots for one trigger"
+        score = ((action["propensity"] * action["context_weight"]) * action["value"]) * action["lever"]
+        assert score == action["score"]
+        assert score >= journey.score_min
+
+    def belongs(self, sent: Sent, owner: Key, at: int) -> bool:
+        if sent.owner == owner:
+            return True
+        merged = self.merged.get(sent.owner)
+        return merged is not None and merged[1] == owner and sent.at < merged[0] <= at
+
+
+def stream(choice: Choice, count: int) -> list[bytes]:
+    """Like random_events.stream, but repeats are true copies that come soon after: none is ever taken twice."""
+    world = random_events.crowd(choice) if choice.chance(50) else random_events.world(choice)
+    told: set[str] = set()
+    payloads = []
+    for messages in random_events.messages(choice, replace(world, partitions=choice.integer(1, 3)), count):
+        own: list[random_events.Message] = []
+        for message in messages:
+            if message["id"] not in told:
+                told.add(message["id"])
+                own.append(message)
+        copied: list[random_events.Message] = []
+        for n, message in enumerate(own):
+            copied.append(message)
+            back = own[max(0, n - choice.integer(0, 5))]
+            if choice.chance(8) and abs(back["time"] - message["time"]) < HOUR_MS:
+                copied.append(dict(back))
+        payloads.append(b"\n".join(random_events.lines(choice, copied)))
+    return payloads
+
+
+@pytest.mark.parametrize("seed", seeds(6))
+def test_nothing_forbidden_is_ever_sent(seed: int, tmp_path: Path) -> None:
+    choice = Seeded(30_000 + seed)
+    texts = [POLICY, random_policies.policy(choice, "random")]
+    payloads = stream(choice, 1_500)
+    for n, text in enumerate(texts):
+        (tmp_path / f"{n}.toml").write_text(text)
+    policies = load_policies([tmp_path], secret=secret(), native=choice.chance(50))
+    settings = EngineSettings(
+        secret=secret(),
+        shards=choice.pick((1, 3, 16)),
+        retention_ms=choice.pick((30, 400)) * DAY_MS,
+        sample_share=1.0,
+        customers_per_shard_max=1 << 12,
+        pool_words_per_shard_max=1 << 22,
+    )
+    decoder = Decoder(secret(), "EUR", random_events.ARRIVAL_MS, LATENESS_MS_DEFAULT)
+    events = decode(payloads, DecodeSettings(random_events.ARRIVAL_MS)).events
+    watch = Watch(events, read_journeys(texts, secret()))
+    outcome = run_segue(payloads, policies, decoder, settings, choice, watch)
+    assert len(watch.sent) == len(outcome.actions) > 100
+    assert outcome.counters["duplicates"] > 20
+    again = run_segue(payloads, policies, decoder, settings, Seeded(seed))
+    assert Counter(map(repr, again.decisions)) == Counter(map(repr, outcome.decisions))
+    assert Counter(map(repr, again.actions)) == Counter(map(repr, outcome.actions))
+
+
+def test_the_watch_sees_what_is_wrong(tmp_path: Path) -> None:
+    """Without consent in the input, or with the input's consent withdrawn, the same action is refused."""
+    action = {
+        "customer_kind": "user", "customer_id": "u0", "journey": "often", "offer": "mail", "causation_id": "e1",
+        "product_id": "p", "category": None, "time": "2026-03-01T00:00:00.000Z", "propensity": 0.5,
+        "context_weight": 1.0, "value": 3.0, "lever": 1.0, "score": 1.5,
+    }  # fmt: skip
+    journeys = read_journeys([POLICY], secret())
+
+    def watch(*consents: str) -> Watch:
+        lines = [
+            *consents,
+            '{"id":"e1","type":"Product Viewed","userId":"u0","product_id":"p","time":"2026-03-01T00:00:00Z"}',
+        ]
+        decoded = decode(["\n".join(lines).encode()], DecodeSettings(random_events.ARRIVAL_MS))
+        assert not decoded.dead
+        return Watch(decoded.events, journeys)
+
+    def consent(number: int, granted: str) -> str:
+        return (
+            f'{{"id":"c{number}","type":"Consent Changed","userId":"u0","channel":"email","granted":{granted},'
+            f'"time":"2026-02-0{number}T00:00:00Z"}}'
+        )
+
+    allowed = watch(consent(1, "true"))
+    allowed.check(action)
+    with pytest.raises(AssertionError, match="passes"):
+        allowed.check(action | {"causation_id": "e1", "time": "2026-03-01T00:30:00.000Z"})
+    with pytest.raises(AssertionError, match="without consent"):
+        watch().check(action)
+    with pytest.raises(AssertionError, match="withdrawal"):
+        watch(consent(1, "true"), consent(2, "false")).check(action)

@@ -1,0 +1,107 @@
+"""Routing against plain lists: rows keep their order and their strings, and go where their customer lives."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.events.names import CODE_BY_NAME
+from segue.routing.packet import scatter_rows
+from segue_kernels import record
+from tests.kernels.drivers import Bytes, Words, key_of, quick, records_of
+
+IDENTIFY, ALIAS, VIEWED = (CODE_BY_NAME[name] for name in ("identify", "alias", "Product Viewed"))
+NOBODY = -1
+ROWS = st.lists(
+    st.tuples(
+        st.one_of(st.integers(0, 20), st.integers(0, 20), st.just(NOBODY)),  # customer
+        st.sampled_from((record.KIND_USER, record.KIND_LOYALTY, record.KIND_ANONYMOUS)),
+        st.sampled_from((VIEWED, VIEWED, IDENTIFY, ALIAS)),
+        st.one_of(st.none(), st.integers(30, 40)),  # the anonymous identifier it links
+        st.integers(0, 2),  # lines
+        st.tuples(*[st.one_of(st.just(b""), st.binary(max_size=255))] * 4),
+    ),
+    max_size=12,
+)
+Rows = list[tuple[int, int, int, "int | None", int, tuple[bytes, ...]]]
+
+
+def built(rows: Rows, padding: int) -> tuple[Words, Words, Bytes, list[tuple[bytes, ...]]]:
+    """Records, spans and text as a decoder gives them, and the strings of each record."""
+    events, links, strings = [], [], []
+    for customer, kind, type_, anonymous, lines, texts in rows:
+        flags = [record.FLAG_HAS_LINES if lines else 0] + [record.FLAG_IS_LINE] * lines
+        for n, flag in enumerate(flags):
+            events.append({"time": 1, "customer": customer, "kind": kind, "type": type_, "flags": flag})
+            links.append((customer, anonymous if n == 0 and type_ != VIEWED else None))
+            strings.append(texts if n == 0 else (b"", b"", *texts[2:]))
+    records, _ = records_of(events)
+    for words, (customer, anonymous) in zip(records, links, strict=True):
+        if customer == NOBODY:
+            words[[record.CUSTOMER_LO, record.CUSTOMER_HI]] = 0
+        if anonymous is not None:
+            words[[record.ANONYMOUS_LO, record.ANONYMOUS_HI]] = key_of(anonymous)
+    text, spans = b"\x01" * padding, np.zeros((len(records), record.STRINGS), np.int64)
+    for n, parts in enumerate(strings):
+        for s, part in enumerate(parts):
+            if part:  # an absent string may point anywhere
+                spans[n, s] = len(text) << 8 | len(part)
+                text += part
+    return records, spans, np.frombuffer(text, np.uint8), strings
+
+
+def plain_destination(words: list[int], shards: int, resolved: bool) -> int:
+    def shard_of(high: int) -> int:
+        return (((high % 2**64 >> 1) & 0x7FFFFFFF) * shards) >> 31
+
+    type_, kind = words[record.PACK] & 0xFF, (words[record.PACK] >> 8) & record.FLAG_KIND
+    anonymous = kind == record.KIND_ANONYMOUS
+    linked = words[record.ANONYMOUS_LO] or words[record.ANONYMOUS_HI]
+    if type_ in (IDENTIFY, ALIAS) and not resolved and not anonymous and linked:
+        return shards + shard_of(words[record.ANONYMOUS_HI])
+    if not words[record.CUSTOMER_LO] and not words[record.CUSTOMER_HI]:
+        return -1
+    return shard_of(words[record.CUSTOMER_HI]) + (shards if anonymous else 0)
+
+
+@quick(150)
+@given(ROWS, st.sampled_from((1, 2, 5, 16)), st.booleans(), st.integers(0, 40))
+def test_each_destination_gets_its_rows_in_order(rows: Rows, shards: int, resolved: bool, padding: int) -> None:
+    records, spans, text, strings = built(rows, padding)
+    before = records.copy()
+    routed = scatter_rows(records, spans, text, shards, resolved=resolved)
+    assert np.array_equal(records, before)
+    expected: list[list[int]] = [[] for _ in range(2 * shards)]
+    nobody, to = 0, -1
+    for n, words in enumerate(records.tolist()):
+        if not (words[record.PACK] >> 8) & record.FLAG_IS_LINE:
+            to = plain_destination(words, shards, resolved)
+            nobody += to < 0
+        assert routed.destination[n] == to
+        if to >= 0:
+            expected[to].append(n)
+    assert routed.about_nobody == nobody
+    for to, numbers in enumerate(expected):
+        found, run = routed.records[to], routed.texts[to].tobytes()
+        assert len(found) == len(numbers)
+        for words, n in zip(found.tolist(), numbers, strict=True):
+            assert [w for w in words if w != words[record.HEAP]] == [
+                w for i, w in enumerate(records[n].tolist()) if i != record.HEAP and w != words[record.HEAP]
+            ]
+            at = words[record.HEAP] >> 32
+            for s, part in enumerate(strings[n]):
+                length = (words[record.HEAP] >> 8 * s) & 0xFF
+                assert run[at : at + length] == part
+                at += length
+        assert len(run) == sum(len(part) for n in numbers for part in strings[n])
+
+
+def test_shards_are_filled_evenly() -> None:
+    shards = 16
+    records, _ = records_of([{"time": 1, "customer": n} for n in range(16_000)])
+    spans = np.zeros((len(records), record.STRINGS), np.int64)
+    routed = scatter_rows(records, spans, np.zeros(0, np.uint8), shards)
+    counts = [len(run) for run in routed.records[:shards]]
+    assert sum(counts) == 16_000
+    assert 800 < min(counts) <= max(counts) < 1_200
