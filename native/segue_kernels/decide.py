@@ -8,6 +8,8 @@ granted slot by slot, each grant checking and charging its journey's limits, so 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from segue_kernels.jit import Array, inline
@@ -151,11 +153,120 @@ def charge_limits(
 @inline
 def better(scratch: Scratch, plan: Plan, a: int, b: int) -> bool:
     """Whether candidate a beats candidate b: score, then tie rank."""
-    score_a = scratch.numbers[a, 2]
-    score_b = scratch.numbers[b, 2]
+    score_a = scratch.score[a]
+    score_b = scratch.score[b]
     if score_a != score_b:
         return bool(score_a > score_b)
     return bool(plan.offers[scratch.offer[a], OFFER_TIE_RANK] < plan.offers[scratch.offer[b], OFFER_TIE_RANK])
+
+
+@inline
+def fill_logits(
+    shard: Shard,
+    plan: Plan,
+    scratch: Scratch,
+    records: Array,
+    item: int,
+    journey: int,
+    base: int,
+    row_words: int,
+    now: int,
+) -> None:
+    """The journey's features, and from them the logits of its offers."""
+    first = plan.journeys[journey, JOURNEY_OFFERS_START]
+    last = plan.journeys[journey, JOURNEY_OFFERS_END]
+    features = plan.journeys[journey, JOURNEY_FEATURES_COUNT]
+    features_start = plan.journeys[journey, JOURNEY_FEATURES_START]
+    for f in range(features):
+        scratch.feature[f] = evaluate(
+            plan,
+            plan.features[features_start + f],
+            shard.rows,
+            base,
+            row_words,
+            now,
+            records,
+            item,
+            scratch.location,
+        )
+    logits(
+        plan.offers_f,
+        first,
+        last - first,
+        plan.weights,
+        plan.journeys[journey, JOURNEY_WEIGHTS_START],
+        scratch.feature,
+        features,
+        scratch.logit,
+    )
+
+
+@inline
+def add_plain_candidates(
+    shard: Shard,
+    plan: Plan,
+    scratch: Scratch,
+    records: Array,
+    item: int,
+    journey: int,
+    base: int,
+    row_words: int,
+    now: int,
+    count: int,
+    limited: bool,
+) -> int:
+    """add_candidates for a journey whose offers share a slot and have no check of their own: column by column.
+
+    With 64 offers this takes a third of the time of the loop over offers.
+    """
+    first = plan.journeys[journey, JOURNEY_OFFERS_START]
+    n = plan.journeys[journey, JOURNEY_OFFERS_END] - first
+    slot = plan.offers[first, OFFER_SLOT]
+    scratch.candidates[slot] += n
+    # slices: indices from 0, so the compiler sees that they can't be negative and takes several at once
+    offer = scratch.offer[count : count + n]
+    items = scratch.item[count : count + n]
+    reason = scratch.reason[count : count + n]
+    p = scratch.propensity[count : count + n]
+    context = scratch.context[count : count + n]
+    score = scratch.score[count : count + n]
+    for o in range(n):
+        offer[o] = first + o
+        items[o] = item
+    if limited:
+        for o in range(n):
+            reason[o] = LIMIT
+            p[o] = 0.0
+            context[o] = 0.0
+            score[o] = 0.0
+        return count + n
+    fill_logits(shard, plan, scratch, records, item, journey, base, row_words, now)
+    logit = scratch.logit
+    for o in range(n):
+        p[o] = propensity(logit[o])
+    best_score = -math.inf
+    fixed = plan.offers_f[first : first + n]
+    for o in range(n):
+        context[o] = fixed[o, OFFER_F_CONTEXT]
+        score[o] = p[o] * context[o] * fixed[o, OFFER_F_VALUE] * fixed[o, OFFER_F_LEVER]
+        best_score = max(best_score, score[o])
+    score_min = plan.journeys_f[journey, JOURNEY_F_SCORE_MIN]
+    for o in range(n):
+        reason[o] = BELOW_MINIMUM if score[o] < score_min else OUTSCORED
+    if best_score < score_min:
+        return count + n
+    best = -1
+    for o in range(n):
+        if score[o] == best_score and (best < 0 or better(scratch, plan, count + o, count + best)):
+            best = o
+    best += count
+    other = scratch.best[slot]
+    if other < 0 or better(scratch, plan, best, other):
+        if other >= 0:
+            scratch.reason[other] = OUTSCORED
+        scratch.reason[best] = WON
+        scratch.best[slot] = best
+    return count + n
 
 
 @inline
@@ -178,6 +289,10 @@ def add_candidates(
     limited = limit_reached(
         shard, plan, journey, row, base, now, records[item, PRODUCT], records[item, CATEGORY]
     )
+    if scratch.plain[journey] != 0:
+        return add_plain_candidates(
+            shard, plan, scratch, records, item, journey, base, row_words, now, count, limited
+        )
     event_currency = (records[item, PACK] >> 16) & 0xFFFF
     start = count
     eligible = 0
@@ -205,36 +320,14 @@ def add_candidates(
         scratch.offer[count] = offer
         scratch.item[count] = item
         scratch.reason[count] = reason
-        scratch.numbers[count, 0] = 0.0
-        scratch.numbers[count, 1] = 0.0
-        scratch.numbers[count, 2] = 0.0
+        scratch.propensity[count] = 0.0
+        scratch.context[count] = 0.0
+        scratch.score[count] = 0.0
+        scratch.candidates[plan.offers[offer, OFFER_SLOT]] += 1
         count += 1
     if eligible == 0:
         return count
-    features = plan.journeys[journey, JOURNEY_FEATURES_COUNT]
-    features_start = plan.journeys[journey, JOURNEY_FEATURES_START]
-    for f in range(features):
-        scratch.feature[f] = evaluate(
-            plan,
-            plan.features[features_start + f],
-            shard.rows,
-            base,
-            row_words,
-            now,
-            records,
-            item,
-            scratch.location,
-        )
-    logits(
-        plan.offers_f,
-        first,
-        last - first,
-        plan.weights,
-        plan.journeys[journey, JOURNEY_WEIGHTS_START],
-        scratch.feature,
-        features,
-        scratch.logit,
-    )
+    fill_logits(shard, plan, scratch, records, item, journey, base, row_words, now)
     score_min = plan.journeys_f[journey, JOURNEY_F_SCORE_MIN]
     for at in range(start, count):
         if scratch.reason[at] != WON:
@@ -248,9 +341,9 @@ def add_candidates(
             )
         p = propensity(scratch.logit[offer - first])
         score = p * context * plan.offers_f[offer, OFFER_F_VALUE] * plan.offers_f[offer, OFFER_F_LEVER]
-        scratch.numbers[at, 0] = p
-        scratch.numbers[at, 1] = context
-        scratch.numbers[at, 2] = score
+        scratch.propensity[at] = p
+        scratch.context[at] = context
+        scratch.score[at] = score
         if score < score_min:
             scratch.reason[at] = BELOW_MINIMUM
             continue
@@ -305,10 +398,7 @@ def grant(
 ) -> None:
     """Grant the winners slot by slot and write a log row for each slot that had candidates."""
     for slot in range(len(plan.slot_hash)):
-        candidates = 0
-        for at in range(count):
-            if plan.offers[scratch.offer[at], OFFER_SLOT] == slot:
-                candidates += 1
+        candidates = scratch.candidates[slot]
         if candidates == 0:
             continue
         winner = scratch.best[slot]
@@ -341,14 +431,23 @@ def grant(
         if ((decision_hi >> 11) & 0x1FFFFFFFFFFFFF) < settings[SET_SAMPLE]:
             sample = out.used[OUT_SAMPLE]
             out.used[OUT_SAMPLE] = sample + candidates
-        n = 0
-        for at in range(count):
-            if plan.offers[scratch.offer[at], OFFER_SLOT] == slot:
-                out.reasons[reasons + n] = scratch.reason[at]
-                if sample >= 0:
-                    out.sample[sample + n, 0] = scratch.numbers[at, 0]
-                    out.sample[sample + n, 1] = scratch.numbers[at, 2]
-                n += 1
+        if candidates == count:  # the only slot: its candidates lie side by side
+            target = out.reasons[reasons : reasons + count]
+            for at in range(count):
+                target[at] = scratch.reason[at]
+            if sample >= 0:
+                for at in range(count):
+                    out.sample[sample + at, 0] = scratch.propensity[at]
+                    out.sample[sample + at, 1] = scratch.score[at]
+        else:
+            n = 0
+            for at in range(count):
+                if plan.offers[scratch.offer[at], OFFER_SLOT] == slot:
+                    out.reasons[reasons + n] = scratch.reason[at]
+                    if sample >= 0:
+                        out.sample[sample + n, 0] = scratch.propensity[at]
+                        out.sample[sample + n, 1] = scratch.score[at]
+                    n += 1
         out.log[log, LOG_RECORD] = header
         out.log[log, LOG_SLOT] = slot
         out.log[log, LOG_WINNER] = scratch.offer[winner] if winner >= 0 else -1
@@ -381,9 +480,9 @@ def grant(
             out.actions[action, ACTION_OFFER] = offer
             out.actions[action, ACTION_LO] = np.int64(low)
             out.actions[action, ACTION_HI] = np.int64(high)
-            out.numbers[action, 0] = scratch.numbers[winner, 0]
-            out.numbers[action, 1] = scratch.numbers[winner, 1]
+            out.numbers[action, 0] = scratch.propensity[winner]
+            out.numbers[action, 1] = scratch.context[winner]
             out.numbers[action, 2] = plan.offers_f[offer, OFFER_F_VALUE]
             out.numbers[action, 3] = plan.offers_f[offer, OFFER_F_LEVER]
-            out.numbers[action, 4] = scratch.numbers[winner, 2]
+            out.numbers[action, 4] = scratch.score[winner]
             shard.meta[COUNT_ACTIONS] += 1

@@ -357,6 +357,7 @@ def run(
             continue
         for slot in range(slots):
             scratch.best[slot] = -1
+            scratch.candidates[slot] = 0
         count = 0
         fired_start = out.used[OUT_FIRED]
         for t in range(triggered):

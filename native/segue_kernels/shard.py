@@ -54,10 +54,16 @@ class Scratch(NamedTuple):
     offer: Array  # int64 a candidate
     item: Array  # int64 a candidate: the record it saw
     reason: Array  # uint8 a candidate
-    numbers: Array  # float64 [candidate, 3]: propensity, context, score
+    propensity: Array  # float64 a candidate
+    context: Array  # float64 a candidate
+    score: Array  # float64 a candidate
     logit: Array  # float64 an offer
     feature: Array  # float64 a feature
     best: Array  # int64 a slot: candidate, or -1
+    candidates: Array  # int64 a slot: how many it has
+    plain: (
+        Array  # uint8 a journey: its offers share a slot and have no check or context of their own (constant)
+    )
 
 
 class Out(NamedTuple):

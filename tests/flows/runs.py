@@ -18,6 +18,7 @@ from bytewax.testing import cluster_main
 
 from flows.next_best_action import next_best_action
 from segue.bytewax_steps import output_names
+from segue.limits import DAY_MS
 from segue.policy.load import load_policies
 from segue.run.progress import Silent
 from segue.run.report import Summary, summarise
@@ -128,7 +129,7 @@ def random_case(folder: Path, choice: Choice, events: int) -> Case:
         batch_rows=choice.pick((1, 2, 7, 30, 1_000, 65_536)),
         shards=choice.pick((1, 2, 3, 5, 16)),
         lateness_ms=choice.pick((0, 60_000, 300_000, 3_600_000)),
-        retention_ms=choice.pick((2, 400)) * random_events.DAY_MS,
+        retention_ms=choice.pick((2, 400)) * DAY_MS,
         rate_per_minute_max=choice.pick((5, 12, 1_000)),
         quarantine_ms=choice.pick((60_000, 1_800_000)),
         native=choice.chance(50),
@@ -143,7 +144,7 @@ def run_threads(case: Case, workers: int = 1) -> Told:
     settings = _with_output(case)
     policies = load_policies(settings.policies, secret=secret(), currency=settings.currency, native=False)
     prepare_folder(settings.out, output_names(policies))
-    cluster_main(next_best_action(settings), [], 0, worker_count_per_proc=workers)
+    cluster_main(next_best_action(settings), [], 0, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]
     out = Path(settings.out)
     return _told(out, summarise(read_summary(out), policies, 1.0, 1))
 
@@ -195,7 +196,9 @@ def judged(case: Case, **bounds: int) -> engine.Reference:
         **bounds,
     )
     reference = engine.Reference(read_journeys(case.texts, chosen.secret, settings.currency), chosen)
-    decoded = decode(case.payloads, DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms))
+    decoded = decode(
+        case.payloads, DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
+    )
     reference.run(decoded.events)
     reference.counters["dead_letters"] = len(decoded.dead)
     reference.counters["late"] = len(decoded.late)

@@ -1,6 +1,7 @@
 """What must hold of everything sent, recomputed from inputs and outputs alone, after every step of long streams.
 
-By default a few seeds; SEGUE_FLOW_SEEDS=200 runs that many (about two seconds each), SEGUE_FLOW_SEEDS=17:18 seed 17 alone.
+By default a few seeds; SEGUE_FLOW_SEEDS=200 runs that many (about a second each), SEGUE_FLOW_SEEDS=17:18 seed 17
+alone.
 """
 
 from __future__ import annotations
@@ -222,8 +223,8 @@ def test_nothing_forbidden_is_ever_sent(seed: int, tmp_path: Path) -> None:
     events = decode(payloads, DecodeSettings(random_events.ARRIVAL_MS)).events
     watch = Watch(events, read_journeys(texts, secret()))
     outcome = run_segue(payloads, policies, decoder, settings, choice, watch)
-    assert len(watch.sent) == len(outcome.actions) > 100
-    assert outcome.counters["duplicates"] > 20
+    assert len(watch.sent) == len(outcome.actions) > 50
+    assert outcome.counters["duplicates"] > 0
     again = run_segue(payloads, policies, decoder, settings, Seeded(seed))
     assert Counter(map(repr, again.decisions)) == Counter(map(repr, outcome.decisions))
     assert Counter(map(repr, again.actions)) == Counter(map(repr, outcome.actions))

@@ -1,4 +1,4 @@
-"""The shipped policies on the simulator's stream, and on streams made for them: they act when they should, only then."""
+"""The shipped policies on the simulator's stream, and on streams made for them: they act when they should only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def shipped_case(folder: Path, payloads: Sequence[bytes], **settings: Any) -> Ca
 
 @pytest.mark.parametrize("seed", seeds(2))
 def test_simulated_shoppers(seed: int, tmp_path: Path) -> None:
-    """The second seed in two processes."""
+    """Every second seed in two processes. SEGUE_FLOW_SEEDS as in tests/flows/runs.py."""
     stream = io.BytesIO()
     write_simulation(SimulationSettings(seed=seed, customers=120, events=6_000, products=60), stream)
     lines = stream.getvalue().splitlines(keepends=True)
@@ -146,7 +146,11 @@ def test_lapsed_buyers_get_a_coupon(tmp_path: Path) -> None:
     for who in ("lapsed", "came-back", "seldom"):
         story.tell(who, "Promotion Viewed", 80 * DAY, promotion_id="spring", products=offered)
     first = len(story.events) - 3
-    for who, days in (("occasional", 80), ("lapsed", 82), ("lapsed", 95)):  # for another category; within limits
+    for who, days in (
+        ("occasional", 80),
+        ("lapsed", 82),
+        ("lapsed", 95),
+    ):  # for another category; within limits
         only = [{"category": "garden"}] if who == "occasional" else offered
         story.tell(who, "Promotion Viewed", days * DAY, promotion_id="spring", products=only)
     told = story.run(tmp_path)

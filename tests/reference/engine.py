@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from segue.events.names import CHANNELS
@@ -25,6 +25,7 @@ from segue.limits import (
 from segue.policy.interpret import interpret
 from segue.policy.ir import Node
 from tests.reference.event import ANONYMOUS, Event
+from tests.reference.hashing import message_hash, signed
 from tests.reference.history import CustomerHistory, Seen, currency_code, seen_header, seen_items
 from tests.reference.journeys import Journey, Limit, Offer
 
@@ -127,8 +128,11 @@ class Customer:
     minute: tuple[int, int] = (0, 0)  # UTC minute, events in it
     quarantined_until_ms: int = 0
 
-    def take_over(self, other: Customer) -> None:
-        """Add another customer's past to this one; the order in which several are added does not matter."""
+    def take_over(self, other: Customer, rank: Callable[[str], int]) -> None:
+        """Add another customer's past to this one; the order in which several are added does not matter.
+
+        Event ids of one time are ordered by `rank`, which tells the last ones where there are more than are kept.
+        """
         self.clock_ms = max(self.clock_ms, other.clock_ms)
         self.headers += other.headers
         self.items += other.items
@@ -138,7 +142,10 @@ class Customer:
         latest: dict[str, int] = {}
         for clock, identifier in self.arrivals + other.arrivals:
             latest[identifier] = max(clock, latest.get(identifier, 0))
-        self.arrivals = sorted((clock, identifier) for identifier, clock in latest.items())
+        self.arrivals = sorted(
+            ((clock, identifier) for identifier, clock in latest.items()),
+            key=lambda arrival: (arrival[0], rank(arrival[1])),
+        )
         if other.minute[0] == self.minute[0]:
             self.minute = (self.minute[0], self.minute[1] + other.minute[1])
         else:
@@ -237,7 +244,7 @@ class Reference:
         self.forget_if_idle(past, now)
         if now - past.clock_ms <= self.settings.retention_ms:  # an idle one may be evicted by then
             self.counters["customers_merged"] += 1
-        customer.take_over(past)
+        customer.take_over(past, lambda identifier: signed(message_hash(identifier, self.settings.secret)[0]))
 
     def forget_if_idle(self, customer: Customer, now: int) -> None:
         """Behaviour starts again after a silence longer than the retention; consent and sends stay."""

@@ -13,7 +13,15 @@ from segue.routing.arrivals import Released
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels.customers import find_or_add, sweep
 from segue_kernels.engine import run
-from segue_kernels.plan import JOURNEY_OFFERS_END, JOURNEY_OFFERS_START
+from segue_kernels.plan import (
+    JOURNEY_OFFERS_END,
+    JOURNEY_OFFERS_START,
+    OFFER_CONSENT,
+    OFFER_CONTEXT,
+    OFFER_CURRENCY,
+    OFFER_SLOT,
+    OFFER_WHEN,
+)
 from segue_kernels.record import FLAG_HAS_HISTORY, PACK, TIME
 from segue_kernels.shard import (
     ACTION_WORDS,
@@ -60,6 +68,19 @@ class Decisions:
     sample: npt.NDArray[np.float64]
 
 
+def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
+    """Which journeys' offers share a slot and have no condition, currency, consent or context of their own."""
+    plain = np.zeros(max(1, len(policies.journeys)), np.uint8)
+    for journey, (first, last) in enumerate(
+        policies.journeys[:, [JOURNEY_OFFERS_START, JOURNEY_OFFERS_END]].tolist()
+    ):
+        offers = policies.offers[first:last]
+        unchecked = (offers[:, [OFFER_WHEN, OFFER_CONSENT, OFFER_CONTEXT]] < 0).all()
+        one_slot = len(set(offers[:, OFFER_SLOT].tolist())) == 1
+        plain[journey] = bool(unchecked and one_slot and not offers[:, OFFER_CURRENCY].any())
+    return plain
+
+
 class ShardEngine:
     """State and decisions of one shard. `process` is deterministic: the same rows in the same order, however cut
     into batches, give the same decisions."""
@@ -85,10 +106,14 @@ class ShardEngine:
             offer=np.zeros(max(1, offers), np.int64),
             item=np.zeros(max(1, offers), np.int64),
             reason=np.zeros(max(1, offers), np.uint8),
-            numbers=np.zeros((max(1, offers), 3), np.float64),
+            propensity=np.zeros(max(1, offers), np.float64),
+            context=np.zeros(max(1, offers), np.float64),
+            score=np.zeros(max(1, offers), np.float64),
             logit=np.zeros(width, np.float64),
             feature=np.zeros(max(1, len(policies.features)), np.float64),
             best=np.zeros(slots, np.int64),
+            candidates=np.zeros(slots, np.int64),
+            plain=plain_journeys(policies),
         )
         rows = _LOG_ROWS + slots
         self._out = Out(

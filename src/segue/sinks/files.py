@@ -231,7 +231,7 @@ class LinesOutput:
 
 
 class BatchesOutput:
-    """An Arrow IPC stream, zstd inside: batches gathered to LOG_ROWS rows; at any moment the file is readable
+    """An Arrow IPC stream, LZ4 inside: batches gathered to LOG_ROWS rows; at any moment the file is readable
     up to its last whole batch.
 
     The first batch gives the schema; one that differs is refused. Raises SinkError as LinesOutput does.
@@ -276,7 +276,7 @@ class BatchesOutput:
         if self._schema is None:
             return
         if self._writer is None:
-            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
             self._writer = pa.ipc.new_stream(self._encoded, self._schema, options=options)
         if self._waiting_rows:
             table = pa.Table.from_batches(self._waiting).combine_chunks()

@@ -1,0 +1,223 @@
+"""The order of arrival is a sort by (clock, partition, row), whatever the batches and whoever is faster."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.routing.arrivals import Arrivals, Released
+from segue.routing.packet import ANY_PLACE, CLOCK_END, ROW_BITS, Packet, Place
+from segue_kernels import record
+from segue_kernels.route import no_rows
+from tests.kernels.drivers import Bytes, Words, quick
+
+SENDERS = 2
+# of each event: how far the clock moves, lines, and which way it comes (-1 straight, else an anonymous shard)
+PARTITION = st.lists(
+    st.tuples(st.sampled_from((0, 0, 1, 5)), st.integers(0, 2), st.sampled_from((-1, -1, 0, 1)), st.booleans()),
+    max_size=14,
+)
+Partition = list[tuple[int, int, int, bool]]
+
+
+@dataclass
+class Rows:
+    """Rows of one packet while it is put together."""
+
+    records: list[Words] = field(default_factory=list)
+    text: bytes = b""
+    histories: list[tuple[int, Words]] = field(default_factory=list)
+
+    def packed(self) -> tuple[Words, Bytes]:
+        if not self.records:
+            return no_rows()
+        return np.array(self.records), np.frombuffer(self.text, np.uint8)
+
+
+def make_rows(partition: int, row: int, clock: int, lines: int) -> list[tuple[Words, bytes]]:
+    """An event's records: their number is in STORE, their string says which they are."""
+    made = []
+    for n in range(lines + 1):
+        words = np.zeros(record.RECORD_WORDS, np.int64)
+        words[record.CLOCK] = clock
+        words[record.SEQUENCE] = partition << ROW_BITS | row
+        words[record.STORE] = n
+        made.append((words, b"%d/%d/%d" % (partition, row, n)))
+    return made
+
+
+def add(rows: Rows, of: list[tuple[Words, bytes]]) -> None:
+    for words, name in of:
+        words = words.copy()
+        words[record.HEAP] = len(rows.text) << 32 | len(name)
+        rows.text += name
+        rows.records.append(words)
+
+
+@dataclass
+class Way:
+    """A world of partitions, anonymous shards that pass rows on, and the merge in front of one known shard."""
+
+    sources: list[deque[tuple[Packet, dict[int, Rows]]]]
+    expected: list[tuple[int, int, int, bytes]] = field(default_factory=list)
+    histories: dict[bytes, int] = field(default_factory=dict)
+    with_rows: Counter[tuple[int, int]] = field(default_factory=Counter)
+    batches: dict[tuple[int, int], set[int]] = field(default_factory=dict)  # the sequences in them
+
+
+def build(partitions: list[Partition], data: st.DataObject) -> Way:
+    way = Way([])
+    for p, events in enumerate(partitions):
+        queue: deque[tuple[Packet, dict[int, Rows]]] = deque()
+        clock, row, batch = -1, 0, 0
+        left = deque(events)
+        while left:
+            start: Place = (clock, p << ROW_BITS | row)
+            straight, passed = Rows(), {}
+            for _ in range(data.draw(st.sampled_from((1, 2, 5)))):
+                if not left:
+                    break
+                later, lines, via, history = left.popleft()
+                clock = max(clock, 0) + later
+                made = make_rows(p, row, clock, lines)
+                way.expected += [(clock, p << ROW_BITS | row, n, name) for n, (_, name) in enumerate(made)]
+                rows = straight if via < 0 else passed.setdefault(via, Rows())
+                if history and via >= 0:
+                    rows.histories.append((len(rows.records), np.array([p, row], np.int64)))
+                    way.histories[made[0][1]] = 1
+                add(rows, made)
+                row += 1
+            records, text = straight.packed()
+            end: Place = (clock, p << ROW_BITS | row)
+            packet = Packet(p, batch, start, end, records, text, tuple(sorted(passed)))
+            way.with_rows[p, batch] += len(records) > 0
+            way.batches[p, batch] = set(range(start[1], end[1]))
+            queue.append((packet, passed))
+            batch += 1
+        place: Place = (clock, p << ROW_BITS | row)
+        records, text = no_rows()
+        queue.append((Packet(p, batch, place, (CLOCK_END, place[1]), records, text), {}))
+        way.sources.append(queue)
+    way.expected.sort()
+    return way
+
+
+def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
+    """Hand everything over in some order that keeps each sender's own; release after some of it."""
+    arrivals = Arrivals(partitions)
+    mailboxes: list[deque[Packet]] = [deque() for _ in range(SENDERS)]
+    found: list[Released] = []
+    held: list[list[tuple[Packet, dict[int, Rows]]]] = [[] for _ in range(SENDERS)]
+    while any(way.sources) or any(mailboxes) or any(held):
+        choices = [("source", n) for n, queue in enumerate(way.sources) if queue]
+        choices += [("shard", n) for n, boxes in enumerate(held) if boxes]
+        choices += [("mail", n) for n, box in enumerate(mailboxes) if box]
+        what, n = data.draw(st.sampled_from(choices))
+        if what == "source":
+            packet, passed = way.sources[n].popleft()
+            for sender in passed:
+                held[sender].append((packet, passed))
+            # the straight packet may come after what the anonymous shard passes on
+            arrivals.push(packet)
+        elif what == "shard":
+            taken, held[n] = held[n], []
+            rows = Rows()
+            for packet, passed in taken:
+                of = passed[n]
+                rows.histories += [(at + len(rows.records), history) for at, history in of.histories]
+                for words in of.records:
+                    at, length = int(words[record.HEAP]) >> 32, int(words[record.HEAP]) & 0xFF
+                    add(rows, [(words, of.text[at : at + length])])
+            order = sorted(
+                range(len(rows.records)),
+                key=lambda i: (int(rows.records[i][record.CLOCK]), int(rows.records[i][record.SEQUENCE])),
+            )
+            place_of = {at: i for i, at in enumerate(order)}
+            rows.records = [rows.records[i] for i in order]
+            rows.histories = [(place_of[at], history) for at, history in rows.histories]
+            records, text = rows.packed()
+            finished = tuple((packet.partition, packet.batch) for packet, _ in taken)
+            mailboxes[n].append(
+                Packet(-1, -1, ANY_PLACE, ANY_PLACE, records, text, (), n, finished, rows.histories)
+            )
+        else:
+            arrivals.push(mailboxes[n].popleft())
+        if data.draw(st.booleans()):
+            _take(arrivals, found)
+    _take(arrivals, found)
+    assert arrivals.ended
+    return found
+
+
+def _take(arrivals: Arrivals, found: list[Released]) -> None:
+    part = arrivals.release()
+    if part is not None:
+        found.append(part)
+        assert arrivals.release() is None  # nothing twice
+
+
+@quick(150)
+@given(st.lists(PARTITION, min_size=1, max_size=3), st.data())
+def test_rows_are_merged_in_one_order(partitions: list[Partition], data: st.DataObject) -> None:
+    way = build(partitions, data)
+    expected, histories, with_rows = way.expected, way.histories, way.with_rows
+    found, seen, reported = [], {}, Counter[tuple[int, int]]()
+    for part in deliver(way, len(partitions), data):
+        names = []
+        for words in part.records.tolist():
+            at, length = words[record.HEAP] >> 32, words[record.HEAP] & 0xFF
+            names.append(part.text[at : at + length].tobytes())
+            found.append((words[record.CLOCK], words[record.SEQUENCE], words[record.STORE], names[-1]))
+        for at, history in part.histories:
+            partition, row = history.tolist()
+            assert names[at] == b"%d/%d/0" % (partition, row)  # at its identify, still
+            seen[names[at]] = 1
+        reported.update(part.finished)
+        out = {sequence for _, sequence, _, _ in found}
+        for of in part.finished:
+            assert way.batches[of] <= out  # also the rows that came by an anonymous shard
+    assert found == expected
+    assert seen == histories
+    assert reported == Counter({of: 1 for of, n in with_rows.items() if n})
+
+
+def test_a_finished_batch_has_all_its_rows_out() -> None:
+    arrivals = Arrivals(2)
+    records = np.array([words for row in range(3) for words, _ in make_rows(0, row, 10 * row, 0)])
+    first = Packet(0, 0, (-1, 0), (20, 3), records, np.zeros(0, np.uint8))
+    arrivals.push(first)
+    assert arrivals.release() is None  # the other partition may still be earlier
+    nothing, text = no_rows()
+    other = 1 << ROW_BITS
+    arrivals.push(Packet(1, 0, (-1, other), (10, other), nothing, text))
+    part = arrivals.release()
+    assert part is not None
+    assert part.records[:, record.CLOCK].tolist() == [0, 10]
+    assert part.finished == ()
+    arrivals.push(Packet(1, 1, (10, other), (CLOCK_END, other), nothing, text))
+    part = arrivals.release()
+    assert part is not None
+    assert part.records[:, record.CLOCK].tolist() == [20]
+    assert part.finished == ((0, 0),)
+    assert not arrivals.ended
+
+
+def test_a_report_may_come_before_its_batch() -> None:
+    """Anonymous shards may be faster than the straight way."""
+    arrivals = Arrivals(1)
+    nothing, text = no_rows()
+    passed = np.array([make_rows(0, 1, 5, 0)[0][0]])
+    report = Packet(-1, -1, ANY_PLACE, ANY_PLACE, passed, np.zeros(9, np.uint8), (), 1, ((0, 0),))
+    arrivals.push(report)
+    assert arrivals.release() is None
+    straight = np.array([make_rows(0, row, 5, 0)[0][0] for row in (0, 2)])
+    arrivals.push(Packet(0, 0, (-1, 0), (5, 3), straight, np.zeros(9, np.uint8), (1,)))
+    part = arrivals.release()
+    assert part is not None
+    assert part.records[:, record.SEQUENCE].tolist() == [0, 1, 2]
+    assert nothing.shape == (0, record.RECORD_WORDS)
+    assert len(text) == 0
