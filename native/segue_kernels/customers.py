@@ -6,7 +6,7 @@ import numpy as np
 
 from segue_kernels.ids import forget_ids
 from segue_kernels.index import MOVES_PER_INSERT, drop_row, find_row, move_rows, put, tag_of
-from segue_kernels.jit import Array, inline, kernel
+from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.keyed import expired, forget_spilled
 from segue_kernels.memory import prefetch
 from segue_kernels.plan import (
@@ -98,7 +98,7 @@ def write_name(shard: Shard, base: int, text: Array, at: int, length: int) -> No
         target[start + w] = value
 
 
-@inline
+@outline
 def new_row(shard: Shard, lo: int, hi: int, kind: int, text: Array, heap: int, row_words: int) -> int:
     """A row for a customer never seen; the caller has made sure of room in the index, the rows and the pool."""
     meta = shard.meta
@@ -167,7 +167,7 @@ def find_or_add(
     return n, STOP_END
 
 
-@inline
+@outline
 def forget_behaviour(shard: Shard, plan: Plan, base: int) -> None:
     """Start a customer's behaviour again; identity, consent and what was sent stay."""
     streams = plan.streams

@@ -75,6 +75,13 @@ def allocating(function: Function) -> Function:
     return cast(Function, numba.njit(**{**_OPTIONS, "_nrt": True})(function))
 
 
+def outline(function: Function) -> Function:
+    """Compile a helper that is called, not inlined: for cold paths, which would be compiled at every place of use."""
+    if JIT_DISABLED:
+        return function
+    return cast(Function, numba.njit(**_OPTIONS)(function))
+
+
 def inline(function: Function) -> Function:
     """Compile a small helper that only kernels call; LLVM always inlines it."""
     if JIT_DISABLED:

@@ -12,7 +12,7 @@ A spilled entry is a pool block: [next, previous (the customer's list), stream |
 from __future__ import annotations
 
 from segue_kernels.index import EMPTY, LOW, TOMBSTONE, put
-from segue_kernels.jit import Array, inline, kernel
+from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.plan import (
     SENT_TYPE,
     STREAM_ENTRY_WORDS,
@@ -43,7 +43,8 @@ SPILL_ENTRY = 4
 
 @inline
 def _start(row: int, stream: int, key: int) -> int:
-    return key ^ (row * 0x9E3779B1) ^ (stream << 17)
+    # both reach the low bits: one product in many streams must not make one long run
+    return key ^ (row * 0x9E3779B1) ^ (stream * 0x85EBCA6B)
 
 
 @inline
@@ -139,7 +140,7 @@ def find_spilled(shard: Shard, row: int, stream: int, key: int) -> int:
     return 0
 
 
-@inline
+@outline
 def move_spilled(shard: Shard, streams: Array, row_words: int, lateness: int, steps: int) -> None:
     """Move up to `steps` slots of the old spill index to the new one; what no window can see goes for good."""
     meta = shard.meta
@@ -185,11 +186,24 @@ def slot_entry(
     rows = shard.rows
     area = base + streams[stream, STREAM_OFFSET]
     slots = streams[stream, STREAM_SLOTS]
-    words = streams[stream, STREAM_ENTRY_WORDS]
-    entries = area + 1 + slots
     for i in range(slots):
         if rows[area + 1 + i] == key:
-            return entries + i * words
+            return area + 1 + slots + i * streams[stream, STREAM_ENTRY_WORDS]
+    if rows[area] == 0 and not create:
+        return -1
+    return entry_not_in_slots(shard, streams, row, base, stream, key, now, create)
+
+
+@outline
+def entry_not_in_slots(
+    shard: Shard, streams: Array, row: int, base: int, stream: int, key: int, now: int, create: bool
+) -> int:
+    """slot_entry for a key that no slot has."""
+    rows = shard.rows
+    area = base + streams[stream, STREAM_OFFSET]
+    slots = streams[stream, STREAM_SLOTS]
+    words = streams[stream, STREAM_ENTRY_WORDS]
+    entries = area + 1 + slots
     window = streams[stream, STREAM_WINDOW_MS]
     watermark = rows[area]
     block = 0
@@ -226,7 +240,7 @@ def slot_entry(
     return at
 
 
-@inline
+@outline
 def forget_spilled(shard: Shard, streams: Array, base: int, sent_too: bool) -> None:
     """Drop a customer's spilled entries: of behaviour, and of what was sent if `sent_too`."""
     block = shard.rows[base + SPILL_HEAD]

@@ -30,6 +30,7 @@ from tests.reference import engine, random_events, random_policies
 from tests.reference.choice import Choice, Seeded
 from tests.reference.compare import (
     action_rows,
+    decision_id,
     decision_rows,
     difference,
     expected_actions,
@@ -40,6 +41,46 @@ from tests.reference.policies import read_journeys
 
 SEEDS_VARIABLE = "SEGUE_FLOW_SEEDS"
 COUNTED = ("duplicates", "quarantined", "customers_merged", "about_nobody", "dead_letters", "late")
+OFTEN = """
+policy = "often"
+version = 1
+title = "Sends whenever it may"
+currency = "EUR"
+
+[[journeys]]
+id = "often"
+on = ["Product Viewed", "Product Added", "Order Completed", "page", "identify"]
+when = "event.quantity >= 0"
+limits = [{ times = 2, within = "1h" }, { times = 4, within = "7d" }, { times = 1, within = "1d", by = "product" }]
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+value = 3.0
+[[journeys.offers]]
+id = "push"
+channel = "push"
+purpose = "service"
+value = 2.0
+[[journeys.offers]]
+id = "web"
+channel = "web"
+placement = "hero"
+value = 1.0
+
+[[journeys]]
+id = "beside"
+on = ["Product Viewed", "Order Completed", "Cart Viewed", "Coupon Entered"]
+when = 'count("Product Viewed", by="category", within="7d") >= 1'
+alongside = true
+limits = [{ times = 1, within = "20s" }, { times = 2, within = "1d", by = "category" }]
+[[journeys.offers]]
+id = "text"
+channel = "sms"
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+context = "0.5"
+"""
 
 
 def seeds(count: int) -> range:
@@ -116,9 +157,9 @@ def write_case(
     return Case(folder, tuple(payloads), tuple(texts), Settings(inputs=tuple(inputs), **chosen))
 
 
-def random_case(folder: Path, choice: Choice, events: int) -> Case:
+def random_case(folder: Path, choice: Choice, events: int, more_policies: Sequence[str] = ()) -> Case:
     """Any stream, policies and settings."""
-    texts = random_policies.policies(choice)
+    texts = [*random_policies.policies(choice), *more_policies]
     make = choice.pick((random_events.world, random_events.crowd, random_events.bazaar))
     payloads = random_events.stream(choice, make(choice), events)
     return write_case(
@@ -134,6 +175,11 @@ def random_case(folder: Path, choice: Choice, events: int) -> Case:
         quarantine_ms=choice.pick((60_000, 1_800_000)),
         native=choice.chance(50),
     )
+
+
+def seeded_case(folder: Path, seed: int, events: int, more_policies: Sequence[str] = ()) -> Case:
+    """The same for the same seed."""
+    return random_case(folder, Seeded(seed), events, more_policies)
 
 
 # --- ways to run --------------------------------------------------------------------------------------
@@ -208,17 +254,21 @@ def judged(case: Case, **bounds: int) -> engine.Reference:
 
 
 def check_against(told: Told, reference: engine.Reference) -> None:
-    """Actions, reasons, numbers and counts are the reference's."""
+    """Actions and their order, reasons, numbers and counts are the reference's."""
     numbers = all(row["scores"] is not None for row in told.decisions)
     decisions = decision_rows(told.decisions, reference.journeys, numbers=numbers)
     assert difference(decisions, expected_decisions(reference, numbers=numbers)) == ""
     assert difference(action_rows(told.all_actions()), expected_actions(reference)) == ""
+    order: dict[tuple[str, str, str], list[str]] = {}
+    for action in reference.actions:
+        one = decision_id(action.customer, action.trigger, action.slot, reference.settings.secret)
+        order.setdefault((*action.customer, action.slot[0]), []).append(one)
+    assert {
+        key: [msgspec.json.decode(line)["decision_id"] for line in lines]
+        for key, lines in told.actions.items()
+    } == order
     assert {name: getattr(told.summary, name) for name in COUNTED} == {
         name: reference.counters[name] for name in COUNTED
     }
     assert len(told.dead) == told.summary.dead_letters
     assert len(told.late) == told.summary.late
-
-
-def seeded_case(folder: Path, seed: int, events: int) -> Case:
-    return random_case(folder, Seeded(seed), events)

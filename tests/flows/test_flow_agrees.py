@@ -1,4 +1,4 @@
-"""The real flow against the reference: on one worker, two threads and two processes, always the same.
+"""The real flow against the reference: on one worker, several threads and two processes, always the same.
 
 By default a few seeds; SEGUE_FLOW_SEEDS=500 runs that many of each test (about a second each, three for a run in two
 processes), SEGUE_FLOW_SEEDS=17:18 seed 17 alone.
@@ -6,19 +6,31 @@ processes), SEGUE_FLOW_SEEDS=17:18 seed 17 alone.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.flows.runs import check_against, judged, run_processes, run_threads, seeded_case, seeds
+from tests.flows.runs import (
+    OFTEN,
+    check_against,
+    judged,
+    run_processes,
+    run_threads,
+    seeded_case,
+    seeds,
+    write_case,
+)
+from tests.reference.random_events import DEAD_LINES
 
 
 @pytest.mark.parametrize("seed", seeds(16))
-def test_one_worker_and_two_threads(seed: int, tmp_path: Path) -> None:
+def test_one_worker_and_several_threads(seed: int, tmp_path: Path) -> None:
     case = seeded_case(tmp_path, seed, 250)
     one = run_threads(case)
     check_against(one, judged(case))
-    assert run_threads(case, workers=2).essence() == one.essence()
+    for workers in (2, 3):
+        assert run_threads(case, workers).essence() == one.essence(), f"{workers} threads"
 
 
 @pytest.mark.parametrize("seed", seeds(3))
@@ -35,7 +47,7 @@ def test_two_processes(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", seeds(1))
 def test_batches_and_shards_change_nothing(seed: int, tmp_path: Path) -> None:
     """Action ids too: the lines are compared as they are."""
-    case = seeded_case(tmp_path, 20_000 + seed, 300)
+    case = seeded_case(tmp_path, 20_000 + seed, 300, [OFTEN])
     reference = judged(case)
     assert reference.actions
     first = None
@@ -46,3 +58,21 @@ def test_batches_and_shards_change_nothing(seed: int, tmp_path: Path) -> None:
                 first = told
                 check_against(first, reference)
             assert told.essence() == first.essence(), f"batches of {batch_rows}, {shards} shards"
+
+
+def test_partitions_without_events_hold_nobody_back(tmp_path: Path) -> None:
+    events = [
+        {"id": f"e{n}", "type": "page", "userId": f"u{n % 3}", "time": f"2026-03-01T00:00:{n:02}Z"}
+        for n in range(30)
+    ]
+    payloads = [
+        b"",
+        b"\n".join(DEAD_LINES),
+        "".join(json.dumps(event) + "\n" for event in events).encode(),
+        b"\n \n",
+    ]
+    case = write_case(tmp_path, payloads, [OFTEN], batch_rows=4, shards=2)
+    told = run_threads(case, workers=2)
+    check_against(told, judged(case))
+    assert told.summary.events == len(events)
+    assert told.summary.actions > 0

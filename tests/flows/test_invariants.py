@@ -20,7 +20,7 @@ from segue.limits import DAY_MS, HOUR_MS, LATENESS_MS_DEFAULT
 from segue.policy.load import load_policies
 from segue.settings import secret
 from segue.state.shard import EngineSettings
-from tests.flows.runs import seeds
+from tests.flows.runs import OFTEN, seeds
 from tests.reference import random_events, random_policies
 from tests.reference.choice import Choice, Seeded
 from tests.reference.decoding import DecodeSettings, decode
@@ -30,46 +30,6 @@ from tests.reference.pipeline import Outcome, run_segue
 from tests.reference.policies import read_journeys
 
 Key = tuple[str, str]  # kind and identifier
-POLICY = """
-policy = "often"
-version = 1
-title = "Sends whenever it may"
-currency = "EUR"
-
-[[journeys]]
-id = "often"
-on = ["Product Viewed", "Product Added", "Order Completed", "page", "identify"]
-when = "event.quantity >= 0"
-limits = [{ times = 2, within = "1h" }, { times = 4, within = "7d" }, { times = 1, within = "1d", by = "product" }]
-[[journeys.offers]]
-id = "mail"
-channel = "email"
-value = 3.0
-[[journeys.offers]]
-id = "push"
-channel = "push"
-purpose = "service"
-value = 2.0
-[[journeys.offers]]
-id = "web"
-channel = "web"
-placement = "hero"
-value = 1.0
-
-[[journeys]]
-id = "beside"
-on = ["Product Viewed", "Order Completed", "Cart Viewed", "Coupon Entered"]
-when = 'count("Product Viewed", by="category", within="7d") >= 1'
-alongside = true
-limits = [{ times = 1, within = "20s" }, { times = 2, within = "1d", by = "category" }]
-[[journeys.offers]]
-id = "text"
-channel = "sms"
-[[journeys.offers]]
-id = "mail"
-channel = "email"
-context = "0.5"
-"""
 
 
 @dataclass
@@ -206,7 +166,7 @@ def stream(choice: Choice, count: int) -> list[bytes]:
 @pytest.mark.parametrize("seed", seeds(6))
 def test_nothing_forbidden_is_ever_sent(seed: int, tmp_path: Path) -> None:
     choice = Seeded(30_000 + seed)
-    texts = [POLICY, random_policies.policy(choice, "random")]
+    texts = [OFTEN, random_policies.policy(choice, "random")]
     payloads = stream(choice, 1_500)
     for n, text in enumerate(texts):
         (tmp_path / f"{n}.toml").write_text(text)
@@ -237,7 +197,7 @@ def test_the_watch_sees_what_is_wrong(tmp_path: Path) -> None:
         "product_id": "p", "category": None, "time": "2026-03-01T00:00:00.000Z", "propensity": 0.5,
         "context_weight": 1.0, "value": 3.0, "lever": 1.0, "score": 1.5,
     }  # fmt: skip
-    journeys = read_journeys([POLICY], secret())
+    journeys = read_journeys([OFTEN], secret())
 
     def watch(*consents: str) -> Watch:
         lines = [

@@ -67,9 +67,7 @@ def add(words: Words, at: int, kind: int, k: int, window: int, time: int, value:
 
 
 @kernel
-def join(
-    words: Words, at: int, other: Words, other_at: int, kind: int, k: int, window: int, now: int
-) -> int:
+def join(words: Words, at: int, other: Words, other_at: int, kind: int, k: int, window: int, now: int) -> int:
     return join_entry(words, at, other, other_at, kind, k, window, now)
 
 
@@ -156,8 +154,14 @@ def charge(shard: Any, tables: Any, row: int, base: int, now: int, product: int,
 
 @kernel
 def score(
-    offers_f: npt.NDArray[np.float64], first: int, count: int, weights: npt.NDArray[np.float64], at: int,
-    feature: npt.NDArray[np.float64], features: int, logit: npt.NDArray[np.float64],
+    offers_f: npt.NDArray[np.float64],
+    first: int,
+    count: int,
+    weights: npt.NDArray[np.float64],
+    at: int,
+    feature: npt.NDArray[np.float64],
+    features: int,
+    logit: npt.NDArray[np.float64],
 ) -> None:
     logits(offers_f, first, count, weights, at, feature, features, logit)
 

@@ -144,7 +144,7 @@ def test_the_sweep_spares_consent_but_not_the_behaviour_with_it() -> None:
     assert meta(engine.state, row.COUNT_FORGOTTEN) == 1
     engine.process(released(*records_of([{"time": START_MS + 2 * DAY_MS, "customer": 0, "message": 99}])))
     assert meta(engine.state, row.COUNT_FORGOTTEN) == 1  # once for one silence
-    assert CONSENT_TYPE != CODE_BY_NAME["Consent Changed"]
+    assert CODE_BY_NAME["Consent Changed"] != CONSENT_TYPE
 
 
 POLICY = """
@@ -192,7 +192,12 @@ def stream_of(steps: list[tuple[int, int, int, int, int]]) -> list[dict[str, int
     clock, events = START_MS, []
     for n, (customer, later, late, product, again) in enumerate(steps):
         clock += later * STEP_MS
-        event = {"customer": customer, "clock": clock, "time": clock + late * 60_000, "message": n + 1 - again}
+        event = {
+            "customer": customer,
+            "clock": clock,
+            "time": clock + late * 60_000,
+            "message": n + 1 - again,
+        }
         if product > 10:
             word = 1 << 24 | (product - 11) << 16  # of email and marketing
             events.append({**event, "type": consent, "consent": word})

@@ -15,9 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 KERNELS = sorted(
-    str(path.relative_to(ROOT))
-    for path in Path(__file__).parent.glob("test_*.py")
-    if path != Path(__file__) and path.stem not in ("test_write_json",)  # it writes millions of bytes
+    str(path.relative_to(ROOT)) for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)
 )
 SHARDS = ["tests/routing", "tests/identity"]
 
@@ -31,7 +29,7 @@ def run(tests: list[str], *, examples: int, **switches: str) -> None:
         "SEGUE_TEST_EXAMPLES": str(examples),
         **switches,
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not large", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
 

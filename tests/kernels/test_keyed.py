@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -155,7 +156,9 @@ class KeyedState(RuleBasedStateMachine):
         for which in range(ROWS):
             blocks = spilled_blocks(self.state, which)
             spilled += blocks
-            homes = [(int(arrays.pool[b + SPILL_OWNER]) & 0xFFFF, int(arrays.pool[b + SPILL_KEY])) for b in blocks]
+            homes = [
+                (int(arrays.pool[b + SPILL_OWNER]) & 0xFFFF, int(arrays.pool[b + SPILL_KEY])) for b in blocks
+            ]
             for s, of in enumerate(STREAMS):
                 at = which * self.state.row_words + int(streams[s, plan.STREAM_OFFSET]) + 1
                 homes += [(s, key) for key in arrays.rows[at : at + of["slots"]].tolist() if key]
@@ -187,7 +190,8 @@ def test_many_keys_of_one_customer_are_exact() -> None:
     engine = engine_of(made, rate_per_minute_max=1 << 19)
     for turn in range(3):
         events = [
-            {"time": START_MS + turn, "product": key, "message": turn * keys + key} for key in range(1, keys + 1)
+            {"time": START_MS + turn, "product": key, "message": turn * keys + key}
+            for key in range(1, keys + 1)
         ]
         engine.process(released(*records_of(events)))
     state = engine.state
@@ -234,8 +238,34 @@ def test_one_order_may_spill_in_every_stream_at_once() -> None:
     assert meta(engine.state, row.SPILL_LIVE) == 24 * (2 * LINES_PER_EVENT_MAX - 2)
 
 
+def test_the_index_of_spilled_keys_grows_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a larger table is asked for, the one before has long been emptied: eight slots for each new entry."""
+    width = 6
+    streams = [stream(plan.COUNT, by=plan.BY_PRODUCT, k=1, window_ms=0, currency=n) for n in range(width)]
+    engine = engine_of(tables(streams), rate_per_minute_max=1 << 19)
+    left: list[int] = []
+    grow = engine.state.grow_spill
+
+    def counted(more: int = 0) -> None:
+        left.append(len(engine.state.arrays.spill_old) - meta(engine.state, row.SPILL_OLD_POSITION))
+        grow(more)
+
+    monkeypatch.setattr(engine.state, "grow_spill", counted)
+    for start in range(0, 10_000, 500):
+        events = [
+            {"time": START_MS, "product": product, "message": product}
+            for product in range(start + 1, start + 501)
+        ]
+        engine.process(released(*records_of(events)))
+    assert meta(engine.state, row.SPILL_LIVE) == width * (10_000 - 2)
+    assert len(left) >= 3
+    assert set(left) == {0}
+
+
 @quick(30)
-@given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 3)), min_size=1, max_size=60), st.integers(1, 3))
+@given(
+    st.lists(st.tuples(st.integers(1, 400), st.integers(0, 3)), min_size=1, max_size=60), st.integers(1, 3)
+)
 def test_entry_sizes_are_given_back(steps: list[tuple[int, int]], slots: int) -> None:
     """Streams of different widths share the pool; after forgetting, no word is in use."""
     state = state_of([stream(plan.COUNT, by=1, k=k, window_ms=WINDOW, slots=slots) for k in (1, 4, 5, 61)])

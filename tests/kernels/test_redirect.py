@@ -55,7 +55,9 @@ def resolve_all(state: ShardState, records: Words, text: Bytes, names_bytes: int
             break
         assert stop == STOP_INDEX
         state.grow_index()
-    spelled = [None if at < 0 else names[at >> 8 : (at >> 8) + (at & 255)].tobytes() for at in name_at.tolist()]
+    spelled = [
+        None if at < 0 else names[at >> 8 : (at >> 8) + (at & 255)].tobytes() for at in name_at.tolist()
+    ]
     return Resolved(records, row_of, goes.tolist(), history_of.tolist(), spelled)
 
 
@@ -151,7 +153,16 @@ def test_only_the_redirect_is_left() -> None:
     which = int(resolve_all(state, records, text).row_of[0])
     words = state.arrays.rows.reshape(-1, state.row_words)[which]
     assert name_of(state, which) == NAMES[2]
-    kept = (row.KEY_LO, row.KEY_HI, row.FLAGS, row.NAME, row.NAME + 1, row.NAME + 2, row.NAME + 3, row.REDIRECT)
+    kept = (
+        row.KEY_LO,
+        row.KEY_HI,
+        row.FLAGS,
+        row.NAME,
+        row.NAME + 1,
+        row.NAME + 2,
+        row.NAME + 3,
+        row.REDIRECT,
+    )
     owned = (row.RING, row.RING_STATE, row.SPILL_HEAD)
     for word in range(state.row_words):
         if word not in kept + owned:

@@ -67,7 +67,9 @@ def plain_destination(words: list[int], shards: int, resolved: bool) -> int:
 
 @quick(150)
 @given(ROWS, st.sampled_from((1, 2, 5, 16)), st.booleans(), st.integers(0, 40))
-def test_each_destination_gets_its_rows_in_order(rows: Rows, shards: int, resolved: bool, padding: int) -> None:
+def test_each_destination_gets_its_rows_in_order(
+    rows: Rows, shards: int, resolved: bool, padding: int
+) -> None:
     records, spans, text, strings = built(rows, padding)
     before = records.copy()
     routed = scatter_rows(records, spans, text, shards, resolved=resolved)

@@ -18,7 +18,9 @@ from tests.kernels.drivers import Bytes, Words, quick
 SENDERS = 2
 # of each event: how far the clock moves, lines, and which way it comes (-1 straight, else an anonymous shard)
 PARTITION = st.lists(
-    st.tuples(st.sampled_from((0, 0, 1, 5)), st.integers(0, 2), st.sampled_from((-1, -1, 0, 1)), st.booleans()),
+    st.tuples(
+        st.sampled_from((0, 0, 1, 5)), st.integers(0, 2), st.sampled_from((-1, -1, 0, 1)), st.booleans()
+    ),
     max_size=14,
 )
 Partition = list[tuple[int, int, int, bool]]

@@ -199,9 +199,7 @@ def test_evicted_rows_are_listed_too() -> None:
     state = engine.state
     engine.process(released(*records_of([{"time": START_MS, "customer": 0}])))
     assert state.take_dirty().tolist() == [0]
-    engine.process(
-        released(*records_of([{"time": START_MS + 9 * DAY_MS, "customer": 1, "message": 7}]))
-    )
+    engine.process(released(*records_of([{"time": START_MS + 9 * DAY_MS, "customer": 1, "message": 7}])))
     sweep(state.arrays, state.plan, state.words, 5)
     assert sorted(state.take_dirty().tolist()) == [0, 1]
     assert state.customers == 1
