@@ -128,7 +128,7 @@ def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
         elif what == "shard":
             taken, held[n] = held[n], []
             rows = Rows()
-            for packet, passed in taken:
+            for _, passed in taken:
                 of = passed[n]
                 rows.histories += [(at + len(rows.records), history) for at, history in of.histories]
                 for words in of.records:

@@ -21,6 +21,7 @@ from segue import settings as settings_module
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
+from segue.run.collector import leave_alone_what_is_here
 from segue.run.failure import (
     Failure,
     Stopped,
@@ -175,6 +176,7 @@ def _run_here(
 
     log = folder / "stderr.log"
     flow = next_best_action(settings)
+    leave_alone_what_is_here()
     started = time.monotonic()
     with display.watch(pace, total):
         try:

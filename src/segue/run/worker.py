@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from segue.errors import SegueError, root_cause
+from segue.run.collector import leave_alone_what_is_here
 from segue.run.failure import as_failure
 from segue.run.runner import WorkerReport, report_path
 from segue.settings import load_settings
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> int:
         from flows.next_best_action import next_best_action
 
         flow = next_best_action(load_settings())
+        leave_alone_what_is_here()
         report.started = time.time()
         cluster_main(flow, addresses, int(process))  # type: ignore[no-untyped-call]
         report.ended = time.time()
