@@ -73,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"outputs       {'equal' if len(hashes) == 1 else 'DIFFERENT'}")
     if chosen.json:
         figures = {"one": rates[1], "two": rates[2], "ratio": two / one, "equal": len(hashes) == 1}
-        chosen.json.write_text(json.dumps({**machine(), **vars(chosen), "json": "", **figures}, indent=2) + "\n")
+        chosen.json.write_text(
+            json.dumps({**machine(), **vars(chosen), "json": "", **figures}, indent=2) + "\n"
+        )
     return 0 if len(hashes) == 1 else 1
 
 

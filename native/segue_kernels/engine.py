@@ -1,6 +1,6 @@
 """The driver: a batch of records in their order of arrival through state, conditions and decisions.
 
-For each event: quarantine, duplicate, retention, clock, rate, consent; then all its records update the streams
+For each event: consent, quarantine, duplicate, retention, clock, rate; then all its records update the streams
 that listen to its type; then the journeys triggered by the type are evaluated on each item, and those that
 fired are decided (decide.py). The run stops where an array must grow and goes on from there.
 """
@@ -284,6 +284,9 @@ def run(
             meta[CLOCK_MAX] = records[header, RECORD_CLOCK]
         clock = rows[base + CLOCK]
         now = max(clock, time)
+        if kind_of_event == settings[SET_CONSENT_TYPE] or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]:
+            note_consent(shard, records, header, base)  # whatever becomes of the event otherwise
+            mark_dirty(shard, row)
         if rows[base + QUARANTINE_UNTIL] > now:
             meta[COUNT_QUARANTINED_EVENTS] += 1
             continue
@@ -311,8 +314,6 @@ def run(
         if (rate & 0xFFFFF) > rate_max:
             rows[base + QUARANTINE_UNTIL] = now + settings[SET_QUARANTINE_MS]
             meta[COUNT_QUARANTINES] += 1
-        if kind_of_event == settings[SET_CONSENT_TYPE] or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]:
-            note_consent(shard, records, header, base)
 
         if plan.listen_start[kind_of_event] != plan.listen_start[kind_of_event + 1]:
             has_lines = end > header + 1

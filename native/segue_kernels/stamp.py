@@ -1,8 +1,8 @@
 """A partition's clock is the largest event time it has shown; an event too far behind it is late.
 
-stamp_rows walks the rows in order, sets CLOCK and SEQUENCE, and moves the rows that are in time together
-at the
-front. An event and its lines stay or go together. A late event takes a row number as any other.
+stamp_rows walks the rows in order, sets CLOCK and SEQUENCE, and moves the rows that are in time together at the
+front. An event and its lines stay or go together. A late event takes a row number as any other. Some types are
+never late: a withdrawal of consent counts however long it took.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ def stamp_rows(
     spans: NDArray[np.int64],
     where: NDArray[np.int64],
     late: NDArray[np.int64],
+    never_late: NDArray[np.uint8],
     clock_ms: int,
     lateness_ms: int,
     partition: int,
     row0: int,
 ) -> tuple[int, int, int]:
-    """(rows kept, late events, new clock). late int64[n,4] gets a row per late event; times in ms."""
+    """(rows kept, late events, new clock). late int64[n,4] gets a row per late event; never_late
+    uint8[256] by type code; times in ms."""
     kept = 0
     late_count = 0
     is_late = False
@@ -36,7 +38,7 @@ def stamp_rows(
         if (records[row, PACK] >> 8) & FLAG_IS_LINE == 0:
             sequence += 1
             time_ms = records[row, TIME]
-            is_late = time_ms < clock_ms - lateness_ms
+            is_late = time_ms < clock_ms - lateness_ms and never_late[records[row, PACK] & 0xFF] == 0
             if is_late:
                 late[late_count, 0] = time_ms
                 late[late_count, 1] = clock_ms - time_ms

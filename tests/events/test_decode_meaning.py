@@ -158,14 +158,14 @@ def test_a_segment_batch_is_many_events_with_the_clients_clock_corrected() -> No
 
 
 def test_a_cloud_event_has_its_rest_in_data() -> None:
-    cloud = {"specversion": "1.0", "id": "c", "source": "s", "type": "Cart Viewed", "time": "2026-03-01T11:00:00Z",  # noqa: E501
+    cloud = {"specversion": "1.0", "id": "c", "source": "s", "type": "Cart Viewed", "time": "2026-03-01T11:00:00Z",
              "price": "an extension", "data": {"id": "not this", "userId": "u"}}  # fmt: skip
     assert _events(json.dumps(cloud)) == [("u", "c", ARRIVAL_MS - 3_600_000)]
 
 
 def test_a_late_event_leaves_with_its_lines_and_its_bytes() -> None:
     first = b'{"id":"1","type":"screen","time":"2026-03-01T11:00:00Z","userId":"u"}'
-    second = b'{"id":"2","type":"purchase","time":"2026-03-01T10:00:00Z","userId":"u","products":[{"product_id":"a"}]}'  # noqa: E501
+    second = b'{"id":"2","type":"purchase","time":"2026-03-01T10:00:00Z","userId":"u","products":[{"product_id":"a"}]}'
     decoded, _ = DECODER.json_lines(
         np.frombuffer(first + b"\n" + second, dtype=np.uint8), 0, 9, Origin("f", 1, 1000)
     )

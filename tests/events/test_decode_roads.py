@@ -410,7 +410,7 @@ def test_small_batches_give_what_one_batch_gives(parts: list[bytes], rows_max: i
 
 
 GOOD = (
-    b'{"id":"evt-%d","type":"Product Viewed","time":"2026-03-01T11:00:00.250Z","source":"web","userId":"user-1",'  # noqa: E501
+    b'{"id":"evt-%d","type":"Product Viewed","time":"2026-03-01T11:00:00.250Z","source":"web","userId":"user-1",'
     b'"anonymousId":"anon-1","product_id":"sku-7","category":"shoes","price":12.99,"quantity":2,"currency":"EUR"}'
 )
 
@@ -429,8 +429,8 @@ def test_the_common_shape_stays_on_the_fast_road() -> None:
     [
         b'{"specversion":"1.0","id":"1","source":"s","type":"Cart Viewed","time":"2026-03-01T11:00:00Z",'
         b'"subject":"x","data":{"userId":"u","price":1.5}}',
-        b'{"id": "1", "type": "purchase", "time": "2026-03-01T13:00:00.123456+02:00", "userId": "Zo\xc3\xab", '  # noqa: E501
-        b'"currency": "JPY", "products": [{"product_id": "a", "price": 3, "quantity": 2}, {"product_id": "b"}]}',  # noqa: E501
+        b'{"id": "1", "type": "purchase", "time": "2026-03-01T13:00:00.123456+02:00", "userId": "Zo\xc3\xab", '
+        b'"currency": "JPY", "products": [{"product_id": "a", "price": 3, "quantity": 2}, {"product_id": "b"}]}',
         b'{"id":"1","type":"identify","timestamp":"2026-03-01T11:00:00Z","userId":"u","anonymousId":"a","x":null}',
         b'{"id":"1","type":"Price Updated","time":"2026-03-01T11:00:00Z","product_id":"p","price":-0.005}',
     ],

@@ -15,7 +15,7 @@ HORIZON = 50
 @quick(150)
 @given(
     st.sampled_from((4, 8, 64)),
-    st.lists(st.tuples(st.integers(1, 40), st.sampled_from((0, 0, 0, 1, 2, 30, 80))), max_size=150),
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from((0, 0, 0, 1, 2, 30, HORIZON, 80))), max_size=150),
 )
 def test_the_ring_is_the_last_ids(capacity: int, arrivals: list[tuple[int, int]]) -> None:
     state = state_of([stream(plan.COUNT)])

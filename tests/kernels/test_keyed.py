@@ -184,6 +184,15 @@ KeyedState.TestCase.settings = quick(60)
 TestKeyedState = KeyedState.TestCase
 
 
+def test_a_late_key_that_spills_hides_no_newer_one() -> None:
+    state = state_of([stream(plan.COUNT, by=plan.BY_PRODUCT, k=K, window_ms=WINDOW, slots=1)])
+    now = START_MS
+    for key, late in ((1, 0), (2, WINDOW - 10), (3, 0)):  # 1 spills, then 2 with an earlier time
+        add_to_key(state.arrays, state.plan.streams, 0, 0, 0, key, now - late, now)
+    now += 10  # 2 has passed, 1 has not
+    assert entry_at(state, locate(state.arrays, state.plan.streams, 0, 0, 0, 1, now)) == [START_MS]
+
+
 def test_many_keys_of_one_customer_are_exact() -> None:
     """More keys than the first index has slots, each seen again: every one is reloaded from the spill."""
     keys, made = 3_000, tables([stream(plan.COUNT, by=plan.BY_PRODUCT, k=4, window_ms=0)])

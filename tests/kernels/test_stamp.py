@@ -9,29 +9,32 @@ from hypothesis import strategies as st
 from segue_kernels.record import CLOCK, FLAG_IS_LINE, PACK, RECORD_WORDS, SEQUENCE, TIME
 from segue_kernels.stamp import LATE_WORDS, stamp_rows
 
+NEVER_LATE = np.zeros(256, np.uint8)
+NEVER_LATE[2] = 1
+
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 2)), max_size=30),
+    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 2), st.integers(1, 3)), max_size=30),
     st.integers(0, 1000),
     st.integers(0, 300),
 )
-def test_stamp_keeps_what_is_in_time(events: list[tuple[int, int]], clock: int, lateness: int) -> None:
-    rows = [(time, line > 0) for time, lines in events for line in range(lines + 1)]
+def test_stamp_keeps_what_is_in_time(events: list[tuple[int, int, int]], clock: int, lateness: int) -> None:
+    rows = [(time, line > 0, kind) for time, lines, kind in events for line in range(lines + 1)]
     records = np.zeros((len(rows), RECORD_WORDS), dtype=np.int64)
-    for row, (time, is_line) in enumerate(rows):
+    for row, (time, is_line, kind) in enumerate(rows):
         records[row, TIME] = time
-        records[row, PACK] = FLAG_IS_LINE << 8 if is_line else 0
+        records[row, PACK] = kind | (FLAG_IS_LINE << 8 if is_line else 0)
         records[row, RECORD_WORDS - 1] = row
     spans = np.repeat(np.arange(len(rows), dtype=np.int64)[:, None], 4, axis=1)
     where = spans[:, :2].copy()
     late = np.empty((len(events), LATE_WORDS), dtype=np.int64)
-    kept, late_count, new_clock = stamp_rows(records, spans, where, late, clock, lateness, 5, 100)
+    kept, late_count, new_clock = stamp_rows(records, spans, where, late, NEVER_LATE, clock, lateness, 5, 100)
 
     expected, expected_late, row, running = [], [], 0, clock
-    for number, (time, lines) in enumerate(events):
+    for number, (time, lines, kind) in enumerate(events):
         running = max(running, time)
-        if time < running - lateness:
+        if time < running - lateness and not NEVER_LATE[kind]:
             expected_late.append([time, running - time, row, row])
         else:
             expected += [(row + k, running, 5 << 48 | 100 + number) for k in range(lines + 1)]

@@ -32,6 +32,9 @@ WIDE = Context(prec=200)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+NEVER_LATE = ("Consent Changed", "Unsubscribed", "identify", "alias")
+
+
 class DeadError(Exception):
     """Why a line is a dead letter."""
 
@@ -311,7 +314,7 @@ def decode_partition(payload: bytes, partition: int, settings: DecodeSettings) -
             clock = max(clock, event.time_ms)
             stamped = replace(event, clock_ms=clock, partition=partition, row=row)
             row += 1
-            if event.time_ms < clock - settings.lateness_ms:
+            if event.time_ms < clock - settings.lateness_ms and event.type not in NEVER_LATE:
                 late.append(Late(partition, number, stamped))
             else:
                 events.append(stamped)

@@ -214,6 +214,7 @@ class Reference:
         key = self.redirects.get(key, key)
         customer = self.customers.setdefault(key, Customer())
         now = max(customer.clock_ms, event.time_ms)
+        self.note_consent(customer, event)
         if now < customer.quarantined_until_ms:
             self.counters["quarantined_events"] += 1
             return
@@ -274,11 +275,14 @@ class Reference:
             customer.quarantined_until_ms = now + self.settings.quarantine_ms
             self.counters["quarantines"] += 1
 
-    def update(self, customer: Customer, event: Event) -> None:
+    def note_consent(self, customer: Customer, event: Event) -> None:
+        """Consent counts even where the event is otherwise dropped."""
         if event.consent is not None:
             register = (event.consent.channel, event.consent.purpose)
             value = 2 * event.time_ms + (0 if event.consent.granted else 1)
             customer.consent[register] = max(value, customer.consent.get(register, 0))
+
+    def update(self, customer: Customer, event: Event) -> None:
         customer.headers.append(seen_header(event, self.settings.secret))
         customer.items += seen_items(event, self.settings.secret)
 

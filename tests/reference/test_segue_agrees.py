@@ -98,7 +98,9 @@ def check(
 
 
 @QUICK
-@given(strategies.policies(), strategies.streams(), strategies.settings(), st.integers(0, 1 << 30), st.booleans())
+@given(
+    strategies.policies(), strategies.streams(), strategies.settings(), st.integers(0, 1 << 30), st.booleans()
+)
 def test_short_streams(
     texts: list[str], payloads: list[bytes], chosen: Settings, seed: int, native: bool
 ) -> None:

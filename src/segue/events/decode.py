@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from segue.errors import SettingsError
 from segue.events.batch import Bytes, DeadLetter, Decoded, Late, Origin, count_events, empty_words
 from segue.events.hashing import key_words
 from segue.events.lines import run_scanner, split_lines
 from segue.events.merge import Rows, merge
 from segue.events.money import currency_code
+from segue.events.names import NEVER_LATE_CODES
 from segue.events.refusal import Refusal
 from segue.events.rows import Terms
 from segue.events.slow import SlowRows
@@ -22,6 +25,9 @@ from segue_kernels.stamp import LATE_WORDS, stamp_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_NEVER_LATE = np.zeros(256, np.uint8)
+_NEVER_LATE[list(NEVER_LATE_CODES)] = 1
 
 __all__ = ["DeadLetter", "Decoded", "Decoder", "Late", "Origin"]
 
@@ -96,6 +102,7 @@ class Decoder:
             decoded.spans,
             decoded.where,
             late,
+            _NEVER_LATE,
             clock_ms,
             self.lateness_ms,
             partition,
