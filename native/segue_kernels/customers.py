@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segue_kernels.ids import forget_ids
-from segue_kernels.index import MOVES_PER_INSERT, drop_row, find_row, move_rows, put, tag_of
+from segue_kernels.index import LOW, MOVES_PER_INSERT, drop_row, find_row, move_rows, put, tag_of
 from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.keyed import expired, forget_spilled
 from segue_kernels.memory import prefetch
@@ -145,8 +145,12 @@ def find_or_add(
     mask = len(shard.index) - 1
     room = (len(shard.index) * 5) >> 3
     for i in range(start, n):
+        if i + 2 * AHEAD < n:
+            prefetch(shard.index, records[i + 2 * AHEAD, CUSTOMER_LO] & mask)
         if i + AHEAD < n:
-            prefetch(shard.index, records[i + AHEAD, CUSTOMER_LO] & mask)
+            entry = shard.index[records[i + AHEAD, CUSTOMER_LO] & mask]
+            if entry > 0:
+                prefetch(shard.rows, ((entry & LOW) - 1) * row_words)
         pack = records[i, PACK]
         if (pack >> 8) & FLAG_IS_LINE and i > 0:
             row_of[i] = row_of[i - 1]
