@@ -79,11 +79,11 @@ def test_a_slot_is_written_again_only_when_all_have_taken_its_batch(folder: Path
     for batch in range(1, SLOTS):
         pickle.dumps(packet(batch))
     pace.taken(0, 0)  # one of the two shards
-    by_value = pickle.dumps(packet(SLOTS))
-    assert len(by_value) > 500
+    by_value = pickle.dumps(packet(SLOTS, 50))
+    assert len(by_value) > 50 * RECORD_WORDS * 8
     assert same(first, pickle.loads(waiting))
     pace.taken(1, 0)
-    assert len(pickle.dumps(packet(SLOTS))) < 500
+    assert len(pickle.dumps(packet(SLOTS, 50))) < 500
 
 
 def test_without_memory_for_it_there_is_no_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
