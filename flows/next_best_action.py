@@ -11,7 +11,6 @@ from bytewax.dataflow import Dataflow
 
 from segue.bytewax_steps import decide, encode, read_events, rejected, route, write
 from segue.policy.load import load_policies
-from segue.routing.exchange import share_packets
 from segue.settings import SETTINGS_VARIABLE, Settings, load_settings, secret
 from segue.sources.open import open_source, shared_pace
 
@@ -24,7 +23,6 @@ def next_best_action(settings: Settings) -> Dataflow:
     source = open_source(settings)
     partitions = len(source.partitions)
     pace = shared_pace(settings, partitions)
-    share_packets(settings, pace)  # between the processes of one machine
 
     flow = Dataflow("next_best_action")
     events = read_events(

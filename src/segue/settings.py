@@ -30,7 +30,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arrival_ms   when the run began (0: when the settings are loaded): events further ahead of it than
                  FUTURE_MS_MAX are dead letters
     pace_path    board shared by the run's processes; "" = one process
-    exchange_path  folder of their shared memory for packets; "" = packets travel by value
     """
 
     inputs: tuple[str, ...] = ()
@@ -50,7 +49,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample_share: float = limits.SAMPLE_SHARE_DEFAULT
     customers_per_shard_max: int = limits.CUSTOMERS_PER_SHARD_MAX
     pace_path: str = ""
-    exchange_path: str = ""
 
     def engine(self) -> EngineSettings:
         """The engine's part."""

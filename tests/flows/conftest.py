@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,12 +17,15 @@ def _repeated_by(request: pytest.FixtureRequest) -> None:
     print(f"repeat with: {chosen}python -m pytest '{request.node.nodeid}'")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _own_objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@pytest.fixture(scope="session")
+def objects_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the flow tests' compiled policies go."""
+    return tmp_path_factory.mktemp("objects") / "kernels"
+
+
+@pytest.fixture(autouse=True)
+def _own_objects(objects_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random policies leave no object files behind. Kernels stay where they are."""
     from segue.policy import native
 
-    folder = tmp_path_factory.mktemp("objects") / "kernels"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "cache_folder", lambda: folder)
-        yield
+    monkeypatch.setattr(native, "cache_folder", lambda: objects_folder)

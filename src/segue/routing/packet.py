@@ -1,7 +1,7 @@
 """A packet: the rows of one source batch that belong to one shard, with their strings.
 
 In one process a packet is views into the batch's run; when it crosses to another process only its own rows and
-bytes are pickled (an Arrow or NumPy slice would ship its whole parent), or copied to shared memory (exchange.py).
+bytes are pickled (an Arrow or NumPy slice would ship its whole parent).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from segue.events.batch import Decoded
 from segue.events.names import CODE_BY_NAME
-from segue.routing.exchange import exchange
 from segue_kernels.memory import STRIDE
 from segue_kernels.record import RECORD_WORDS
 from segue_kernels.route import choose_destinations, no_rows, scatter
@@ -39,7 +38,6 @@ class Packet:
     sender       the anonymous shard that passes these rows on, -1 when they come straight from the source
     finished     with a sender: (partition, batch) of which it has no more rows to pass on
     histories    (index of the identify record, history) that come with it
-    counted      its shard tells the pace board when it has taken it: it may go through shared memory
     """
 
     partition: int
@@ -52,41 +50,19 @@ class Packet:
     sender: int = -1
     finished: tuple[tuple[int, int], ...] = ()
     histories: list[tuple[int, Words]] = field(default_factory=list)
-    counted: bool = False
     _reduced: tuple[Any, ...] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Bytewax pickles what it sends twice, the first time to learn the length: both must be the same
+        # Bytewax pickles what it sends twice, the first time to learn the length
         if self._reduced is None:
             self._reduced = self._reduce()
         return self._reduced
 
     def _reduce(self) -> tuple[Any, ...]:
-        place = (self.partition, self.batch, self.start, self.end, self.via)
-        shared = exchange() if self.counted else None
-        if shared is not None:
-            at = shared.put(self.partition, self.batch, self.records, self.text)
-            if at >= 0:
-                return _take_shared, (*place, at, len(self.records), len(self.text))
         histories = [(at, words.tobytes()) for at, words in self.histories]
+        place = (self.partition, self.batch, self.start, self.end, self.via)
         values = (self.records.tobytes(), self.text.tobytes(), self.sender, self.finished, histories)
-        return _unpack, (*place, *values, self.counted)
-
-
-def _take_shared(
-    partition: int,
-    batch: int,
-    start: Place,
-    end: Place,
-    via: tuple[int, ...],
-    at: int,
-    rows: int,
-    text_bytes: int,
-) -> Packet:
-    shared = exchange()
-    assert shared is not None, "all processes of a run share its memory"
-    records, text = shared.take(partition, at, rows, text_bytes)
-    return Packet(partition, batch, start, end, records, text, via, counted=True)
+        return _unpack, (*place, *values)
 
 
 def _unpack(
@@ -100,7 +76,6 @@ def _unpack(
     sender: int,
     finished: tuple[tuple[int, int], ...],
     histories: list[tuple[int, bytes]],
-    counted: bool,
 ) -> Packet:
     return Packet(
         partition,
@@ -113,7 +88,6 @@ def _unpack(
         sender,
         finished,
         [(at, np.frombuffer(words, np.int64)) for at, words in histories],
-        counted,
     )
 
 
@@ -208,6 +182,5 @@ def _packets(
                     records,
                     routed.texts[destination],
                     via if known else (),
-                    counted=known,
                 ),
             )

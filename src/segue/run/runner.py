@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,6 @@ from segue import settings as settings_module
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
-from segue.routing.exchange import create_exchange
 from segue.run.collector import leave_alone_what_is_here
 from segue.run.failure import (
     Failure,
@@ -51,7 +49,6 @@ _EPOCH = timedelta(seconds=10)  # files are flushed at least so often
 _LOOK_S = 0.05  # between two looks at the workers
 _LAST_WORDS_S = 2.0  # the others have so long to say what they know when one worker died
 _PORT_ATTEMPTS = 3
-_MEMORY = "/dev/shm"
 
 
 class WorkerReport(msgspec.Struct):
@@ -124,11 +121,7 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
         if prepared.processes == 1:
             seconds = _run_here(settings, folder, display, pace, total, epoch)
         else:
-            with _shared_memory() as shared:
-                partitions = len(prepared.source.partitions)
-                if shared and create_exchange(shared, partitions, settings.batch_rows):
-                    settings = msgspec.structs.replace(settings, exchange_path=shared)
-                seconds = _run_workers(settings, prepared.processes, folder, display, pace, total)
+            seconds = _run_workers(settings, prepared.processes, folder, display, pace, total)
     out = Path(settings.out)
     summary = summarise(read_summary(out), prepared.policies, seconds, prepared.processes)
     try:
@@ -139,16 +132,6 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
         found = f'"{error.filename or out}" can\'t be written: {error.strerror}'
         raise SinkError("write the summary", found, "check the disk and the folder") from error
     return summary
-
-
-@contextlib.contextmanager
-def _shared_memory() -> Iterator[str]:
-    """A folder in memory, "" where the system has none."""
-    if not os.access(_MEMORY, os.W_OK):
-        yield ""
-        return
-    with tempfile.TemporaryDirectory(prefix="segue-", dir=_MEMORY, ignore_cleanup_errors=True) as folder:
-        yield folder
 
 
 def _complete(out: Path, policies: CompiledPolicies) -> None:

@@ -20,6 +20,9 @@ from segue.run.failure import as_failure
 from segue.run.runner import WorkerReport, report_path
 from segue.settings import load_settings
 
+_LOOK_S = 0.002
+_HEAD_START_S = 0.02
+
 
 def main(arguments: list[str]) -> int:
     """Run this process's share of the flow; 0, or 1 with the failure in the report."""
@@ -43,6 +46,7 @@ def main(arguments: list[str]) -> int:
 
         flow = next_best_action(load_settings())
         leave_alone_what_is_here()
+        _wait_for_the_others(Path(folder), int(process), len(addresses))
         report.started = time.time()
         cluster_main(flow, addresses, int(process))  # type: ignore[no-untyped-call]
         report.ended = time.time()
@@ -52,6 +56,17 @@ def main(arguments: list[str]) -> int:
         report.failure = as_failure(noted[0] if noted and not isinstance(cause, SegueError) else cause)
     _write(path, report)
     return 1 if report.failure else 0
+
+
+def _wait_for_the_others(folder: Path, process: int, processes: int) -> None:
+    """Return when every process is ready, the first a little earlier: whoever finds nobody listening waits a second.
+
+    If one of them dies, whoever started them ends this one.
+    """
+    (folder / f"ready-{process}").touch()
+    while not all((folder / f"ready-{other}").exists() for other in range(processes)):
+        time.sleep(_LOOK_S)
+    time.sleep(process * _HEAD_START_S)
 
 
 def _write(path: Path, report: WorkerReport) -> None:

@@ -130,10 +130,6 @@ class Pace:
         """(events, bytes of text) that all readers have decoded."""
         return int(self._partition[:, _EVENTS].sum()), int(self._partition[:, _BYTES].sum())
 
-    def taken_by_all(self, partition: int) -> int:
-        """Batches of the partition that every shard has taken."""
-        return int(self._taken[:, partition].min())
-
     def clock_ms(self, partition: int) -> int:
         """The partition's clock, CLOCK_UNKNOWN_MS before its first event."""
         return int(self._partition[partition, _CLOCK])
