@@ -14,6 +14,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from segue.actions.joined import JoinedDecisions, join
 from segue.actions.lines import line_template
 from segue.actions.log import log_batch, log_schema
 from segue.actions.messages import DeadLetterMessage, LateMessage
@@ -23,8 +24,6 @@ from segue.policy.compiled import CompiledPolicies
 from segue_kernels.plan import OFFER_F_LEVER, OFFER_F_VALUE
 from segue_kernels.record import (
     FLAG_KIND,
-    HEAP,
-    PACK,
     STRING_CATEGORY,
     STRING_CUSTOMER,
     STRING_MESSAGE,
@@ -101,50 +100,39 @@ class ActionEncoder:
         """
         if not decided:
             return []
-        acted = [decisions for decisions in decided if len(decisions.actions)]
+        joined = join(decided)
         outputs: list[Output] = []
-        if acted:
-            offers = np.concatenate([decisions.actions[:, ACTION_OFFER] for decisions in acted]).tolist()
+        if len(joined.actions):
+            offers = joined.actions[:, ACTION_OFFER].tolist()
             by_channel: dict[str, list[bytes]] = {}
-            for offer, line in zip(offers, self._lines(acted, offers), strict=True):
+            for offer, line in zip(offers, self._lines(joined, offers), strict=True):
                 by_channel.setdefault(self._channels[offer], []).append(line)
             outputs += [(channel, b"".join(lines)) for channel, lines in by_channel.items()]
-        outputs.append((DECISIONS, log_batch(decided, self._policies, self._schema)))
+        outputs.append((DECISIONS, log_batch(joined, self._policies, self._schema)))
         return outputs
 
-    def _lines(self, acted: list[Decisions], offers: list[int]) -> list[bytes]:
-        rows = np.concatenate([decisions.actions for decisions in acted])
-        log = np.concatenate([decisions.log[decisions.actions[:, ACTION_LOG]] for decisions in acted])
-        numbers = np.concatenate([decisions.numbers for decisions in acted])
-        customers: list[bytes] = []
-        causes: list[bytes] = []
-        products: list[bytes] = []
-        categories: list[bytes] = []
-        kinds: list[bytes] = []
-        for decisions in acted:
-            text = decisions.text.tobytes()
-            header = decisions.records[decisions.actions[:, ACTION_RECORD]]
-            item = decisions.records[decisions.actions[:, ACTION_ITEM], HEAP]
-            customers += _json_strings(text, header[:, HEAP], STRING_CUSTOMER)
-            causes += _json_strings(text, header[:, HEAP], STRING_MESSAGE)
-            products += _json_strings(text, item, STRING_PRODUCT)
-            categories += _json_strings(text, item, STRING_CATEGORY)
-            kinds += [KINDS[kind] for kind in ((header[:, PACK] >> 8) & FLAG_KIND).tolist()]
+    def _lines(self, joined: JoinedDecisions, offers: list[int]) -> list[bytes]:
+        rows = joined.actions
+        log = joined.log[rows[:, ACTION_LOG]]
+        text = joined.text.tobytes()
+        header = joined.heap[rows[:, ACTION_RECORD]]
+        item = joined.heap[rows[:, ACTION_ITEM]]
+        kinds = (joined.pack[rows[:, ACTION_RECORD]] >> 8) & FLAG_KIND
         now = log[:, LOG_NOW]
         times = rfc3339(now)
         dynamic = zip(
             hex_ids(rows[:, ACTION_HI], rows[:, ACTION_LO]),
             hex_ids(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
-            customers,
-            kinds,
-            products,
-            categories,
-            *_json_numbers(numbers[:, [0, 1, 4]]),
+            _json_strings(text, header, STRING_CUSTOMER),
+            [KINDS[kind] for kind in kinds.tolist()],
+            _json_strings(text, item, STRING_PRODUCT),
+            _json_strings(text, item, STRING_CATEGORY),
+            *_json_numbers(joined.numbers[:, [0, 1, 4]]),
             rfc3339(now + self._voucher_lives_ms[offers]),
             times,
             times,
             rfc3339(now + self._lives_ms[offers]),
-            causes,
+            _json_strings(text, header, STRING_MESSAGE),
             strict=True,
         )  # in the order of DYNAMIC
         return [self._templates[offer] % values for offer, values in zip(offers, dynamic, strict=True)]

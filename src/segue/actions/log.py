@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from segue.decide.engine import Decisions
+from segue.actions.joined import JoinedDecisions
 from segue.policy.compiled import CompiledPolicies
-from segue_kernels.record import HEAP, STRING_CUSTOMER, STRING_MESSAGE
 from segue_kernels.shard import (
     LOG_CANDIDATES,
     LOG_DECISION_HI,
@@ -73,35 +72,26 @@ def log_schema(policies: CompiledPolicies) -> pa.Schema:
     )
 
 
-def log_batch(decided: list[Decisions], policies: CompiledPolicies, schema: pa.Schema) -> pa.RecordBatch:
-    """The log rows of some runs as columns of one batch, in their order."""
-    log = np.concatenate([decisions.log for decisions in decided])
+def log_batch(joined: JoinedDecisions, policies: CompiledPolicies, schema: pa.Schema) -> pa.RecordBatch:
+    """The log rows as columns of one batch, in their order."""
+    log = joined.log
     n = len(log)
-    sampled = [decisions.log[:, LOG_SAMPLE] >= 0 for decisions in decided]
-    sample = np.concatenate(
-        [
-            decisions.sample[_spread(decisions.log[mask, LOG_SAMPLE], decisions.log[mask, LOG_CANDIDATES])]
-            for decisions, mask in zip(decided, sampled, strict=True)
-        ]
-    )
-    is_sampled = np.concatenate(sampled)
+    is_sampled = log[:, LOG_SAMPLE] >= 0
+    sample = joined.sample[_spread(log[is_sampled, LOG_SAMPLE], log[is_sampled, LOG_CANDIDATES])]
     sample_offsets = _offsets(np.where(is_sampled, log[:, LOG_CANDIDATES], 0))
     not_sampled = pa.array(~is_sampled)
-    fired = np.concatenate(
-        [
-            decisions.fired[_spread(decisions.log[:, LOG_FIRED], decisions.log[:, LOG_FIRED_COUNT])]
-            for decisions in decided
-        ]
-    )
-    # reason bytes follow one another in the order of the log rows, so each run's are one piece
-    reasons = np.concatenate([decisions.reasons for decisions in decided])
+    fired = joined.fired[_spread(log[:, LOG_FIRED], log[:, LOG_FIRED_COUNT])]
+    reasons = joined.reasons  # they follow one another in the order of the log rows
+    heap = joined.heap[log[:, LOG_RECORD]]
+    customer_at = heap >> 32
+    customer_bytes = heap & 0xFF
     winners = log[:, LOG_WINNER]
     slots = pa.array(log[:, LOG_SLOT].astype(np.int32))
     columns = [
         _hex_column(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
-        _strings(decided, STRING_CUSTOMER),
+        _strings(joined.text, customer_at, customer_bytes),
         pa.array(log[:, LOG_NOW]).view(pa.timestamp("ms", tz="UTC")),
-        _strings(decided, STRING_MESSAGE),
+        _strings(joined.text, customer_at + customer_bytes, (heap >> 8) & 0xFF),
         pa.DictionaryArray.from_arrays(slots, _names([channel for channel, _ in policies.slots])),
         pa.DictionaryArray.from_arrays(slots, _names([placement for _, placement in policies.slots])),
         pa.DictionaryArray.from_arrays(
@@ -124,25 +114,12 @@ def _names(names: list[str]) -> pa.Array:
     return pa.array(names, pa.string())
 
 
-def _strings(decided: list[Decisions], string: int) -> pa.Array:
-    """One string of each log row's event: STRING_CUSTOMER or STRING_MESSAGE."""
-    places = []
-    for decisions in decided:
-        heap = decisions.records[decisions.log[:, LOG_RECORD], HEAP]
-        start = heap >> 32
-        length = heap & 0xFF
-        if string == STRING_MESSAGE:
-            start = start + length
-            length = (heap >> 8) & 0xFF
-        places.append((start, length))
-    n = sum(len(start) for start, _ in places)
-    size = sum(int(length.sum()) for _, length in places)
+def _strings(text: npt.NDArray[np.uint8], start: Words, length: Words) -> pa.Array:
+    """A string column out of places in a text."""
+    n = len(start)
     offsets = np.zeros(n + 1, np.int32)
-    data = np.empty(size, np.uint8)
-    row = 0
-    for decisions, (start, length) in zip(decided, places, strict=True):
-        gather_strings(decisions.text, start, length, offsets[row : row + len(start) + 1], data)
-        row += len(start)
+    data = np.empty(int(length.sum()), np.uint8)
+    gather_strings(text, start, length, offsets, data)
     return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 

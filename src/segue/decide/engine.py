@@ -47,7 +47,7 @@ Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _LOG_ROWS = 8_192  # of the output arrays; a run that fills them hands over and goes on
-_SWEEP_ROWS_MIN = 64  # rows looked at for eviction with each batch, at least
+_SWEEP_ROWS_MIN = 16  # rows looked at for eviction with each batch, at least
 _HISTORY_BIT = FLAG_HAS_HISTORY << 8
 
 

@@ -22,10 +22,8 @@ from segue_kernels.keyed import SPILL_ENTRY, finish_moving_spilled
 from segue_kernels.plan import (
     BY_NONE,
     LIMIT_STREAM,
-    SENT_TYPE,
     STREAM_BY,
     STREAM_ENTRY_WORDS,
-    STREAM_TYPE,
     TYPES,
 )
 from segue_kernels.shard import (
@@ -237,8 +235,3 @@ class ShardState:
         counted["redirects"] = int(meta[row_layout.REDIRECTS])
         counted["spilled_now"] = int(meta[row_layout.SPILL_LIVE])
         return counted
-
-
-def sent_streams(policies: CompiledPolicies) -> int:
-    """How many streams record what was sent; they are never evicted with behaviour."""
-    return int((policies.streams[:, STREAM_TYPE] >= SENT_TYPE).sum())

@@ -1,0 +1,76 @@
+"""Decisions of many shards as one table: what is encoded is encoded once, not shard by shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.decide.engine import Decisions
+from segue_kernels.record import HEAP, PACK
+from segue_kernels.shard import (
+    ACTION_ITEM,
+    ACTION_LOG,
+    ACTION_RECORD,
+    LOG_FIRED,
+    LOG_REASONS,
+    LOG_RECORD,
+    LOG_SAMPLE,
+)
+
+Words = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class JoinedDecisions:
+    """Decisions (decide/engine.py), one after the other: indices and offsets count in the joined tables.
+
+    heap, pack  those words of all records; `heap` points into the joined text
+    """
+
+    heap: Words
+    pack: Words
+    text: npt.NDArray[np.uint8]
+    log: Words
+    reasons: npt.NDArray[np.uint8]
+    fired: npt.NDArray[np.uint16]
+    actions: Words
+    numbers: npt.NDArray[np.float64]
+    sample: npt.NDArray[np.float64]
+
+
+def join(decided: list[Decisions]) -> JoinedDecisions:
+    """One table of all, in their order; the originals stay as they are."""
+    heaps = [decisions.records[:, HEAP] for decisions in decided]
+    logs = [decisions.log.copy() for decisions in decided]
+    actions = [decisions.actions.copy() for decisions in decided]
+    record = text = reason = fired = log_row = sample = 0
+    for i, decisions in enumerate(decided):
+        log, action = logs[i], actions[i]
+        heaps[i] = heaps[i] + (text << 32)
+        log[:, LOG_RECORD] += record
+        log[:, LOG_REASONS] += reason
+        log[:, LOG_FIRED] += fired
+        if sample and len(decisions.sample):
+            log[log[:, LOG_SAMPLE] >= 0, LOG_SAMPLE] += sample
+        action[:, ACTION_LOG] += log_row
+        action[:, ACTION_RECORD] += record
+        action[:, ACTION_ITEM] += record
+        record += len(decisions.records)
+        text += len(decisions.text)
+        reason += len(decisions.reasons)
+        fired += len(decisions.fired)
+        log_row += len(log)
+        sample += len(decisions.sample)
+    return JoinedDecisions(
+        np.concatenate(heaps),
+        np.concatenate([decisions.records[:, PACK] for decisions in decided]),
+        np.concatenate([decisions.text for decisions in decided]),
+        np.concatenate(logs),
+        np.concatenate([decisions.reasons for decisions in decided]),
+        np.concatenate([decisions.fired for decisions in decided]),
+        np.concatenate(actions),
+        np.concatenate([decisions.numbers for decisions in decided]),
+        np.concatenate([decisions.sample for decisions in decided]),
+    )
