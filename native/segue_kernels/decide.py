@@ -217,7 +217,7 @@ def add_plain_candidates(
 ) -> int:
     """add_candidates for a journey whose offers share a slot and have no check of their own: column by column.
 
-    With 64 offers this takes a third of the time of the loop over offers.
+    Took the benchmark's run (64 offers on a fifth of the events) from 456 to 374 ns an event.
     """
     first = plan.journeys[journey, JOURNEY_OFFERS_START]
     n = plan.journeys[journey, JOURNEY_OFFERS_END] - first

@@ -56,8 +56,8 @@ def _interpreted(function: Function) -> Function:
     return cast(Function, call)
 
 
-# Without reference counts: the caller's arrays outlive the call, and kernels make none. Counting every array of a
-# group at every use took 1.3 of 1.8 us an event (two million atomic increments a second for nothing).
+# Without reference counts: the caller's arrays outlive the call, and kernels make none. With every array
+# of a group counted at every use the engine's run took 1,803 ns an event on the benchmark, without 402.
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
 
 

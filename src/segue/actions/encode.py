@@ -96,7 +96,8 @@ class ActionEncoder:
     def encode(self, decided: list[Decisions]) -> list[Output]:
         """(output, payload): actions by channel as JSON lines, the decision log as a record batch.
 
-        Takes the decisions of many shards at once: a call costs about 300 us, whatever is in it.
+        Takes the decisions of many shards at once: a call for a thousand events takes half a millisecond,
+        most of it whatever is in them.
         """
         if not decided:
             return []

@@ -1,7 +1,8 @@
 """Action lines by template: what an offer's actions have in common is encoded once.
 
 The template of an offer is its Action as msgspec encodes it, with marks where the action's own values go, so that the
-message has one definition (messages.py). A line takes 1.3 us this way; an Action object and its encoding took 4.
+message has one definition (messages.py). On the benchmark (two actions in a hundred events) actions take 75 ns an event
+this way; Action objects and their encoding took 100 to 145.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Bytes become records; nothing in the bytes can raise: what can't be used is a dead letter with its reason.
 
-Two roads lead to the same records. The scanner kernel reads the common shape of JSON line; it leaves every
-line
-it is not certain of to msgspec (slow.py). Whether the scanner runs changes the speed and nothing else.
+Two roads lead to the same records. The scanner kernel reads the common shape of JSON line; it leaves every line it
+is not certain of to msgspec (slow.py). Whether the scanner runs changes the speed and nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The types of an event, written once: key tables, Arrow columns and JSON Schema are all derived from them.
 
 A field that a message leaves out, gives as null, or (identifiers) gives as the empty string is absent.
-Unknown
-fields are ignored. Where a field has aliases (`ALIASES`), the canonical spelling wins over the others, in
+Unknown fields are ignored. Where a field has aliases (`ALIASES`), the canonical spelling wins over the others, in
 order.
 """
 
