@@ -3,7 +3,7 @@
 Joining is a union in every part (the latest of consent, the greatest clock, the k largest of each window), so the order
 in which rows are joined does not matter.
 
-    [words in all, clock, flags, first seen, events, rate, quarantined until, name (4 words or a length-prefixed run)]
+    [words in all, clock, first seen, events, rate, quarantined until, 2 spare]
     [consent: 16] [ids: n, n ids, n times] [areas of the streams as in the row] [spilled: n, n x (stream, key, entry)]
 """
 

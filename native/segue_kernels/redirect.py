@@ -55,7 +55,6 @@ from segue_kernels.shard import (
     Shard,
 )
 
-NAME_BYTES_MAX = 255
 STAYS = 0
 GOES = 1
 

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from tests.flows.runs import (
     OFTEN,
     check_against,
     judged,
+    random_case,
     run_processes,
     run_threads,
     seeded_case,
     seeds,
     write_case,
 )
+from tests.reference.choice import Drawn
 from tests.reference.random_events import DEAD_LINES
 
 
@@ -31,6 +36,32 @@ def test_one_worker_and_several_threads(seed: int, tmp_path: Path) -> None:
     check_against(one, judged(case))
     for workers in (2, 3):
         assert run_threads(case, workers).essence() == one.essence(), f"{workers} threads"
+
+
+ANY_STREAM = settings(
+    deadline=None,
+    # shrinking a stream event by event takes minutes: the first failure is short enough to read
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@settings(ANY_STREAM, max_examples=12)
+@given(st.data())
+def test_any_stream_on_one_and_two_workers(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        case = random_case(Path(folder), Drawn(data.draw), 60)
+        one = run_threads(case)
+        check_against(one, judged(case))
+        assert run_threads(case, 2).essence() == one.essence()
+
+
+@settings(ANY_STREAM, max_examples=3)
+@given(st.data())
+def test_any_stream_in_two_processes(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        case = random_case(Path(folder), Drawn(data.draw), 60).with_settings(native=False)
+        check_against(run_processes(case), judged(case))
 
 
 @pytest.mark.parametrize("seed", seeds(3))

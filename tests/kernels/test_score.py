@@ -8,6 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segue import limits
+from segue_kernels import score as score_kernels
 from segue_kernels.plan import OFFER_F_BIAS, OFFER_F_WORDS
 from tests.kernels.drivers import logistic, quick, score
 
@@ -63,3 +65,8 @@ def test_many_offers_have_the_same_bits() -> None:
     for f in range(features):
         expected = expected + weights[f * offers : (f + 1) * offers] * feature[f]
     assert logit.tobytes() == expected.tobytes()
+
+
+def test_the_clamp_is_the_bound_of_the_limits() -> None:
+    """Kernels know nothing of segue.limits, so the number stands twice."""
+    assert score_kernels.LOGIT_MAX == limits.LOGIT_MAX

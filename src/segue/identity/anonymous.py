@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.decide.engine import Decisions, ShardEngine
+from segue.limits import IDENTIFIER_BYTES_MAX
 from segue.policy.compiled import CompiledPolicies
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ANY_PLACE, Packet, scatter_rows
@@ -20,7 +21,6 @@ from segue_kernels.shard import STOP_END
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-_NAME_BYTES_MAX = 255
 
 
 class AnonymousShard:
@@ -61,7 +61,7 @@ class AnonymousShard:
         row_of = np.empty(n, np.int64)
         goes = np.empty(n, np.uint8)
         history_of = np.empty(n, np.int64)
-        names = np.empty(n * _NAME_BYTES_MAX, np.uint8)  # touched only as far as it is used
+        names = np.empty(n * IDENTIFIER_BYTES_MAX, np.uint8)  # touched only as far as it is used
         name_at = np.empty(n, np.int64)
         position = used = 0
         while True:
