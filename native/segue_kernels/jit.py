@@ -27,8 +27,11 @@ JIT_DISABLED = bool(numba_config.DISABLE_JIT)
 
 
 def _sources_digest() -> str:
-    """A digest of all kernel sources: Numba's own cache does not see a helper changed in another file."""
-    digest = hashlib.sha256(f"{numba.__version__} {np.__version__} {sys.version}".encode())
+    """A digest of all kernel sources and where they are: Numba's own cache does not see a helper changed in another
+    file, and finds nothing of sources that were compiled in another folder."""
+    digest = hashlib.sha256(
+        f"{numba.__version__} {np.__version__} {sys.version} {Path(__file__).parent}".encode()
+    )
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
