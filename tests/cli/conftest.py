@@ -50,3 +50,14 @@ def segue(tmp_path: Path) -> Segue:
         )
 
     return call
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled() -> None:
+    """Kernels are there before any test bounds what its process may write."""
+    from contextlib import nullcontext
+
+    from segue.run.warmup import is_warm, warm_up
+
+    if not is_warm():
+        warm_up(lambda _: nullcontext())
