@@ -12,45 +12,27 @@ from segue_kernels.decide import add_candidates, grant, keep_one_slot
 from segue_kernels.ids import remember, seen_before
 from segue_kernels.index import MOVES_PER_INSERT
 from segue_kernels.jit import Array, inline, kernel
-from segue_kernels.keyed import move_spilled, slot_entry
+from segue_kernels.keyed import move_spilled
+from segue_kernels.locate import locate_entries
 from segue_kernels.memory import prefetch
 from segue_kernels.plan import (
-    BY_PRODUCT,
-    COUNT,
-    DISTINCT,
-    FIELD_QUANTITY,
     JOURNEY_WHEN,
-    STREAM_BY,
-    STREAM_CURRENCY,
-    STREAM_FIELD,
-    STREAM_K,
-    STREAM_KIND,
     STREAM_OFFSET,
-    STREAM_WINDOW_MS,
-    SUM,
-    TUMBLE_COUNT,
-    TUMBLE_DISTINCT,
-    TUMBLE_SUM,
 )
 from segue_kernels.programs import evaluate
-from segue_kernels.record import (
-    CATEGORY,
-    FLAG_HAS_AMOUNT,
-    FLAG_HAS_HISTORY,
-    FLAG_HAS_LINES,
-    FLAG_HAS_PRICE,
-    FLAG_IS_LINE,
-    MESSAGE_LO,
-    PACK,
-    PRICE,
-    PRODUCT,
-    TIME,
-)
 from segue_kernels.record import (
     CLOCK as RECORD_CLOCK,
 )
 from segue_kernels.record import (
     CONSENT as RECORD_CONSENT,
+)
+from segue_kernels.record import (
+    FLAG_HAS_HISTORY,
+    FLAG_HAS_LINES,
+    FLAG_IS_LINE,
+    MESSAGE_LO,
+    PACK,
+    TIME,
 )
 from segue_kernels.row import (
     CLOCK,
@@ -63,7 +45,6 @@ from segue_kernels.row import (
     COUNT_QUARANTINED_EVENTS,
     COUNT_QUARANTINES,
     COUNT_SPILLED,
-    COUNT_SUM_BOUND_MET,
     EVENTS,
     FIRST_SEEN,
     POOL_BUMP,
@@ -101,104 +82,11 @@ from segue_kernels.shard import (
     Scratch,
     Shard,
 )
-from segue_kernels.windows import add_key, add_time, add_value, tumble, tumble_key
+from segue_kernels.update import update_streams
 
 MINUTE_MS = 60_000
 CONSENT_GIVEN = 1 << 16
 CONSENT_PRESENT = 1 << 24
-
-
-@inline
-def update_streams(
-    shard: Shard,
-    plan: Plan,
-    records: Array,
-    i: int,
-    kind_of_event: int,
-    row: int,
-    base: int,
-    now: int,
-    is_item: bool,
-    is_header: bool,
-) -> None:
-    """Let one record into every stream that listens to its type and takes such a record."""
-    rows = shard.rows
-    streams = plan.streams
-    time = records[i, TIME]
-    pack = records[i, PACK]
-    flags = (pack >> 8) & 0xFF
-    for which in range(plan.listen_start[kind_of_event], plan.listen_start[kind_of_event + 1]):
-        s = plan.listen[which]
-        kind = streams[s, STREAM_KIND]
-        by = streams[s, STREAM_BY]
-        window = streams[s, STREAM_WINDOW_MS]
-        if by != 0 or kind == DISTINCT or kind == TUMBLE_DISTINCT:
-            if not is_item:
-                continue
-        elif not is_header:
-            continue
-        if window > 0 and time <= now - window:
-            continue
-        value = 1
-        if kind == SUM or kind == TUMBLE_SUM:
-            currency = streams[s, STREAM_CURRENCY]
-            if currency != 0 and currency != (pack >> 16) & 0xFFFF:
-                continue
-            field = streams[s, STREAM_FIELD]
-            if field == FIELD_QUANTITY:
-                value = pack >> 32
-            else:
-                if (flags & (FLAG_HAS_PRICE if field == PRICE else FLAG_HAS_AMOUNT)) == 0:
-                    continue
-                value = records[i, field]
-        key = 0
-        if kind == DISTINCT or kind == TUMBLE_DISTINCT:
-            key = records[i, streams[s, STREAM_FIELD]]
-            if key == 0:
-                continue
-        at = base + streams[s, STREAM_OFFSET]
-        if by != 0:
-            owner = records[i, PRODUCT] if by == BY_PRODUCT else records[i, CATEGORY]
-            if owner == 0:
-                continue
-            at = slot_entry(shard, streams, row, base, s, owner, now, True)
-        k = streams[s, STREAM_K]
-        if kind == COUNT:
-            add_time(rows, at, k, time)
-        elif kind == SUM:
-            after = now - window if window > 0 else 0
-            shard.meta[COUNT_SUM_BOUND_MET] += add_value(rows, at, k, time, value, after)
-        elif kind == TUMBLE_COUNT or kind == TUMBLE_SUM:
-            tumble(rows, at, window, time, value)
-        elif kind == DISTINCT:
-            add_key(rows, at, k, time, key)
-        else:
-            tumble_key(rows, at, k, window, time, key)
-
-
-@inline
-def locate_entries(
-    shard: Shard,
-    plan: Plan,
-    scratch: Scratch,
-    records: Array,
-    i: int,
-    kind_of_event: int,
-    row: int,
-    base: int,
-    now: int,
-) -> None:
-    """Find the entries that the programs of this event type read for the record's product and category."""
-    for which in range(plan.locate_start[kind_of_event], plan.locate_start[kind_of_event + 1]):
-        s = plan.locate[which]
-        by = plan.streams[s, STREAM_BY]
-        key = records[i, PRODUCT] if by == BY_PRODUCT else records[i, CATEGORY]
-        at = -1
-        if key != 0:
-            at = slot_entry(shard, plan.streams, row, base, s, key, now, False)
-            if at >= 0:
-                at -= base
-        scratch.location[s] = at
 
 
 @inline

@@ -5,15 +5,19 @@ width of a table's row. A customer's row is HEADER_WORDS words of the engine fol
 every offset counts words from the start of the customer's row, header included.
 """
 
-HEADER_WORDS = 32  # of a customer's row: clock, identity, consent, ids seen ... (the engine's)
+HEADER_WORDS = 40  # of a customer's row: clock, identity, consent, ids seen ... (the engine's)
 ROW_ALIGN_WORDS = 8  # a row is a whole number of cache lines
 
 TYPES = 256  # listen_start, trigger_start and locate_start have TYPES + 1 entries
-SENT_TYPE = (
-    128  # type of the stream "journey j sent an action" is SENT_TYPE + j; fed by grants, never by events
+ANY_TYPE = (
+    0  # type of a stream that listens to all a customer does by himself (events/names.py, ACTIVITY_CODES)
 )
+SENT_TYPE = (
+    256  # type of the stream "journey j sent an action" is SENT_TYPE + j; fed by grants, never by events
+)
+JOIN_TYPE = 1024  # type of the stream "join j matched" is JOIN_TYPE + j; fed by matches
 
-# --- STREAMS[n, 12]: what is remembered of the events of one type -------------------------------------
+# --- STREAMS[n, 16]: what is remembered of the events of one type -------------------------------------
 STREAM_KIND = 0
 STREAM_BY = 1
 STREAM_OFFSET = 2  # of the area
@@ -25,8 +29,13 @@ STREAM_CURRENCY = 7  # only events in this currency add; 0 = all
 STREAM_ENTRY_WORDS = 8
 STREAM_TYPE = 9
 STREAM_AREA_WORDS = 10
-STREAM_SPARE = 11
-STREAM_WORDS = 12
+STREAM_SOURCE = 11  # only events with this SOURCE word; 0 = all
+STREAM_FLAGS = 12
+STREAM_WIDTH_MS = 13  # DECAY: half-life; SESSIONS: gap; tumbling kinds: width; else 0
+STREAM_WORDS = 16
+
+STREAM_FLAG_NAMES = 1  # names of its products are kept (names.py)
+STREAM_FLAG_SEQUENCE = 2  # pushing out an entry inside the window is counted
 
 # kinds, and the words of an entry
 COUNT = 0  # k times, newest first, 0 = none
@@ -35,16 +44,30 @@ TUMBLE_COUNT = 2  # start of the window in ms, n
 TUMBLE_SUM = 3  # start of the window in ms, sum
 DISTINCT = 4  # k last times, newest first, then their k keys
 TUMBLE_DISTINCT = 5  # start of the window in ms, n, k keys
+DECAY = 6  # epoch of the newest event + 1, then DECAY_EPOCHS integer sums, newest epoch first
+FIRST = 7  # time, value: the smallest (time, value) ever
+SESSIONS = 8  # end of the session already closed, then k times (start, end), newest first
+LEFT = 9  # k times, newest first, then their k low and their k high id words: unmatched left sides of a join
+
+DECAY_EPOCHS = 8  # half-lives that count
+DECAY_COUNT_SCALE = 1 << 20  # weight of one event at the start of its epoch; of a quantity too
+DECAY_MONEY_SCALE = 64  # weight of one minor unit
 
 # by
 BY_NONE = 0  # area = entry
 BY_PRODUCT = 1  # area = watermark, `slots` keys (0 = free), `slots` entries
 BY_CATEGORY = 2
 
+# windows of an atom: > 0 sliding, ms; 0 ever; below: since a moment that `location` gives (MOMENTS)
+WINDOW_DAY = -1  # the customer's local day ...
+WINDOW_WEEK = -2  # from Monday
+WINDOW_MONTH = -3
+WINDOW_SESSION_MS_MIN = 1_000  # -gap ms: the current session; its gap is at least this
+
 # field: a word of the record (record.py), or
 FIELD_QUANTITY = 100
 
-# --- JOURNEYS[n, 12] ----------------------------------------------------------------------------------
+# --- JOURNEYS[n, 20] ----------------------------------------------------------------------------------
 JOURNEY_POLICY = 0
 JOURNEY_WHEN = 1  # program
 JOURNEY_OFFERS_START = 2
@@ -57,14 +80,26 @@ JOURNEY_WEIGHTS_START = 8  # into WEIGHTS float64: weight of feature f for offer
 JOURNEY_LIMITS_START = 9
 JOURNEY_LIMITS_END = 10
 JOURNEY_SENT_STREAMS = 11  # distinct streams among its limits
-JOURNEY_WORDS = 12
+JOURNEY_KIND = 12
+JOURNEY_BY = 13  # of its waits
+JOURNEY_RESTART = 14  # 1: a further event starts the wait anew
+JOURNEY_STILL = 15  # program asked when a wait is over, -1 = always
+JOURNEY_WAITS_START = 16  # into WAITS: delays in ms, ascending; step s is decided after the s-th
+JOURNEY_WAITS_END = 17
+JOURNEY_SESSION = 18  # ON_SESSION: row of SESSIONS
+JOURNEY_WORDS = 20
+
+# journey kinds
+ON_EVENT = 0
+ON_WAIT = 1
+ON_SESSION = 2
 
 # JOURNEYS_F[n, 2] float64
 JOURNEY_F_SCORE_MIN = 0
 JOURNEY_F_SPARE = 1
 JOURNEY_F_WORDS = 2
 
-# --- OFFERS[n, 8] -------------------------------------------------------------------------------------
+# --- OFFERS[n, 12] -------------------------------------------------------------------------------------
 OFFER_JOURNEY = 0
 OFFER_SLOT = 1
 OFFER_WHEN = 2  # program, -1 = always
@@ -72,8 +107,10 @@ OFFER_TIE_RANK = 3  # 0 wins a tie of scores; no two offers share one
 OFFER_CONSENT = 4  # channel index * 2 + purpose index; -1 = none needed
 OFFER_CONTEXT = 5  # program, -1 = OFFER_F_CONTEXT holds
 OFFER_CURRENCY = 6  # the event must be in this currency; 0 = any
-OFFER_SPARE = 7
-OFFER_WORDS = 8
+OFFER_ITEMS_STREAM = 7  # DISTINCT stream whose newest products the action lists; -1 = none
+OFFER_ITEMS_MAX = 8
+OFFER_ITEMS_WINDOW = 9  # a window as of an atom
+OFFER_WORDS = 12
 
 # OFFERS_F[n, 4] float64
 OFFER_F_VALUE = 0
@@ -99,3 +136,58 @@ CODE_D = 5
 CODE_WORDS = 6
 
 RECENCY_NEVER = 1e18  # ms
+
+# --- MOMENTS[n, 3]: windows that begin at a moment; location[streams + m] is the time they begin after -------
+MOMENT_WINDOW = 0  # WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH or -gap
+MOMENT_STREAM = 1  # of a session window: its SESSIONS stream
+MOMENT_WORDS = 3
+
+# --- LOOKUPS[n, 4]: fields of tables; location[streams + moments + l] is the field's word ------------------
+LOOKUP_TABLE = 0  # TABLE_*
+LOOKUP_FIELD = 1  # word of a version
+LOOKUP_UNKNOWN = 2  # the word for a key that is not in the table
+LOOKUP_WORDS = 4
+
+# tables and what of the event is their key
+TABLE_CATALOGUE = 0  # product
+TABLE_PRICE = 1  # product
+TABLE_STOCK = 2  # product and store
+TABLE_PROFILE = 3  # customer
+TABLES = 4
+LOOKUP_SCALE = 1_000_000  # a number of a table is kept as an integer of millionths
+
+# --- SEGMENTS[n, 2], STAGES[n, 2] ----------------------------------------------------------------------
+SEGMENT_WHEN = 0  # program
+SEGMENT_WORDS = 2
+STAGE_FROM = 0  # bit f: from stage f
+STAGE_WHEN = 1  # program, -1 = never entered but at the beginning (stage 0)
+STAGE_WORDS = 2
+# a change is coded 2s: segment s entered, 2s + 1: left, 2 * segments + t: stage t entered
+
+# --- CHECKS[n, 5]: when a segment or stage may change by time alone ----------------------------------------
+CHECK_KIND = 0
+CHECK_STREAM = 1
+CHECK_ENTRIES = 2  # the first this many entries matter
+CHECK_WINDOW = 3  # window as of an atom
+CHECK_AGE_MS = 4  # CHECK_AGE: the age at which it may change
+CHECK_WORDS = 5
+
+CHECK_LEAVES_LAST = 0  # when entry CHECK_ENTRIES (the last that matters) leaves the window
+CHECK_LEAVES_ANY = 1  # whenever one of the first CHECK_ENTRIES leaves the window
+CHECK_AGE = 2  # when the newest entry (FIRST: the entry) reaches CHECK_AGE_MS
+CHECK_TUMBLE = 3  # when the stream's aligned window ends
+CHECK_DAILY = 4  # at each UTC midnight while the stream holds anything
+
+# --- SESSION_ENDS[n, 3]: sessions whose end is a trigger -------------------------------------------------
+SESSION_STREAM = 0
+SESSION_GAP_MS = 1
+SESSION_WORDS = 3  # journeys that listen: session_start, session
+
+# --- JOINS[n, 8]: a right event credits the latest left one within the window, once --------------------------
+JOIN_LEFT_STREAM = 0  # LEFT stream
+JOIN_LEFT_JOURNEY = 1  # -1: left is an event; -2: any action; else actions of this journey
+JOIN_RIGHT_TYPE = 2
+JOIN_BY = 3
+JOIN_WITHIN_MS = 4
+JOIN_COUNT_STREAM = 5  # COUNT stream of its matches, -1 = nobody asks
+JOIN_WORDS = 8

@@ -6,18 +6,28 @@ all zeros, so a reserved but untouched page is a free row.
 
 KEY_LO = 0  # 128-bit hash of the identifier, compared in full
 KEY_HI = 1
-CLOCK = 2  # largest event time this customer has shown, ms
+CLOCK = 2  # largest event time this customer has shown, or the due time of a timer that fired since, ms
 FLAGS = 3  # FLAG_* | kind << 4 | length of the name << 8
-NAME = 4  # the identifier's bytes: four words in place, or the first holds a pool block
-RING = 8  # pool block with the last message ids and their times; 0 = none
-RING_STATE = 9  # capacity | count << 8 | head << 16
-SPILL_HEAD = 10  # first of the customer's spilled entries (pool block); 0 = none
-RATE = 11  # UTC minute << 20 | events in it
-QUARANTINE_UNTIL = 12  # ms; 0 = never was
-FIRST_SEEN = 13  # event time of the first event, ms
-EVENTS = 14  # events counted into this row
-REDIRECT = 15  # pool block naming the known customer this anonymous one turned out to be; 0 = none
-CONSENT = 16  # channel * 2 + purpose: 2 * time + (1 if withdrawn); 0 = never heard of
+WHEEL_DUE = (
+    4  # due time under which the row hangs in the wheel, never later than its first timer; 0 = it does not
+)
+RING = 5  # pool block with the last message ids and their times; 0 = none
+RING_STATE = 6  # capacity | count << 8 | head << 16
+RATE = 7  # UTC minute << 20 | events in it
+QUARANTINE_UNTIL = 8  # ms; 0 = never was
+FIRST_SEEN = 9  # event time of the first event, ms
+EVENTS = 10  # events counted into this row
+SEGMENTS = 11  # bit s: the customer is in segment s
+STAGE = 12  # index of the stage
+ZONE = 13  # event time << 10 | zone number: the last time zone heard of; 0 = none
+WAITS = 14  # first of the customer's pending waits (pool block, waits.py); 0 = none
+CHECK_DUE = 15  # when segments and stages may change by time alone; 0 = never
+NAME = 16  # the identifier's bytes: four words in place, or the first holds a pool block
+SPILL_HEAD = 20  # first of the customer's spilled entries (pool block); 0 = none
+REDIRECT = 21  # pool block naming the known customer this anonymous one turned out to be; 0 = none
+WHEEL_LINK = 22  # (previous row + 1) << 32 | next row + 1 in its slot of the wheel
+HEADER_SPARE = 23
+CONSENT = 24  # channel * 2 + purpose: 2 * time + (1 if withdrawn); 0 = never heard of
 
 CONSENT_WORDS = 16
 NAME_WORDS = 4
@@ -49,7 +59,10 @@ SWEEP_POSITION = 10
 DIRTY_COUNT = 11
 POOL_WORDS_USED = 12  # words in blocks now in use
 REDIRECTS = 13
+WHEEL_TIME = 14  # how far the wheel has turned, ms
+TIMERS = 15  # rows that hang in the wheel
 POOL_FREE = 16  # a word for each size class (pool.py): heads of the free lists
+NAMES_USED = 31  # entries of the index of product names
 
 # counters, reported
 COUNT_EVENTS = 32
@@ -66,6 +79,17 @@ COUNT_DECISIONS = 42
 COUNT_ACTIONS = 43
 COUNT_MERGED = 44
 COUNT_CANDIDATES = 45
+COUNT_WAITS_ARMED = 46
+COUNT_TIMERS_FIRED = 47  # waits and sessions that came due
+COUNT_WAITS_REFUSED = 48  # WAITS_PER_CUSTOMER_MAX was met
+COUNT_CHANGES = 49  # segments entered or left, stages entered
+COUNT_CREDITS = 50  # interval joins that matched
+COUNT_JOIN_BOUND_MET = 51  # a left event still inside its window was pushed out unmatched
+COUNT_SEQUENCE_BOUND_MET = 52  # an event still inside a sequence's window was pushed out
+COUNT_SESSION_BOUND_MET = 53
+COUNT_NAMES_MISSING = 54  # a product's name found no room
+COUNT_UNKNOWN_KEYS = 55  # lookups answered by the declared answer
+COUNT_TIMERS_QUARANTINED = 56
 META_WORDS = 64
 COUNTERS_START = 32
 COUNTER_NAMES = (
@@ -83,4 +107,15 @@ COUNTER_NAMES = (
     "actions",
     "customers_merged",
     "candidates",
+    "waits_armed",
+    "timers_fired",
+    "waits_refused",
+    "changes",
+    "credits",
+    "join_bound_met",
+    "sequence_bound_met",
+    "session_bound_met",
+    "names_missing",
+    "unknown_keys",
+    "timers_quarantined",
 )

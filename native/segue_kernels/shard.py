@@ -19,6 +19,8 @@ class Shard(NamedTuple):
     meta: Array  # int64: row.py, "words of a shard's meta array"
     dirty: Array  # uint8 a row: 1 = changed since the last delta
     dirty_rows: Array  # int32: the rows with dirty = 1, meta[DIRTY_COUNT] of them
+    wheel: Array  # int64: heads of the slots of the timer wheel (timers.py)
+    names: Array  # int64: product hash -> pool block with its name (names.py)
 
 
 class Plan(NamedTuple):
@@ -44,12 +46,40 @@ class Plan(NamedTuple):
     code: Array
     constants: Array
     program_address: Array
+    waits: Array  # int64: delays in ms
+    watch: Array  # uint8 a type: 1 = segments and stages are looked at after such an event
+    segments: Array
+    stages: Array
+    checks: Array
+    change_start: Array  # journeys by change
+    change: Array
+    session_ends: Array
+    session_start: Array  # journeys by session end
+    session: Array
+    moments: Array
+    lookups: Array
+    lookup_types: Array  # uint8 a type: 1 = some program of its journeys reads a lookup
+    joins: Array
+    join_start: Array  # joins by the type of their right event
+    join: Array
+
+
+class World(NamedTuple):
+    """What is not the customer's: clocks of the world's zones, and reference tables as they were at any time."""
+
+    zone_of: Array  # int64 [1024]: zone number -> row of day_start
+    day_start: Array  # int64 [zones, days]: UTC ms at which local day d begins (calendar.py)
+    month_day: Array  # int64 [days]: the day on which the month of day d begins
+    table_index: Array  # int64: key -> newest version (tables.py)
+    versions: Array  # int64, flat
+    defaults: Array  # int64 [4]: default zone number, ...
 
 
 class Scratch(NamedTuple):
     """Room for one event; nothing in it survives the event."""
 
-    location: Array  # int64 a stream
+    location: Array  # int64 a stream, then a moment, then a lookup
+    journey: Array  # int64: journeys triggered by the event, ascending
     fired_at: Array  # int64 a journey: record on which it fired, or -1
     offer: Array  # int64 a candidate
     item: Array  # int64 a candidate: the record it saw
@@ -76,6 +106,14 @@ class Out(NamedTuple):
     actions: Array  # int64 [n, ACTION_WORDS]
     numbers: Array  # float64 [n, 5]: propensity, context, value, lever, score
     sample: Array  # float64 [n, 2]: propensity, score of a sampled decision's candidates
+    timer_records: (
+        Array  # int64 [n, RECORD_WORDS]: records made for timers; record -1 - t of a log row is row t here
+    )
+    timer_text: Array  # uint8: their strings; HEAP counts from its start
+    changes: Array  # int64 [n, CHANGE_WORDS]
+    credits: Array  # int64 [n, CREDIT_WORDS]
+    items: Array  # int64: offset << 8 | length in item_text, of the products an action lists
+    item_text: Array  # uint8
 
 
 # Out.used
@@ -84,7 +122,13 @@ OUT_REASONS = 1
 OUT_FIRED = 2
 OUT_ACTIONS = 3
 OUT_SAMPLE = 4
-OUT_USED = 8
+OUT_TIMER_RECORDS = 5
+OUT_TIMER_TEXT = 6
+OUT_CHANGES = 7
+OUT_CREDITS = 8
+OUT_ITEMS = 9
+OUT_ITEM_TEXT = 10
+OUT_USED = 16
 
 # a row of Out.log
 LOG_RECORD = 0  # header record of the event
@@ -107,7 +151,27 @@ ACTION_ITEM = 2  # the record (line) the journey fired on
 ACTION_OFFER = 3
 ACTION_LO = 4
 ACTION_HI = 5
-ACTION_WORDS = 6
+ACTION_STEP = 6  # of the journey: 1 but for later waits
+ACTION_SEGMENTS = 7  # the customer's segments, a bit each
+ACTION_STAGE = 8
+ACTION_ITEMS = 9  # offset in Out.items
+ACTION_ITEMS_COUNT = 10
+ACTION_WORDS = 12
+
+# a row of Out.changes
+CHANGE_RECORD = 0  # the event that caused it (-1 - t: timer record t)
+CHANGE_CODE = 1  # plan.py
+CHANGE_NOW = 2
+CHANGE_WORDS = 4
+
+# a row of Out.credits
+CREDIT_RECORD = 0  # header record of the right event
+CREDIT_ITEM = 1  # the record (line) that matched
+CREDIT_JOIN = 2
+CREDIT_LEFT_TIME = 3
+CREDIT_LEFT_LO = 4  # id of the left event, or the action's id
+CREDIT_LEFT_HI = 5
+CREDIT_WORDS = 6
 
 # settings, int64
 SET_ROW_WORDS = 0

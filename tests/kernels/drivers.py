@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, settings
 
 from segue.decide.engine import ShardEngine
+from segue.policy.compiled import no_extras
 from segue.routing.arrivals import Released
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels import plan, record
@@ -236,6 +237,7 @@ def tables(
         "code": np.zeros((0, plan.CODE_WORDS), np.int64),
         "constants": np.zeros(0),
         "program_address": np.zeros(0, np.int64),
+        **no_extras(),
         "row_words": -(-offset // plan.ROW_ALIGN_WORDS) * plan.ROW_ALIGN_WORDS,
     }
     return SimpleNamespace(**{**made, **given})

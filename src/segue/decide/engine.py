@@ -22,9 +22,11 @@ from segue_kernels.plan import (
     OFFER_SLOT,
     OFFER_WHEN,
 )
-from segue_kernels.record import FLAG_HAS_HISTORY, PACK, TIME
+from segue_kernels.record import FLAG_HAS_HISTORY, PACK, RECORD_WORDS, TIME
 from segue_kernels.shard import (
     ACTION_WORDS,
+    CHANGE_WORDS,
+    CREDIT_WORDS,
     LOG_WORDS,
     OUT_ACTIONS,
     OUT_FIRED,
@@ -101,7 +103,10 @@ class ShardEngine:
         journeys = max(1, len(policies.journeys))
         slots = max(1, len(policies.slot_hash))
         self._scratch = Scratch(
-            location=np.full(max(1, len(policies.streams)), -1, np.int64),
+            location=np.full(
+                max(1, len(policies.streams) + len(policies.moments) + len(policies.lookups)), -1, np.int64
+            ),
+            journey=np.zeros(journeys, np.int64),
             fired_at=np.zeros(journeys, np.int64),
             offer=np.zeros(max(1, offers), np.int64),
             item=np.zeros(max(1, offers), np.int64),
@@ -124,6 +129,12 @@ class ShardEngine:
             actions=np.zeros((rows, ACTION_WORDS), np.int64),
             numbers=np.zeros((rows, 5), np.float64),
             sample=np.zeros((max(1, offers) + 64 * _LOG_ROWS, 2), np.float64),
+            timer_records=np.zeros((_LOG_ROWS, RECORD_WORDS), np.int64),
+            timer_text=np.zeros(_LOG_ROWS * 64, np.uint8),
+            changes=np.zeros((_LOG_ROWS, CHANGE_WORDS), np.int64),
+            credits=np.zeros((_LOG_ROWS, CREDIT_WORDS), np.int64),
+            items=np.zeros(_LOG_ROWS * 8, np.int64),
+            item_text=np.zeros(_LOG_ROWS * 64, np.uint8),
         )
 
     def process(self, released: Released) -> list[Decisions]:

@@ -7,10 +7,12 @@ for messages: row i of `journeys` belongs to `journey_infos[i]`, and so on.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from segue_kernels import plan
 
 if TYPE_CHECKING:
     from segue.policy.ir import Node
@@ -79,16 +81,16 @@ class CompiledPolicies:
     rows of x are [x_start[i], x_start[i + 1]).
     """
 
-    streams: Int64Array  # [n, 12]
+    streams: Int64Array  # [n, 16]
     listen_start: Int64Array  # [257]
     listen: Int64Array  # stream indexes, by event type
     trigger_start: Int64Array  # [257]
     trigger: Int64Array  # journey indexes, ascending, by event type
     locate_start: Int64Array  # [257]
     locate: Int64Array  # keyed stream indexes, by event type
-    journeys: Int64Array  # [n, 12]
+    journeys: Int64Array  # [n, 20]
     journeys_f: Float64Array  # [n, 2]
-    offers: Int64Array  # [n, 8]
+    offers: Int64Array  # [n, 12]
     offers_f: Float64Array  # [n, 4]
     limits: Int64Array  # [n, 4]
     features: Int64Array  # [n] program indexes
@@ -99,6 +101,22 @@ class CompiledPolicies:
     code: Int64Array  # [n, 6]
     constants: Float64Array
     program_address: Int64Array  # [n] native function, 0 = run it in the virtual machine
+    waits: Int64Array  # [n] delays in ms
+    watch: npt.NDArray[np.uint8]  # [256]
+    segments: Int64Array  # [n, 2]
+    stages: Int64Array  # [n, 2]
+    checks: Int64Array  # [n, 5]
+    change_start: Int64Array  # [changes + 1]
+    change: Int64Array  # journey indexes, ascending, by change
+    session_ends: Int64Array  # [n, 3]
+    session_start: Int64Array  # [n + 1]
+    session: Int64Array  # journey indexes, ascending, by session end
+    moments: Int64Array  # [n, 3]
+    lookups: Int64Array  # [n, 4]
+    lookup_types: npt.NDArray[np.uint8]  # [256]
+    joins: Int64Array  # [n, 8]
+    join_start: Int64Array  # [257]
+    join: Int64Array  # join indexes by the type of their right event
     row_words: int  # of a customer: header and areas, a multiple of 8
 
     policies: tuple[PolicyInfo, ...]
@@ -110,3 +128,25 @@ class CompiledPolicies:
     layout_digest: str  # of `streams`: rows written under another layout must be migrated
     native_problem: str = ""  # why there is no machine code though it was asked for; "" if all is well
     native: NativePrograms | None = field(default=None, repr=False, compare=False)  # keeps the code alive
+
+
+def no_extras() -> dict[str, Any]:
+    """The tables of policies without waits, segments, stages, sessions, joins and lookups."""
+    return {
+        "waits": np.zeros(0, np.int64),
+        "watch": np.zeros(plan.TYPES, np.uint8),
+        "segments": np.zeros((0, plan.SEGMENT_WORDS), np.int64),
+        "stages": np.zeros((0, plan.STAGE_WORDS), np.int64),
+        "checks": np.zeros((0, plan.CHECK_WORDS), np.int64),
+        "change_start": np.zeros(1, np.int64),
+        "change": np.zeros(0, np.int64),
+        "session_ends": np.zeros((0, plan.SESSION_WORDS), np.int64),
+        "session_start": np.zeros(1, np.int64),
+        "session": np.zeros(0, np.int64),
+        "moments": np.zeros((0, plan.MOMENT_WORDS), np.int64),
+        "lookups": np.zeros((0, plan.LOOKUP_WORDS), np.int64),
+        "lookup_types": np.zeros(plan.TYPES, np.uint8),
+        "joins": np.zeros((0, plan.JOIN_WORDS), np.int64),
+        "join_start": np.zeros(plan.TYPES + 1, np.int64),
+        "join": np.zeros(0, np.int64),
+    }

@@ -30,10 +30,11 @@ class Stream:
 
     type      event type code; plan.SENT_TYPE + j for the sends of journey j
     by        plan.BY_*
-    kind      plan.COUNT ... plan.TUMBLE_DISTINCT
+    kind      plan.COUNT ... plan.LEFT
     field     what SUM adds or DISTINCT tells apart; 0 for counts
     currency  only events in this currency add; 0 = all
-    every_ms  tumbling width; 0 for sliding kinds
+    every_ms  tumbling width; half-life of DECAY; gap of SESSIONS; 0 for the others
+    source    only events with this SOURCE word; 0 = all
     """
 
     by: int
@@ -42,6 +43,7 @@ class Stream:
     field: int = 0
     currency: int = 0
     every_ms: int = 0
+    source: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,95 @@ class Recency:
 
 
 @dataclass(frozen=True, slots=True)
+class Nth:
+    """Time (ms) of the n-th newest event of the window, from 0; -1 if there are fewer."""
+
+    stream: Stream
+    within_ms: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The greatest of the `entries` newest times that lies in the window and is at most `bound` (`strict`: below it).
+
+    -1 if there is none. `bound` is a time in ms as a number.
+    """
+
+    stream: Stream
+    within_ms: int
+    entries: int
+    bound: Node
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Whether the stream has an event later than the one that is decided on (that armed the wait)."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Decayed:
+    """Sum of the events' weights, halved with each half-life (stream.every_ms), divided by `divisor`.
+
+    Exact law, h the half-life: an event at t of value v adds floor(v * scale * exp2((t % h) / h) + 0.5) to the integer
+    sum of its epoch t // h. With `newest` the newest event's epoch, the value at now is the sum over j = 0 ..
+    DECAY_EPOCHS - 1 (in this order, from 0.0) of sum(newest - j) * exp2(-j), times exp2((newest * h - now) / h), over
+    scale, over divisor; what is older counts nothing. exp2 is math.exp2, / is float64 division of exact integers.
+    """
+
+    stream: Stream
+    divisor: float
+
+
+@dataclass(frozen=True, slots=True)
+class FirstValue:
+    """Value of the first event ever (the smallest (time, value)) over `divisor`; 0 if there is none."""
+
+    stream: Stream
+    divisor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """now - time of the first event ever, ms; plan.RECENCY_NEVER if there is none."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Which wait of the journey is over: 1 for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class InSegment:
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class InStage:
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A number of a table as of now (plan.LOOKUPS row `index`): the integer of millionths / LOOKUP_SCALE."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookupIs:
+    """Whether a text of a table as of now is one of these hashes; 0 = empty."""
+
+    index: int
+    bits: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Arithmetic:
     """float64 arithmetic. x / 0 is 0. min(a, b) is b if b < a, else a; max(a, b) is b if b > a, else a."""
 
@@ -171,13 +262,18 @@ class Finite:
     operand: Node
 
 
-Atom: TypeAlias = Count | AtLeast | Sum | Recency
+Atom: TypeAlias = Count | AtLeast | Sum | Recency | Nth | Latest | Since | Decayed | FirstValue | Age
 Node: TypeAlias = (
     Number
     | EventNumber
     | EventIs
     | EventTypeIs
     | Atom
+    | Step
+    | InSegment
+    | InStage
+    | Lookup
+    | LookupIs
     | Arithmetic
     | Apply
     | Compare
@@ -189,6 +285,7 @@ Node: TypeAlias = (
 )
 NODE_TYPES = (
     *(Number, EventNumber, EventIs, EventTypeIs, Count, AtLeast, Sum, Recency),
+    *(Nth, Latest, Since, Decayed, FirstValue, Age, Step, InSegment, InStage, Lookup, LookupIs),
     *(Arithmetic, Apply, Compare, Not, And, Or, Choose, Finite),
 )
 

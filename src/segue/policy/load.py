@@ -33,6 +33,7 @@ from segue.policy.compiled import (
     OfferInfo,
     PolicyInfo,
     VoucherInfo,
+    no_extras,
 )
 from segue.policy.expression import BY, STEP, Scope, compile_condition, compile_number
 from segue.policy.native import NativePrograms, compile_native
@@ -377,6 +378,7 @@ class _Builder:
             code=assembled.code,
             constants=assembled.constants,
             program_address=np.zeros(len(programs), dtype=np.int64) if compiled is None else compiled.address,
+            **no_extras(),
             row_words=layout.row_words,
             policies=tuple(self.policies),
             journey_infos=tuple(self._journey_info(journey) for journey in self.journeys),

@@ -83,6 +83,8 @@ def lay_out(needs: Iterable[Need]) -> Layout:
         row[plan.STREAM_ENTRY_WORDS] = entry
         row[plan.STREAM_TYPE] = stream.type
         row[plan.STREAM_AREA_WORDS] = area
+        row[plan.STREAM_SOURCE] = stream.source
+        row[plan.STREAM_WIDTH_MS] = stream.every_ms
         offset += area
     row_words = -(-offset // plan.ROW_ALIGN_WORDS) * plan.ROW_ALIGN_WORDS
     if row_words > ROW_WORDS_MAX:

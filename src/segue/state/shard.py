@@ -155,6 +155,8 @@ class ShardState:
             meta=meta,
             dirty=reserve_words((rows_max + 7) // 8, "marks of changed rows").view(np.uint8),
             dirty_rows=reserve_words((rows_max + 1) // 2, "the list of changed rows").view(np.int32),
+            wheel=np.zeros(1, np.int64),
+            names=np.zeros(1, np.int64),
         )
 
     def grow_index(self) -> None:
