@@ -1,12 +1,15 @@
 """Bytes in, action bytes out, on one core: the reference work without Kafka.
 
-    python -m benchmarks.engine [--customers N] [--events N] [--policies N] [--batch N] [--repeat N] [--json FILE]
+    python -m benchmarks.engine [--work shipped|scoring|N] [--curve] [--customers N] [--events N] [--batch N]
+                                [--repeat N] [--json FILE]
 
-The stream is benchmarks/stream.py's, the policies benchmarks/policies.py's: one scores 64 offers by 24 features on 20 %
-of the events and sends about one in ten of those; `--policies` more count, limited per customer. Figures:
+The stream is benchmarks/stream.py's. The work: all shipped policies; or `scoring`, a policy that scores 64 offers by 24
+features on 20 % of the events beside three that count; or the first N mixed policies (benchmarks/policies.py).
+`--curve` measures 1, 8 and 64 mixed policies in turn, and how long they take to compile. Figures:
 - decode: bytes -> records (memory to memory);
 - engine: records -> decisions, encoding and output not counted;
-- whole: file -> decode -> shards -> decisions -> JSON lines and decision log in files, through Bytewax, one worker.
+- whole: file -> decode -> shards -> decisions -> JSON lines and decision log in files, through Bytewax, one worker;
+- compile: policy files -> machine code, without a cache and with one.
 The oracle: the naive reference decides the first events of the stream, one by one, and must agree with the run on
 actions and reasons; and one and two workers must give the same outputs (an order-independent hash over all).
 """
@@ -31,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 from bytewax.testing import cluster_main
 
-from benchmarks.policies import FEATURES, OFFERS, write_policies
+from benchmarks.policies import write_mixed, write_policies
 from benchmarks.stages import Stages
 from benchmarks.stream import write_stream
 from flows.next_best_action import next_best_action
@@ -39,11 +42,15 @@ from segue import __version__
 from segue.bytewax_steps import output_names
 from segue.events.batch import Origin
 from segue.events.decode import Decoder
-from segue.policy.load import load_policies
+from segue.policy.load import SHIPPED, load_policies
 from segue.settings import Settings, secret
 from segue.sinks.files import prepare_folder
 from segue.summary import Part, read_summary
 
+SHIPPED_WORK = "shipped"
+SCORING_WORK = "scoring"
+CURVE = (1, 8, 64)
+COUNTING_POLICIES = 3  # beside the scoring one
 SCORE_MIN = 2.0  # about one scored event in ten has an offer above it
 ARRIVAL_MS = 1_798_761_600_000  # 2027-01-01: after every event of the stream
 WARM_EVENTS = 20_000
@@ -116,10 +123,43 @@ def _median(measure: Callable[[], float], repeat: int) -> float:
     return statistics.median(measure() for _ in range(repeat))
 
 
+def policies_of(work: str, folder: Path) -> str:
+    """The folder with the policies of a work."""
+    if work == SHIPPED_WORK:
+        return str(SHIPPED)
+    target = folder / f"policies-{work}"
+    if work == SCORING_WORK:
+        write_policies(target, COUNTING_POLICIES, SCORE_MIN)
+    else:
+        write_mixed(target, int(work))
+    return str(target)
+
+
+def compile_times(settings: Settings, folder: Path, repeat: int) -> dict[str, float]:
+    """Seconds to load the policies: with nothing in the cache, and again."""
+    before = os.environ.get("SEGUE_CACHE_DIR")
+    cold, warm = [], []
+    try:
+        for turn in range(repeat):
+            os.environ["SEGUE_CACHE_DIR"] = str(folder / f"cache-{time.time_ns()}-{turn}")
+            for times in (cold, warm):
+                start = time.perf_counter()
+                compiled = load_policies(settings.policies, secret=secret(), native=True)
+                times.append(time.perf_counter() - start)
+                assert compiled.native is not None, compiled.native_problem
+                assert compiled.native.from_cache == (times is warm)
+    finally:
+        if before is None:
+            del os.environ["SEGUE_CACHE_DIR"]
+        else:
+            os.environ["SEGUE_CACHE_DIR"] = before
+    return {"compile_s": statistics.median(cold), "compile_cached_s": statistics.median(warm)}
+
+
 def measure(
+    work: str,
     customers: int,
     events: int,
-    policies: int,
     batch: int,
     repeat: int,
     folder: Path,
@@ -130,17 +170,17 @@ def measure(
     stream = folder / f"stream-{customers}-{events}.jsonl"
     if not stream.exists():
         write_stream(stream, events, customers)
-    write_policies(folder / "policies", policies, SCORE_MIN)
     settings = Settings(
         inputs=(str(stream),),
         out=str(folder / "out"),
-        policies=(str(folder / "policies"),),
+        policies=(policies_of(work, folder),),
         batch_rows=batch,
         arrival_ms=ARRIVAL_MS,
     )
     warm = folder / "warm.jsonl"
     write_stream(warm, WARM_EVENTS, 1_000)
     run(_with(settings, inputs=(str(warm),), batch_rows=min(batch, WARM_EVENTS // 4)), 1)
+    compiled = load_policies(settings.policies, secret=secret(), native=False)
 
     decoded = _median(lambda: decode_rate(stream, batch), repeat)
     whole = [run(settings, 1) for _ in range(repeat)]
@@ -158,16 +198,19 @@ def measure(
     two = output_hash(folder / "out")
     checked = check_reference(folder, settings, stream) if reference else "not compared with the reference"
     return {
+        "work": work,
         "customers": customers,
         "events": events,
-        "policies": 1 + policies,
-        "offers": OFFERS,
-        "features": FEATURES,
+        "policies": len(compiled.policies),
+        "journeys": len(compiled.journey_infos),
+        "offers": len(compiled.offer_infos),
+        "row_bytes": compiled.row_words * 8,
         "batch": batch,
         "decode_events_per_s": decoded,
         "engine_events_per_s": 1e9 / engine_ns,
         "whole_events_per_s": events / statistics.median(whole),
         "whole_events_per_s_runs": [events / seconds for seconds in whole],
+        **compile_times(settings, folder, repeat),
         "stages_ns_per_event": table,
         "output_hash_one_worker": one,
         "output_hash_two_workers": two,
@@ -186,6 +229,8 @@ def _shares(summary: Part, events: int) -> dict[str, Any]:
         "share_duplicate": counters["duplicates"] / events,
         "share_quarantined": counters["quarantined_events"] / events,
         "candidates_per_event": counters["candidates"] / events,
+        "timers_pending": counters["timers_pending"],
+        "timers_fired": counters["timers_fired"],
     }
 
 
@@ -211,14 +256,17 @@ def machine() -> dict[str, str]:
 def report(figures: dict[str, Any]) -> str:
     """The figures as people read them."""
     lines = [
-        f"{figures['events']:,} events, {figures['customers']:,} customers, {figures['policies']} policies, "
-        f"batches of {figures['batch']:,}",
+        f"{figures['work']}: {figures['policies']} policies ({figures['offers']} offers), "
+        f"{figures['events']:,} events, {figures['customers']:,} customers, batches of {figures['batch']:,}",
         f"  decode  {figures['decode_events_per_s'] / 1e6:6.2f} M events/s",
         f"  engine  {figures['engine_events_per_s'] / 1e6:6.2f} M events/s",
         f"  whole   {figures['whole_events_per_s'] / 1e6:6.2f} M events/s  bytes -> action bytes, Bytewax, one worker",
         f"  decided {figures['share_decided']:.1%}, acted {figures['share_acted']:.1%}, duplicates "
         f"{figures['share_duplicate']:.1%}, quarantined {figures['share_quarantined']:.1%}; "
-        f"{figures['customers_seen']:,} customers of {figures['state_bytes_per_customer']:,.0f} bytes",
+        f"{figures['customers_seen']:,} customers of {figures['state_bytes_per_customer']:,.0f} bytes "
+        f"(rows of {figures['row_bytes']:,})",
+        f"  timers  {figures['timers_fired']:,} fired, {figures['timers_pending']:,} customers have one at the end",
+        f"  compile {figures['compile_s']:.2f} s without a cache, {figures['compile_cached_s'] * 1e3:.0f} ms with one",
         "  ns an event by stage:",
     ]
     for stage, ns in figures["stages_ns_per_event"].items():
@@ -231,27 +279,50 @@ def report(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def curve(figures: list[dict[str, Any]]) -> str:
+    """The figures of several numbers of policies side by side."""
+    lines = ["policies  whole M/s  engine M/s  bytes/customer  compile s  cached ms"]
+    for one in figures:
+        lines.append(
+            f"{one['policies']:8d}  {one['whole_events_per_s'] / 1e6:9.2f}  {one['engine_events_per_s'] / 1e6:10.2f}"
+            f"  {one['state_bytes_per_customer']:14,.0f}  {one['compile_s']:9.2f}  {one['compile_cached_s'] * 1e3:9.0f}"
+        )
+    return "\n".join(lines)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and fail if an oracle disagrees."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.engine",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--work", default=SHIPPED_WORK, help="shipped, scoring, or a number of mixed policies"
+    )
+    parser.add_argument("--curve", action="store_true", help="1, 8 and 64 mixed policies, side by side")
     parser.add_argument("--customers", type=int, default=100_000)
     parser.add_argument("--events", type=int, default=3_000_000)
-    parser.add_argument("--policies", type=int, default=3, help="counting policies beside the scoring one")
     parser.add_argument("--batch", type=int, default=65_536)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="keep streams and outputs here")
     chosen = parser.parse_args(arguments)
+    works = [str(n) for n in CURVE] if chosen.curve else [chosen.work]
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        figures = measure(
-            chosen.customers, chosen.events, chosen.policies, chosen.batch, chosen.repeat, folder
-        )
-    print(report(figures))
+        figures: list[dict[str, Any]] = []
+        for work in works:
+            one = measure(work, chosen.customers, chosen.events, chosen.batch, chosen.repeat, folder)
+            print(report(one), flush=True)
+            figures += [one]
+    if chosen.curve:
+        print(curve(figures))
     if chosen.json:
-        chosen.json.write_text(json.dumps({**machine(), **figures}, indent=2) + "\n")
-    agree = figures["output_hash_one_worker"] == figures["output_hash_two_workers"]
+        result = {"curve": figures} if chosen.curve else figures[0]
+        chosen.json.write_text(json.dumps({**machine(), **result}, indent=2) + "\n")
+    agree = all(one["output_hash_one_worker"] == one["output_hash_two_workers"] for one in figures)
     return 0 if agree else 1
 
 

@@ -1,4 +1,4 @@
-"""Policies of the benchmark: one that scores 64 offers by 24 features, and N that count, in a handful of templates."""
+"""Policies of the benchmark: one that scores 64 offers by 24 features, N that count, and N mixed ones for the curve."""
 
 from __future__ import annotations
 
@@ -126,3 +126,59 @@ def write_policies(folder: Path, policies: int, score_min: float) -> None:
     (folder / "scoring.toml").write_text(scoring_policy(score_min))
     for number in range(policies):
         (folder / f"counting-{number:03d}.toml").write_text(counting_policy(number))
+
+
+def mixed_policy(number: int) -> str:
+    """TOML: the number-th policy of the curve. Eight templates of time and order; every eighth has other windows, so
+    that more policies are more conditions, and now and then more streams."""
+    turn = number // 8
+    minutes = (30, 10, 20, 60, 15, 45, 5, 90)[turn % 8]
+    least = 3 + turn % 3
+    place = ("product", "cart", "search", "session", "category", "habit", "today", "order")[number % 8]
+    shape = (
+        f"""on = ["Product Viewed"]
+when = '''count("Product Viewed", by="product", within="{minutes}m") >= {least}
+and not exists("Order Completed", by="product", within="7d")'''""",
+        f"""on = ["Product Added"]
+wait = "{minutes}m"
+restart = true
+when = "True"
+still = 'absent("Order Completed")'""",
+        f"""on = ["Product Clicked"]
+when = 'sequence("Products Searched", "Product List Viewed", "Product Clicked", within="{minutes}m")'""",
+        f"""session = "{minutes}m"
+when = '''count("Product Viewed", session="{minutes}m") >= {least}
+and not exists("Order Completed", session="{minutes}m")'''""",
+        f"""on = ["Product Clicked"]
+when = '''count("Product Clicked", by="category", within="{minutes}m") >= {least + 2}
+and not exists(any_of("Product Added", "Product Added to Wishlist"), within="1h")'''""",
+        f"""on = ["Cart Viewed"]
+when = '''trend("Product Viewed", recent="{minutes}m", habit="6h") > {1 + least / 10}
+and recency("Checkout Started") > duration("1h")'''""",
+        f"""on = ["Products Searched"]
+when = '''count("Products Searched", calendar="day") >= {least + minutes // 10}
+and not exists("Product Added", within="1h")'''""",
+        f"""on = ["Order Completed"]
+when = 'sequence("Product Viewed", "Product Added", within="{minutes}m", without="Product Removed")'""",
+    )[number % 8]
+    return f"""policy = "benchmark-mixed-{number:03d}"
+version = 1
+title = "a policy of the curve"
+currency = "EUR"
+[[journeys]]
+id = "mixed_{number:03d}"
+{shape}
+priority = {number % 100}
+limits = [{{ times = 1, within = "1d" }}]
+[[journeys.offers]]
+id = "offer-m{number:03d}"
+channel = "web"
+placement = "{place}"
+"""
+
+
+def write_mixed(folder: Path, policies: int) -> None:
+    """The first `policies` policies of the curve as files of a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(policies):
+        (folder / f"mixed-{number:03d}.toml").write_text(mixed_policy(number))
