@@ -63,7 +63,7 @@ def check(programs: list[ir.Node], customers: list[NaiveHistory], native: bool) 
     compiled = compile_native(programs, layout) if native else None
     for history in customers:
         row, location = history.row(layout, layout.row_words)
-        record = history.event.record()
+        record = history.record()
         for i, program in enumerate(programs):
             expected = bits(interpret(program, history))
             in_vm = run_program(
