@@ -212,6 +212,35 @@ def conditions(draw: st.DrawFn, depth: int = 3) -> str:
             return f"({draw(conditions(depth - 1))} {form} {draw(conditions(depth - 1))})"
 
 
+@st.composite
+def customer_conditions(draw: st.DrawFn, depth: int = 2) -> str:
+    """As of segments and stages, without what changes all the time."""
+    if depth and draw(st.integers(0, 2)) == 0:
+        a, b = draw(customer_conditions(depth - 1)), draw(customer_conditions(depth - 1))
+        return draw(st.sampled_from([f"({a} and {b})", f"({a} or {b})", f"(not {a})"]))
+    event, sign = _event(draw), draw(st.sampled_from(COMPARISONS))
+    short = draw(st.sampled_from(["", ', within="7s"', ', within="3m"', ', session="1m"']))
+    window = draw(st.sampled_from([short, short, ', calendar="day"']))
+    small, age = draw(st.sampled_from(["0", "1", "2.5", "4"])), draw(st.sampled_from(["0", "999.5", "61000"]))
+    match draw(st.sampled_from(["count", "number", "sum", "distinct", "sequence", "recency", "age"])):
+        case "count":
+            every = draw(st.sampled_from([window, ', every="7s"']))
+            return f"(count({event}{every}) {sign} {small})"
+        case "number":
+            return f"(count({event}{window}, up_to=3) * 2 {sign} {small})"
+        case "sum":
+            return f'(sum({event}, of="quantity"{window}, up_to=3) {sign} 400000)'
+        case "distinct":
+            return f'(distinct("{EVENTS[0]}", of="product"{window}) {sign} {small})'
+        case "sequence":
+            apart = ', without="Order Completed"' if draw(st.booleans()) else ""
+            return f'sequence("Product Viewed", "Products Searched"{window}{apart}, up_to=3)'
+        case "recency":
+            return f"(recency({event}{window}) {sign} {age})"
+        case _:
+            return f'(age("{EVENTS[0]}") {sign} {age})'
+
+
 _keys = st.sampled_from([0, *KEYS.values()])
 _money = st.one_of(st.integers(-1_000, 10_000), st.integers(-(10**15), 10**15))
 # near the edges of every window of _window, seen from NOW_MS
