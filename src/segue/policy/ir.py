@@ -293,18 +293,23 @@ NODE_TYPES = (
 )
 
 
+_CHILD_FIELDS: dict[type, tuple[str, ...]] = {
+    kind: tuple(item.name for item in fields(kind) if item.type == "Node") for kind in NODE_TYPES
+}
+
+
 def children(node: Node) -> Iterator[Node]:
-    for item in fields(node):
-        value = getattr(node, item.name)
-        if isinstance(value, NODE_TYPES):
-            yield value
+    for name in _CHILD_FIELDS[type(node)]:
+        yield getattr(node, name)
 
 
 def walk(node: Node) -> Iterator[Node]:
     """The node and all below it, parents first."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    todo = [node]
+    while todo:
+        found = todo.pop()
+        yield found
+        todo += reversed([*children(found)])
 
 
 def atoms(node: Node) -> Iterator[Atom]:
