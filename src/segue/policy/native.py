@@ -52,7 +52,8 @@ _MATH_SYMBOLS = {"exp": "segue_exp", "exp2": "segue_exp2", "log1p": "segue_log1p
 _LATEST = """
 define internal i64 @latest(ptr %entry, i64 %n, i64 %after, i64 %bound) nounwind noinline {
 begin:
-br label %loop
+%possible = icmp sgt i64 %bound, 0
+br i1 %possible, label %loop, label %none
 loop:
 %i = phi i64 [ 0, %begin ], [ %following, %next ]
 %place = getelementptr inbounds i64, ptr %entry, i64 %i
