@@ -89,6 +89,7 @@ ERRORS = [
     (ALL, "weather.rain > 3", "column 1", "`weather.rain` is reserved", "not yet in this version"),
     (ALL, "store.open > 3", "column 1", "`store.open` is reserved", "not yet in this version"),
     (ALL, 'entered("loyal")', "column 1", "no function `entered`", "`on` of a journey"),
+    (ALL, "\r1 > 0 and\r\nstep", "line 3, column 1", "a number, where a condition", "compare it"),
     (ALL, "sequence > 3", "column 1", "`sequence` is a function", "call it: sequence("),
 ]
 # fmt: on

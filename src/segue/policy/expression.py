@@ -221,7 +221,7 @@ def compile_number(text: str, scope: Scope) -> ir.Node:
 
 class _Reader:
     def __init__(self, text: str, scope: Scope) -> None:
-        self.text = text
+        self.text = text.replace("\r\n", "\n").replace("\r", "\n")  # as Python's parser counts lines
         self.scope = scope
 
     def read(self, condition: bool) -> ir.Node:
