@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Int64Array = npt.NDArray[np.int64]
 Float64Array = npt.NDArray[np.float64]
 
+TABLE_NAMES = ("catalogue", "price", "stock", "profile")  # in the order of plan.TABLE_*
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyInfo:
@@ -36,16 +38,39 @@ class PolicyInfo:
 
 @dataclass(frozen=True, slots=True)
 class JourneyInfo:
-    """One journey; `step` is 1: journeys have a single step in this version."""
+    """One journey. `kind`: plan.ON_*; `steps`: of its actions, more than 1 if it waits several times.
+
+    types    events it is decided on, or that begin its wait
+    changes  'entered("loyal")' ... that it is decided on
+    """
 
     id: str
-    step: int
+    kind: int
+    steps: int
     policy: int  # index into `policies`
     types: tuple[str, ...]
+    changes: tuple[str, ...]
     expires_after_ms: int
     model_name: str
     model_version: str
     feature_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableField:
+    """A column of a reference table. `kind`: "number" or "text"; `unknown`: the word for a key that is not there."""
+
+    name: str
+    kind: str
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A reference table: field i is word plan.VERSION_FIELDS + i of a version."""
+
+    name: str
+    fields: tuple[TableField, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +113,8 @@ class CompiledPolicies:
     trigger: Int64Array  # journey indexes, ascending, by event type
     locate_start: Int64Array  # [257]
     locate: Int64Array  # keyed stream indexes, by event type
+    journey_locate_start: Int64Array  # [journeys + 1]
+    journey_locate: Int64Array  # keyed stream indexes that a journey reads when a timer or a change fires it
     journeys: Int64Array  # [n, 20]
     journeys_f: Float64Array  # [n, 2]
     offers: Int64Array  # [n, 12]
@@ -123,9 +150,13 @@ class CompiledPolicies:
     journey_infos: tuple[JourneyInfo, ...]
     offer_infos: tuple[OfferInfo, ...]
     slots: tuple[tuple[str, str], ...]  # (channel, placement)
+    segment_ids: tuple[str, ...]
+    stage_ids: tuple[str, ...]
+    join_ids: tuple[str, ...]
+    tables: tuple[TableInfo, ...]  # in the order of plan.TABLE_*
     programs: tuple[Node, ...]  # what the interpreter runs: programs[i] is program i
     digest: str  # of everything that decides: names, versions, files, currency
-    layout_digest: str  # of `streams`: rows written under another layout must be migrated
+    layout_digest: str  # of what a row's words mean: rows written under another layout must be migrated
     native_problem: str = ""  # why there is no machine code though it was asked for; "" if all is well
     native: NativePrograms | None = field(default=None, repr=False, compare=False)  # keeps the code alive
 
@@ -133,6 +164,8 @@ class CompiledPolicies:
 def no_extras() -> dict[str, Any]:
     """The tables of policies without waits, segments, stages, sessions, joins and lookups."""
     return {
+        "journey_locate_start": np.zeros(1, np.int64),
+        "journey_locate": np.zeros(0, np.int64),
         "waits": np.zeros(0, np.int64),
         "watch": np.zeros(plan.TYPES, np.uint8),
         "segments": np.zeros((0, plan.SEGMENT_WORDS), np.int64),

@@ -12,7 +12,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NoReturn, TypeAlias, cast
 
 from segue.errors import PolicyError, did_you_mean
@@ -107,6 +107,12 @@ class Scope:
     minor_per_major: int
     hash_text: Callable[[str], int]
     place: str = ""
+    segments: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, int] = field(default_factory=dict)
+    joins: dict[str, int] = field(default_factory=dict)
+    lookup: Callable[[str, str], tuple[int, str]] | None = None
+    waiting: bool = False
+    customer_only: bool = False
 
     def at(self, path: str) -> Scope:
         return replace(self, path=path)
