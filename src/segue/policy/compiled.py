@@ -26,7 +26,10 @@ TABLE_NAMES = ("catalogue", "price", "stock", "profile")  # in the order of plan
 
 @dataclass(frozen=True, slots=True)
 class PolicyInfo:
-    """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from."""
+    """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from.
+
+    segments, stages, joins, tables   ids of those it defines
+    """
 
     name: str
     version: int
@@ -34,6 +37,10 @@ class PolicyInfo:
     title: str
     path: str
     currency: str
+    segments: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    joins: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

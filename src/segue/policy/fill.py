@@ -101,7 +101,6 @@ class StageRow:
 
 @dataclass(frozen=True, slots=True)
 class JoinRow:
-    policy: int
     join: model.Join
     left: Left
     stream: ir.Stream
@@ -119,9 +118,7 @@ class Rows:
     journeys: list[JourneyRow] = field(default_factory=list)
     offers: list[OfferRow] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
-    segment_policy: list[int] = field(default_factory=list)
     stages: list[StageRow] = field(default_factory=list)
-    stage_policy: int = -1
     joins: list[JoinRow] = field(default_factory=list)
 
     def gaps_ms(self) -> list[int]:
@@ -161,7 +158,7 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
     )
     locate_start, locate = _grouped(_located_by_type(rows, layout, programs), plan.TYPES)
     journey_locate_start, journey_locate = _grouped(
-        [(j, s) for j, row in enumerate(rows.journeys) for s in _keyed(row, row.programs, layout, programs)],
+        [(j, s) for j, row in enumerate(rows.journeys) for s in _keyed(row, True, layout, programs)],
         len(rows.journeys),
     )
     change_start, change = _grouped(
@@ -370,10 +367,12 @@ def _listening(layout: Layout) -> list[tuple[int, int]]:
     return pairs
 
 
-def _keyed(row: JourneyRow, programs: Iterable[int], layout: Layout, trees: Sequence[ir.Node]) -> set[int]:
-    """The keyed streams that these programs of a journey, and its limits, read."""
+def _keyed(row: JourneyRow, fires: bool, layout: Layout, trees: Sequence[ir.Node]) -> set[int]:
+    """The keyed streams that a journey reads when it fires (limits too), or when one of its events comes."""
+    programs = row.programs if fires else row.on_event
     streams = {atom.stream for program in programs for atom in ir.atoms(trees[program])}
-    streams |= {stream for stream, _, _ in row.limits}
+    if fires or row.kind != plan.ON_WAIT:
+        streams |= {stream for stream, _, _ in row.limits}
     return {layout.index[stream] for stream in streams if stream.by}
 
 
@@ -381,7 +380,7 @@ def _located_by_type(rows: Rows, layout: Layout, trees: Sequence[ir.Node]) -> li
     """(event type, keyed stream) for all that the type's journeys may read by product or category."""
     pairs: set[tuple[int, int]] = set()
     for row in rows.journeys:
-        keyed = _keyed(row, row.on_event, layout, trees)
+        keyed = _keyed(row, False, layout, trees)
         pairs |= {(code, stream) for code in row.types for stream in keyed}
     return sorted(pairs)
 

@@ -341,6 +341,11 @@ def window_asked(atom: Atom) -> int:
     return 0 if isinstance(atom, (Since, Decayed, FirstValue, Age)) else atom.within_ms
 
 
+def decay_scale(stream: Stream) -> int:
+    """What the integer sums of a DECAY stream are multiples of 1 over: of one event or piece, or of a minor unit."""
+    return plan.DECAY_COUNT_SCALE if stream.field in (0, plan.FIELD_QUANTITY) else plan.DECAY_MONEY_SCALE
+
+
 def finite(node: Node) -> Node:
     """The node, guarded if its value or a step on the way to it might not be finite."""
     bounds: list[float] = []

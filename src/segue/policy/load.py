@@ -33,7 +33,7 @@ from segue.limits import (
 )
 from segue.policy import ir, model
 from segue.policy.compiled import CompiledPolicies, PolicyInfo, VoucherInfo
-from segue.policy.expression import BY, STEP, Scope, compile_condition, compile_number
+from segue.policy.expression import BY, CALENDAR, STEP, Scope, compile_condition, compile_number
 from segue.policy.fill import (
     ItemsRow,
     JoinRow,
@@ -51,7 +51,6 @@ from segue_kernels import plan
 SHIPPED = Path(__file__).parent / "shipped"
 CHANNELS_WITHOUT_CONSENT = ("web", "till")  # the customer is there: nothing is sent
 ALWAYS = ir.Number(1.0)
-CALENDAR = {"day": plan.WINDOW_DAY, "week": plan.WINDOW_WEEK, "month": plan.WINDOW_MONTH}
 
 
 def load_policies(
@@ -132,9 +131,19 @@ class _Builder:
         letters = file.currency or self.default_currency
         if letters not in EXPONENTS:
             source.fail("$.currency", f'"{letters}" is no currency', did_you_mean(letters, tuple(EXPONENTS)))
-        digest = hashlib.sha256(source.data).hexdigest()
         self.rows.policies.append(
-            PolicyInfo(file.policy, file.version, digest, file.title, str(source.path), letters)
+            PolicyInfo(
+                name=file.policy,
+                version=file.version,
+                digest=hashlib.sha256(source.data).hexdigest(),
+                title=file.title,
+                path=str(source.path),
+                currency=letters,
+                segments=tuple(segment.id for segment in file.segments),
+                stages=tuple(stage.id for stage in file.stages),
+                joins=tuple(join.id for join in file.joins),
+                tables=tuple(table.name for table in file.tables),
+            )
         )
         names = self.rows.names
         scope = Scope(
@@ -147,18 +156,17 @@ class _Builder:
             segments=names.segments,
             stages=names.stages,
             joins=names.joins,
+            tables=names.columns(),
             lookup=names.lookup,
         )
-        policy = len(self.rows.policies) - 1
         of_customer = replace(scope, customer_only=True, segments={}, stages={})
         for i, segment in enumerate(file.segments):
             self.rows.segments.append(self._condition(segment.when, of_customer.at(f"$.segments[{i}].when")))
-            self.rows.segment_policy.append(policy)
         of_stage = replace(of_customer, segments=names.segments)
         for i, stage in enumerate(file.stages):
             self._add_stage(source, stage, i, of_stage)
         for i, join in enumerate(file.joins):
-            self._add_join(source, join, policy, scope, f"$.joins[{i}]")
+            self._add_join(source, join, scope, f"$.joins[{i}]")
         for i, journey in enumerate(file.journeys):
             self._add_journey(source, journey, scope, f"$.journeys[{i}]", letters)
 
@@ -198,16 +206,14 @@ class _Builder:
             from_stages = 1 << index - 1
         when = -1 if stage.when is None else self._condition(stage.when, scope.at(f"{path}.when"))
         self.rows.stages.append(StageRow(from_stages, when))
-        self.rows.stage_policy = len(self.rows.policies) - 1
 
-    def _add_join(self, source: Source, join: model.Join, policy: int, scope: Scope, path: str) -> None:
+    def _add_join(self, source: Source, join: model.Join, scope: Scope, path: str) -> None:
         number = len(self.rows.joins)
         left_at = scope.at(f"{path}.left")
         left = left_side(source, f"{path}.left", join.left, number, self.rows.names, left_at.event_type)
         by = _by(source, f"{path}.by", join.by, ("product",))
         self.rows.joins.append(
             JoinRow(
-                policy=policy,
                 join=join,
                 left=left,
                 stream=left_stream(number, left, by),

@@ -260,7 +260,7 @@ def _split(message: str) -> tuple[str, str]:
 def _hint(message: str) -> str:
     if "matching regex" in message:
         return "a name has small letters, digits, and _ - . after the first: contextual-voucher"
-    if "Expected `str`" in message:
+    if "Expected `str" in message:
         return "text stands in quotes"
     if "Expected `int`" in message or "Expected `float`" in message:
         return "a number stands without quotes"
