@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -287,12 +288,19 @@ def test_tables_and_lookups(both: CompiledPolicies) -> None:
         [],
     ]
     assert both.tables[0].fields[0].unknown == hash_text("none", *key_words(SECRET))
-    # in the order of first use
+    # in the order of first use, those of a table behind each other
     assert both.lookups[:, :3].tolist() == [
-        [plan.TABLE_CATALOGUE, plan.VERSION_FIELDS + 1, 250_000],
+        [plan.TABLE_CATALOGUE, plan.VERSION_FIELDS, 250_000],
         [plan.TABLE_STOCK, plan.VERSION_FIELDS, 0],
     ]
+    assert both.lookup_fields == (("catalogue", "margin", "number"), ("stock", "quantity", "number"))
     assert not both.lookup_types.any()  # they are read when a wait is over, not when an event comes
+
+
+def test_versions_have_their_fields_where_the_kernels_look() -> None:
+    from segue_kernels import tables
+
+    assert plan.VERSION_FIELDS == tables.VERSION_FIELDS
 
 
 def test_segments_stages_and_what_is_watched(both: CompiledPolicies) -> None:
@@ -414,3 +422,65 @@ def test_scopes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not seen["0.toml $.journeys[1].offers[0].when"].waiting
     assert over.stages == {"new": 0, "interest": 1, "decision": 2}
     assert over.joins == {"click-order": 0, "action-order": 1, "reminded": 2}
+
+
+def test_the_definitions_of_the_language_page_load(tmp_path: Path) -> None:
+    page = (Path(load_policies.__code__.co_filename).parent / "LANGUAGE.md").read_text(encoding="utf-8")
+    described = page.split("## When a journey is decided")[1].split("## Expressions")[0]
+    blocks = re.findall(r"(?:^    .*\n)+", described, re.MULTILINE)
+    text = re.sub(r"^    ", "", "\n".join(blocks), flags=re.MULTILINE)
+    compiled = load(tmp_path, 'policy = "page"\nversion = 1\n' + text)
+    assert [info.id for info in compiled.journey_infos] == [
+        "cart-reminder",
+        "seen-not-bought",
+        "welcome-loyal",
+    ]
+    assert compiled.segment_ids == ("loyal", "lapsing")
+    assert compiled.stage_ids == ("awareness", "consideration", "decision", "loyalty")
+    assert compiled.join_ids == ("mail-order",)
+    assert [table.name for table in compiled.tables if table.fields] == [
+        *("catalogue", "price", "stock", "profile"),
+    ]
+
+
+def test_the_functions_of_the_language_page_compile(tmp_path: Path) -> None:
+    page = (Path(load_policies.__code__.co_filename).parent / "LANGUAGE.md").read_text(encoding="utf-8")
+    table = page.split("| function | value |")[1].split("What looks back")[0]
+    shown = re.findall(r"`([a-z_0-9]+\(.*?\))`", table)
+    assert len(shown) > 20
+    named = {"event": '"Product Viewed"', ", ...": "", "x": "event.price", "y": "2"}
+    for text in shown:
+        call = re.sub(r"\bevent\b|, \.\.\.|\bx\b|\by\b", lambda found: named[found[0]], text)
+        call = re.sub(
+            r'"(?:A|B|C|X)"', lambda f: {"A": '"page"', "B": '"screen"'}.get(f[0][1], '"alias"'), call
+        )
+        call = call.replace('"event.price"', '"it"')
+        offer = 'context = """(1 if ' + call + ' else 0)"""'
+        if not call.startswith(("exists", "sequence", "absent", "segment", "stage")):
+            offer = f"context = '{call}'"
+        load(
+            tmp_path,
+            f"""
+policy = "p"
+version = 1
+[[journeys]]
+id = "j"
+on = ["page"]
+when = "True"
+wait = "1d"
+[[journeys.offers]]
+id = "o"
+channel = "web"
+{offer}
+[[segments]]
+id = "it"
+when = 'exists("page")'
+[[stages]]
+id = "it"
+[[joins]]
+id = "it"
+left = "page"
+right = "screen"
+within = "1d"
+""",
+        )

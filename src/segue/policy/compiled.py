@@ -74,7 +74,7 @@ class TableField:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """A reference table: field i is word plan.VERSION_FIELDS + i of a version."""
+    """A reference table and the fields that are declared; those that are read have a row in `lookups`."""
 
     name: str
     fields: tuple[TableField, ...]
@@ -165,6 +165,9 @@ class CompiledPolicies:
     digest: str  # of everything that decides: names, versions, files, currency
     layout_digest: str  # of what a row's words mean: rows written under another layout must be migrated
     native_problem: str = ""  # why there is no machine code though it was asked for; "" if all is well
+    lookup_fields: tuple[
+        tuple[str, str, str], ...
+    ] = ()  # of row i of `lookups`: table, field, "number" or "text"
     native: NativePrograms | None = field(default=None, repr=False, compare=False)  # keeps the code alive
 
 

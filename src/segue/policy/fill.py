@@ -221,6 +221,7 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         stage_ids=tuple(names.stages),
         join_ids=tuple(names.joins),
         tables=names.tables,
+        lookup_fields=tuple((*key, names.columns()[key[0]][key[1]]) for key in names.lookups),
         programs=programs,
         digest=_digest(rows),
         layout_digest=_layout_digest(rows, layout),
@@ -404,8 +405,8 @@ def _watch(rows: Rows, trees: Sequence[ir.Node]) -> np.ndarray[tuple[int], np.dt
                 codes |= set(ACTIVITY_CODES)
             elif window < 0:
                 codes |= set(ALL_CODES)  # any event may bring another time zone
-    if _begins_elsewhere(rows, trees):
-        codes |= set(ALL_CODES)  # a customer's first event is one of these
+        if interpret_constant(_on_nothing(tree)):
+            codes |= set(ALL_CODES)  # it holds for somebody of whom nothing is known: from the first event on
     watch = np.zeros(plan.TYPES, dtype=np.uint8)
     watch[sorted(codes)] = 1
     return watch
@@ -420,30 +421,20 @@ def _codes_of(rows: Rows, stream: ir.Stream) -> set[int]:
     return {stream.type} if stream.type < plan.SENT_TYPE else set()
 
 
-def _begins_elsewhere(rows: Rows, trees: Sequence[ir.Node]) -> bool:
-    """Whether somebody of whom nothing is known would be in a segment, or leave the first stage."""
-    within = [bool(interpret_constant(_on_nothing(trees[program], []))) for program in rows.segments]
-    leaves = any(
-        row.from_stages & 1 and row.when >= 0 and interpret_constant(_on_nothing(trees[row.when], within))
-        for row in rows.stages
-    )
-    return any(within) or leaves
-
-
-def _on_nothing(node: ir.Node, within: list[bool]) -> ir.Node:
-    """The tree for a customer without history, in these segments."""
+def _on_nothing(node: ir.Node) -> ir.Node:
+    """The tree for a customer without history: in no segment, and at the first stage."""
     match node:
         case ir.Recency() | ir.Age():
             return ir.Number(plan.RECENCY_NEVER)
         case ir.Nth() | ir.Latest():
             return ir.Number(-1.0)
-        case ir.InSegment(index):
-            return ir.Number(float(within[index]))
-    if isinstance(node, (*ir.ATOM_TYPES, ir.InStage, ir.Lookup, ir.LookupIs)):
+    if isinstance(node, (*ir.ATOM_TYPES, ir.InSegment, ir.InStage, ir.Lookup, ir.LookupIs)):
         return ir.Number(0.0)
-    below = {item.name: getattr(node, item.name) for item in fields(node)}
     changed = {
-        name: _on_nothing(value, within) for name, value in below.items() if isinstance(value, ir.NODE_TYPES)
+        item.name: _on_nothing(value)
+        for item in fields(node)
+        for value in (getattr(node, item.name),)
+        if isinstance(value, ir.NODE_TYPES)
     }
     return cast(ir.Node, replace(cast(Any, node), **changed)) if changed else node
 
@@ -506,12 +497,14 @@ def _moments(layout: Layout) -> Int64Array:
 
 
 def _lookups(names: Names) -> Int64Array:
+    """The fields that are read: those of a table stand behind each other in its versions, in the order of first use."""
     table = []
+    used = dict.fromkeys(TABLE_NAMES, 0)
     for name, column in names.lookups:
         index = TABLE_NAMES.index(name)
-        listed = names.tables[index].fields
-        place = [item.name for item in listed].index(column)
-        table.append([index, plan.VERSION_FIELDS + place, listed[place].unknown, 0])
+        (unknown,) = (item.unknown for item in names.tables[index].fields if item.name == column)
+        table.append([index, plan.VERSION_FIELDS + used[name], unknown, 0])
+        used[name] += 1
     return _table(table, plan.LOOKUP_WORDS)
 
 

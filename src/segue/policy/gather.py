@@ -27,8 +27,14 @@ from segue.policy.expression import STEP
 from segue_kernels import plan
 
 TABLE_KINDS = ("number", "text")
-TABLE_KEYS = ("valid_from", "product_id", "store", "store_id", "customer", "userId", "user_id")
-TABLE_NUMBER_MAX = 1e12  # times LOOKUP_SCALE it is still an int64
+# columns of a table's file that are no fields (reference/files.py)
+TABLE_KEYS = {
+    "catalogue": ("valid_from", "product_id", "product"),
+    "price": ("valid_from", "product_id", "product"),
+    "stock": ("valid_from", "product_id", "product", "store_id", "store"),
+    "profile": ("valid_from", "customer", "user_id", "loyalty_id", "kind"),
+}
+TABLE_NUMBER_MAX = 9e12  # times LOOKUP_SCALE it is still an int64
 # what events bring along: there without being declared
 ALONG_THE_WAY = {"price": ("amount",), "stock": ("quantity",)}
 FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -167,7 +173,7 @@ def _table(source: Source, path: str, table: model.Table, hash_text: Callable[[s
         at = f"{path}.fields.{name}"
         if not FIELD_NAME.fullmatch(name) or keyword.iskeyword(name):
             source.fail(at, f'"{name}" is no name of a field', "small letters, digits and _: margin_rate")
-        if name in TABLE_KEYS:
+        if name in TABLE_KEYS[table.name]:
             source.fail(at, f'"{name}" is a key, not a field', "name the other columns that are to be read")
         if kind not in TABLE_KINDS:
             source.fail(at, f'a field is not "{kind}"', did_you_mean(kind, TABLE_KINDS))

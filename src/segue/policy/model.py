@@ -183,6 +183,7 @@ class PolicyFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
 RESERVED_FIELDS = (
     "campaigns",
     "experiments",
+    "steps",
     "timeout",
     "exit",
     "goal",
