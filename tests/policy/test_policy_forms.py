@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,24 +14,15 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from naive_history import Event, NaiveHistory
 from random_expressions import NOW_MS, conditions, histories, numbers, scope
+from three_ways import agree
 
 from segue.errors import PolicyError
 from segue.policy import ir
-from segue.policy.assemble import assemble
 from segue.policy.expression import Scope, compile_condition, compile_number
 from segue.policy.interpret import interpret
-from segue.policy.native import compile_native
-from segue.policy.plan import lay_out, needs_of
-from segue_kernels.call import call_program
-from segue_kernels.jit import JIT_DISABLED, kernel
-from segue_kernels.vm import run_program
+from segue_kernels.jit import JIT_DISABLED
 
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@kernel
-def call(address: int, row: np.ndarray, now: int, record: np.ndarray, location: np.ndarray) -> float:
-    return call_program(address, row.ctypes.data, now, record.ctypes.data, location.ctypes.data)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -41,10 +31,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGUE_CACHE_DIR", str(tmp_path_factory.mktemp("objects")))
         yield
-
-
-def bits(value: float) -> bytes:
-    return struct.pack("<d", value)
 
 
 def compiled_by(read: Callable[[str, Scope], ir.Node], text: str) -> ir.Node:
@@ -57,31 +43,6 @@ def compiled_by(read: Callable[[str, Scope], ir.Node], text: str) -> ir.Node:
         raise
 
 
-def check(programs: list[ir.Node], customers: list[NaiveHistory], native: bool) -> None:
-    layout = lay_out(need for program in programs for need in needs_of(program))
-    assembled = assemble(programs, layout)
-    compiled = compile_native(programs, layout) if native else None
-    for history in customers:
-        row, location = history.row(layout, layout.row_words)
-        record = history.event.record()
-        for i, program in enumerate(programs):
-            expected = bits(interpret(program, history))
-            in_vm = run_program(
-                i,
-                assembled.program_start,
-                assembled.code,
-                assembled.constants,
-                row,
-                history.now,
-                record,
-                location,
-            )
-            assert bits(in_vm) == expected, f"virtual machine: {program}"
-            if compiled is not None:
-                in_native = call(compiled.address[i], row, history.now, record, location)
-                assert bits(in_native) == expected, f"native: {program}"
-
-
 @RELAXED
 @given(
     st.lists(conditions(), min_size=1, max_size=4),
@@ -91,7 +52,7 @@ def check(programs: list[ir.Node], customers: list[NaiveHistory], native: bool) 
 def test_all_forms_agree(when: list[str], values: list[str], customers: list[NaiveHistory]) -> None:
     programs = [compiled_by(compile_condition, text) for text in when]
     programs += [compiled_by(compile_number, text) for text in values]
-    check(programs, customers, native=True)
+    agree(programs, customers, native=True)
 
 
 @pytest.mark.parametrize("sign", ["<", "<=", ">", ">=", "==", "!="])
@@ -103,13 +64,13 @@ def test_all_forms_agree_on_what_is_not_a_number(sign: str) -> None:
         f"max(1, {huge} - {huge}) {sign} 1",
     ]
     history = NaiveHistory([Event(NOW_MS, 3, quantity=1)])
-    check([compile_condition(text, scope()) for text in texts], [history], native=True)
+    agree([compile_condition(text, scope()) for text in texts], [history], native=True)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(numbers(6), st.lists(histories(), min_size=1, max_size=4))
 def test_the_virtual_machine_agrees_on_long_expressions(text: str, customers: list[NaiveHistory]) -> None:
-    check([compiled_by(compile_number, text)], customers, native=False)
+    agree([compiled_by(compile_number, text)], customers, native=False)
 
 
 @given(conditions(), histories())

@@ -317,12 +317,12 @@ def _stream(compiled: CompiledPolicies, layout: Layout, stream: ir.Stream) -> st
     else:
         what = f" {type_name(stream.type)}"
     source = " of one source" if stream.source else ""
+    named = KIND_NAMES[stream.kind]
+    if stream.kind == plan.DECAY and not stream.field:
+        named = "decayed count of"
     kept = "" if stream.kind in SINGLE else f"{row[plan.STREAM_K]} "
     area = int(row[plan.STREAM_AREA_WORDS]) * WORD_BYTES
-    return (
-        f"{kept}{KIND_NAMES[stream.kind]}{what}{BY_NAMES[stream.by]}{source} {_window(stream, row)}:"
-        f" {area:,} bytes"
-    )
+    return f"{kept}{named}{what}{BY_NAMES[stream.by]}{source} {_window(stream, row)}: {area:,} bytes"
 
 
 def _window(stream: ir.Stream, row: npt.NDArray[np.int64]) -> str:

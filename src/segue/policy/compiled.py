@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Int64Array = npt.NDArray[np.int64]
 Float64Array = npt.NDArray[np.float64]
+Uint8Array = npt.NDArray[np.uint8]
 
 TABLE_NAMES = ("catalogue", "price", "stock", "profile")  # in the order of plan.TABLE_*
 
@@ -136,7 +137,7 @@ class CompiledPolicies:
     constants: Float64Array
     program_address: Int64Array  # [n] native function, 0 = run it in the virtual machine
     waits: Int64Array  # [n] delays in ms
-    watch: npt.NDArray[np.uint8]  # [256]
+    watch: Uint8Array  # [256]
     segments: Int64Array  # [n, 2]
     stages: Int64Array  # [n, 2]
     checks: Int64Array  # [n, 5]
@@ -147,7 +148,7 @@ class CompiledPolicies:
     session: Int64Array  # journey indexes, ascending, by session end
     moments: Int64Array  # [n, 3]
     lookups: Int64Array  # [n, 4]
-    lookup_types: npt.NDArray[np.uint8]  # [256]
+    lookup_types: Uint8Array  # [256]
     joins: Int64Array  # [n, 8]
     join_start: Int64Array  # [257]
     join: Int64Array  # join indexes by the type of their right event

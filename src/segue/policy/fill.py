@@ -28,6 +28,7 @@ from segue.policy.compiled import (
     JourneyInfo,
     OfferInfo,
     PolicyInfo,
+    Uint8Array,
     VoucherInfo,
 )
 from segue.policy.expression import STEP
@@ -167,7 +168,6 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
     )
     session_ends, session_start, session = _session_tables(rows, layout)
     join_start, join = _grouped([(row.right, i) for i, row in enumerate(rows.joins)], plan.TYPES)
-    watch = _watch(rows, programs)
     names = rows.names
     return CompiledPolicies(
         streams=layout.streams,
@@ -193,7 +193,7 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         constants=assembled.constants,
         program_address=np.zeros(len(programs), dtype=np.int64) if compiled is None else compiled.address,
         waits=waits,
-        watch=watch,
+        watch=_watch(rows, programs),
         segments=np.array(rows.segments, dtype=np.int64).reshape(-1, 1).repeat(plan.SEGMENT_WORDS, axis=1),
         stages=_table([[row.from_stages, row.when] for row in rows.stages], plan.STAGE_WORDS),
         checks=_checks(rows, programs, layout),
@@ -204,7 +204,7 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         session=session,
         moments=_moments(layout),
         lookups=_lookups(names),
-        lookup_types=_lookup_types(rows, programs, watch),
+        lookup_types=_lookup_types(rows, programs),
         joins=_joins(rows, layout),
         join_start=join_start,
         join=join,
@@ -391,7 +391,7 @@ def _customer_programs(rows: Rows) -> list[int]:
     return sorted({*rows.segments, *(row.when for row in rows.stages)} - {-1})
 
 
-def _watch(rows: Rows, trees: Sequence[ir.Node]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def _watch(rows: Rows, trees: Sequence[ir.Node]) -> Uint8Array:
     """1 for every event type that may change a segment or stage by coming."""
     codes: set[int] = set()
     for program in _customer_programs(rows):
@@ -443,19 +443,13 @@ def _looks_up(tree: ir.Node) -> bool:
     return any(isinstance(node, (ir.Lookup, ir.LookupIs)) for node in ir.walk(tree))
 
 
-def _lookup_types(
-    rows: Rows, trees: Sequence[ir.Node], watch: np.ndarray[tuple[int], np.dtype[np.uint8]]
-) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    """1 for every event type on which some program that reads a table may run."""
+def _lookup_types(rows: Rows, trees: Sequence[ir.Node]) -> Uint8Array:
+    """1 for every event type of whose journeys some program reads a table when such an event comes."""
     reads = [_looks_up(tree) for tree in trees]
     types = np.zeros(plan.TYPES, dtype=np.uint8)
     for row in rows.journeys:
         if any(reads[program] for program in row.on_event):
             types[list(row.types)] = 1
-            if row.changes:
-                types[list(ALL_CODES)] = 1  # time may have brought the change that this event finds
-    if any(reads[program] for program in _customer_programs(rows)):
-        types[list(ALL_CODES)] = 1
     return types
 
 
