@@ -1,13 +1,12 @@
 """The virtual machine for policy programs: the bits of the native code, at once and without a compiler.
 
 run_program(program, program_start int64[n+1], code int64[ops,6], constants float64[], row int64[], now,
-record int64[16], location int64[n_streams + n_moments + n_lookups]) -> float64. A program is a run of operations
-over CELLS float64 cells; cell 0 holds the result at its end. Jumps go forward only, so it ends. It reads only its
-arguments and cannot fail (the assembler keeps to CELLS).
+record int64[16], location int64[n_streams]) -> float64. A program is a run of operations over CELLS float64
+cells; cell 0 holds the result at its end. Jumps go forward only, so it ends. It reads only its arguments and
+cannot fail (the assembler keeps to CELLS).
 
 Words of an operation: plan.CODE_*. Where an entry is: A >= 0 is its word in the row, A < 0 is the keyed
-stream -A - 1, whose entry `location` gives (-1: none). B bounds the entries read. C is the window: its width in ms,
-0 = ever, or below 0 the times after location[-C - 1].
+stream -A - 1, whose entry `location` gives (-1: none). B bounds the entries read, C is the window in ms.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic
 
-from segue_kernels.jit import JIT_DISABLED, inline, kernel, outline
-from segue_kernels.plan import DECAY_EPOCHS, FIELD_QUANTITY, LOOKUP_SCALE, RECENCY_NEVER
-from segue_kernels.record import PACK, SEQUENCE, TIME
-from segue_kernels.row import SEGMENTS, STAGE
+from segue_kernels.jit import JIT_DISABLED, inline, kernel
+from segue_kernels.plan import FIELD_QUANTITY, RECENCY_NEVER
+from segue_kernels.record import PACK
 
 CELLS = 64
 
@@ -59,22 +57,6 @@ FINITE = 27
 JUMP_IF_ZERO = 28  # go A operations ahead if t is 0; 1 is the next one
 JUMP_IF_NOT_ZERO = 29
 JUMP = 30
-NTH = 31  # t = the B-th newest time from 0, if it lies in the window, else -1
-LATEST = 32  # t = greatest of the B newest times in the window that is at most t, else -1; D: LATEST_*
-SINCE = 33  # t = the newest time is after the record's
-DECAYED = 34  # t = sum of the decayed entry with half-life B over C, over constants[D]
-FIRST_VALUE = 35  # t = value of the first event / constants[D]
-AGE = 36  # t = now - time of the first event
-STEP = 37  # t = which wait is over
-IN_SEGMENT = 38  # t = the customer is in segment B
-IN_STAGE = 39  # t = the customer is in stage B
-LOOKUP = 40  # t = location[A] / LOOKUP_SCALE
-LOOKUP_IS = 41  # t = location[A] is B
-
-# of LATEST: several streams may share their bound, which then stays in t while u takes the greatest so far
-LATEST_STRICT = 1  # below t, not at most t
-LATEST_BEGIN = 2  # the first of these streams
-LATEST_END = 4  # the last: its result goes to t
 
 _EXP_ARGUMENT_MAX = 700.0
 _FINITE_MAX = 1.7976931348623157e308
@@ -108,38 +90,9 @@ def _start(a: int, location: npt.NDArray[np.int64]) -> int:
 
 
 @inline
-def _after(now: int, window: int, location: npt.NDArray[np.int64]) -> int:
+def _after(now: int, window: int) -> int:
     """Times after this lie in the window; no time is 0."""
-    if window > 0:
-        return now - window
-    return int(location[-window - 1]) if window < 0 else 0
-
-
-@outline
-def _latest(
-    row: npt.NDArray[np.int64], start: int, entries: int, after: int, bound: float, strict: int
-) -> float:
-    """The greatest of the entry's times after `after` that is at most `bound` (`strict`: below it); -1 if none is."""
-    for i in range(start, start + entries):
-        if row[i] <= after:
-            return -1.0
-        time = float(row[i])
-        if time < bound or (time == bound and strict == 0):
-            return time
-    return -1.0
-
-
-@outline
-def _decayed(row: npt.NDArray[np.int64], start: int, half_life: int, now: int) -> float:
-    """Weighted sum of a DECAY entry at now (policy/ir.py, Decayed), not yet over its scale."""
-    if row[start] == 0:
-        return 0.0
-    total = 0.0
-    weight = 1.0
-    for i in range(start + 1, start + 1 + DECAY_EPOCHS):
-        total += float(row[i]) * weight
-        weight *= 0.5
-    return total * math.exp2(float((row[start] - 1) * half_life - now) / float(half_life))
+    return now - window if window > 0 else 0
 
 
 @kernel
@@ -167,7 +120,7 @@ def run_program(
         at += 1
         if kind == AT_LEAST:
             start = _start(a, location)
-            cells[t] = 1.0 if start >= 0 and row[start + b - 1] > _after(now, c, location) else 0.0
+            cells[t] = 1.0 if start >= 0 and row[start + b - 1] > _after(now, c) else 0.0
         elif kind == JUMP_IF_ZERO:
             if cells[t] == 0.0:
                 at += a - 1
@@ -180,7 +133,7 @@ def run_program(
             start = _start(a, location)
             n = 0
             if start >= 0:
-                after = _after(now, c, location)
+                after = _after(now, c)
                 while n < b and row[start + n] > after:
                     n += 1
             cells[t] = float(n)
@@ -191,13 +144,13 @@ def run_program(
         elif kind == RECENCY:
             start = _start(a, location)
             cells[t] = RECENCY_NEVER
-            if start >= 0 and row[start] > _after(now, c, location):
+            if start >= 0 and row[start] > _after(now, c):
                 cells[t] = float(now - row[start])
         elif kind == SUM:
             start = _start(a, location)
             total = np.int64(0)
             if start >= 0:
-                after = _after(now, c, location)
+                after = _after(now, c)
                 k = d >> 32
                 i = 0
                 while i < b and row[start + i] > after:
@@ -225,47 +178,6 @@ def run_program(
                 cells[t] = 0.0
         elif kind == JUMP:
             at += a - 1
-        elif kind == LATEST:
-            start = _start(a, location)
-            found = -1.0
-            if start >= 0:
-                found = _latest(row, start, b, _after(now, c, location), cells[t], d & LATEST_STRICT)
-            if d & LATEST_BEGIN == 0 and cells[t + 1] > found:
-                found = cells[t + 1]
-            cells[t if d & LATEST_END else t + 1] = found
-        elif kind == NTH:
-            start = _start(a, location)
-            cells[t] = -1.0
-            if start >= 0 and row[start + b] > _after(now, c, location):
-                cells[t] = float(row[start + b])
-        elif kind == SINCE:
-            start = _start(a, location)
-            cells[t] = 1.0 if start >= 0 and row[start] > record[TIME] else 0.0
-        elif kind == DECAYED:
-            start = _start(a, location)
-            cells[t] = 0.0
-            if start >= 0:
-                cells[t] = _decayed(row, start, b, now) / float(c) / constants[d]
-        elif kind == FIRST_VALUE:
-            start = _start(a, location)
-            cells[t] = 0.0
-            if start >= 0 and row[start] != 0:
-                cells[t] = float(row[start + 1]) / constants[d]
-        elif kind == AGE:
-            start = _start(a, location)
-            cells[t] = RECENCY_NEVER
-            if start >= 0 and row[start] != 0:
-                cells[t] = float(now - row[start])
-        elif kind == STEP:
-            cells[t] = float(record[SEQUENCE])
-        elif kind == IN_SEGMENT:
-            cells[t] = float((row[SEGMENTS] >> b) & 1)
-        elif kind == IN_STAGE:
-            cells[t] = 1.0 if row[STAGE] == b else 0.0
-        elif kind == LOOKUP:
-            cells[t] = float(location[a]) / float(LOOKUP_SCALE)
-        elif kind == LOOKUP_IS:
-            cells[t] = 1.0 if location[a] == b else 0.0
         elif kind == NOT:
             cells[t] = 1.0 - cells[t]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,15 +15,24 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from naive_history import Event, NaiveHistory
 from random_expressions import NOW_MS, conditions, histories, numbers, scope
-from three_ways import agree
 
 from segue.errors import PolicyError
 from segue.policy import ir
+from segue.policy.assemble import assemble
 from segue.policy.expression import Scope, compile_condition, compile_number
 from segue.policy.interpret import interpret
-from segue_kernels.jit import JIT_DISABLED
+from segue.policy.native import compile_native
+from segue.policy.plan import lay_out, needs_of
+from segue_kernels.call import call_program
+from segue_kernels.jit import JIT_DISABLED, kernel
+from segue_kernels.vm import run_program
 
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@kernel
+def call(address: int, row: np.ndarray, now: int, record: np.ndarray, location: np.ndarray) -> float:
+    return call_program(address, row.ctypes.data, now, record.ctypes.data, location.ctypes.data)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,6 +41,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGUE_CACHE_DIR", str(tmp_path_factory.mktemp("objects")))
         yield
+
+
+def bits(value: float) -> bytes:
+    return struct.pack("<d", value)
 
 
 def compiled_by(read: Callable[[str, Scope], ir.Node], text: str) -> ir.Node:
@@ -43,6 +57,31 @@ def compiled_by(read: Callable[[str, Scope], ir.Node], text: str) -> ir.Node:
         raise
 
 
+def check(programs: list[ir.Node], customers: list[NaiveHistory], native: bool) -> None:
+    layout = lay_out(need for program in programs for need in needs_of(program))
+    assembled = assemble(programs, layout)
+    compiled = compile_native(programs, layout) if native else None
+    for history in customers:
+        row, location = history.row(layout, layout.row_words)
+        record = history.event.record()
+        for i, program in enumerate(programs):
+            expected = bits(interpret(program, history))
+            in_vm = run_program(
+                i,
+                assembled.program_start,
+                assembled.code,
+                assembled.constants,
+                row,
+                history.now,
+                record,
+                location,
+            )
+            assert bits(in_vm) == expected, f"virtual machine: {program}"
+            if compiled is not None:
+                in_native = call(compiled.address[i], row, history.now, record, location)
+                assert bits(in_native) == expected, f"native: {program}"
+
+
 @RELAXED
 @given(
     st.lists(conditions(), min_size=1, max_size=4),
@@ -52,7 +91,7 @@ def compiled_by(read: Callable[[str, Scope], ir.Node], text: str) -> ir.Node:
 def test_all_forms_agree(when: list[str], values: list[str], customers: list[NaiveHistory]) -> None:
     programs = [compiled_by(compile_condition, text) for text in when]
     programs += [compiled_by(compile_number, text) for text in values]
-    agree(programs, customers, native=True)
+    check(programs, customers, native=True)
 
 
 @pytest.mark.parametrize("sign", ["<", "<=", ">", ">=", "==", "!="])
@@ -64,13 +103,13 @@ def test_all_forms_agree_on_what_is_not_a_number(sign: str) -> None:
         f"max(1, {huge} - {huge}) {sign} 1",
     ]
     history = NaiveHistory([Event(NOW_MS, 3, quantity=1)])
-    agree([compile_condition(text, scope()) for text in texts], [history], native=True)
+    check([compile_condition(text, scope()) for text in texts], [history], native=True)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(numbers(6), st.lists(histories(), min_size=1, max_size=4))
 def test_the_virtual_machine_agrees_on_long_expressions(text: str, customers: list[NaiveHistory]) -> None:
-    agree([compiled_by(compile_number, text)], customers, native=False)
+    check([compiled_by(compile_number, text)], customers, native=False)
 
 
 @given(conditions(), histories())

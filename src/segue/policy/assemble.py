@@ -64,7 +64,7 @@ class _Assembler:
 
     def emit(self, node: ir.Node, t: int) -> None:
         """Operations that leave the node's value in cell t."""
-        if t >= vm.CELLS - 1:  # an operation may use the cell after its own
+        if t >= vm.CELLS:
             raise PolicyError("load policies", "an expression needs too many cells", "split the journey")
         match node:
             case ir.Number(value):
@@ -76,55 +76,23 @@ class _Assembler:
             case ir.EventTypeIs(codes):
                 self._any(t, [(vm.EVENT_TYPE_IS, value, 0) for value in codes])
             case ir.AtLeast(stream, within_ms, least) if stream.kind in (plan.COUNT, plan.DISTINCT):
-                self._op(vm.AT_LEAST, t, self._place(stream), least, self._window(within_ms))
+                self._op(vm.AT_LEAST, t, self._place(stream), least, within_ms)
             case ir.AtLeast(stream, _, least):
                 self._op(vm.TUMBLE_COUNT, t, self._place(stream), least, stream.every_ms)
                 self._op(vm.NUMBER, t + 1, self._constant(float(least)))
                 self._op(vm.GREATER_EQUAL, t)
             case ir.Count(stream, within_ms, up_to):
                 sliding = stream.kind in (plan.COUNT, plan.DISTINCT)
-                kind = vm.COUNT if sliding else vm.TUMBLE_COUNT
-                window = self._window(within_ms) if sliding else stream.every_ms
-                self._op(kind, t, self._place(stream), up_to, window)
+                kind, window_ms = (vm.COUNT, within_ms) if sliding else (vm.TUMBLE_COUNT, stream.every_ms)
+                self._op(kind, t, self._place(stream), up_to, window_ms)
             case ir.Sum(stream, within_ms, up_to, divisor):
                 place, constant = self._place(stream), self._constant(divisor)
                 if stream.kind == plan.SUM:
-                    words = self.layout.kept(stream) << 32 | constant
-                    self._op(vm.SUM, t, place, up_to, self._window(within_ms), words)
+                    self._op(vm.SUM, t, place, up_to, within_ms, self.layout.kept(stream) << 32 | constant)
                 else:
                     self._op(vm.TUMBLE_SUM, t, place, 0, stream.every_ms, constant)
             case ir.Recency(stream, within_ms):
-                self._op(vm.RECENCY, t, self._place(stream), 1, self._window(within_ms))
-            case ir.Nth(stream, within_ms, n):
-                self._op(vm.NTH, t, self._place(stream), n, self._window(within_ms))
-            case ir.Latest(stream, within_ms, entries, bound, strict, others):
-                self.emit(bound, t)
-                streams = ((stream, strict), *others)
-                for i, (one, below) in enumerate(streams):
-                    flags = vm.LATEST_STRICT * below + vm.LATEST_BEGIN * (i == 0)
-                    flags += vm.LATEST_END * (i == len(streams) - 1)
-                    self._op(vm.LATEST, t, self._place(one), entries, self._window(within_ms), flags)
-            case ir.Since(stream):
-                self._op(vm.SINCE, t, self._place(stream))
-            case ir.Decayed(stream, divisor):
-                constant = self._constant(divisor)
-                self._op(
-                    vm.DECAYED, t, self._place(stream), stream.every_ms, ir.decay_scale(stream), constant
-                )
-            case ir.FirstValue(stream, divisor):
-                self._op(vm.FIRST_VALUE, t, self._place(stream), 0, 0, self._constant(divisor))
-            case ir.Age(stream):
-                self._op(vm.AGE, t, self._place(stream))
-            case ir.Step():
-                self._op(vm.STEP, t)
-            case ir.InSegment(index):
-                self._op(vm.IN_SEGMENT, t, 0, index)
-            case ir.InStage(index):
-                self._op(vm.IN_STAGE, t, 0, index)
-            case ir.Lookup(index):
-                self._op(vm.LOOKUP, t, self.layout.lookup_word(index))
-            case ir.LookupIs(index, bits):
-                self._any(t, [(vm.LOOKUP_IS, self.layout.lookup_word(index), value) for value in bits])
+                self._op(vm.RECENCY, t, self._place(stream), 1, within_ms)
             case ir.Arithmetic(operator, left, right):
                 self._two(_ARITHMETIC[operator], left, right, t)
             case ir.Compare(operator, left, right):
@@ -185,10 +153,6 @@ class _Assembler:
     def _constant(self, value: float) -> int:
         """Its index; 0.0 and -0.0 are two constants, which is why the keys are texts."""
         return self.constants.setdefault(value.hex(), len(self.constants))
-
-    def _window(self, within_ms: int) -> int:
-        """What segue_kernels/vm.py takes for a window: ms, 0, or -1 - word of `location` for a moment."""
-        return within_ms if within_ms >= 0 else -1 - self.layout.moment_word(within_ms)
 
     def _place(self, stream: ir.Stream) -> int:
         """What segue_kernels/vm.py takes for an entry: its word, or -1 - index of a keyed stream."""

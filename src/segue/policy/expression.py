@@ -1,8 +1,8 @@
 """Text of an expression → intermediate form. What is not on the list below is refused, with its place.
 
 The grammar is a part of Python's, read with `ast` and never run: numbers, text, and or not, comparisons
-(chained ones too), + - * /, x if c else y, the functions of FUNCTIONS, the fields of `event` and of tables.
-LANGUAGE.md has it for authors. Law: what compiles has a type (number or condition) and cannot fail afterwards.
+(chained ones too), + - * /, x if c else y, the functions of FUNCTIONS and the fields of `event`. LANGUAGE.md
+has it for authors. Law: what compiles has a type (number or condition) and cannot fail afterwards.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NoReturn, TypeAlias, cast
 
 from segue.errors import PolicyError, did_you_mean
 from segue.limits import (
-    ANY_OF_MAX,
     COUNT_UP_TO_DEFAULT,
     COUNT_UP_TO_MAX,
     DAY_MS,
@@ -27,15 +26,10 @@ from segue.limits import (
     HOUR_MS,
     IDENTIFIER_BYTES_MAX,
     MINUTE_MS,
-    SEQUENCE_STEPS_MAX,
-    SEQUENCE_UP_TO_DEFAULT,
-    SEQUENCE_UP_TO_MAX,
-    SESSION_GAP_MS_MAX,
-    SESSION_GAP_MS_MIN,
     WINDOW_MS_MAX,
 )
 from segue.policy import ir
-from segue.policy.trees import at_least, balanced, combined, folded, sequence, summands, with_up_to
+from segue.policy.interpret import interpret_constant
 from segue_kernels import plan, record
 
 STEP = "load policies"
@@ -56,44 +50,20 @@ TEXT_FIELDS = {
 }
 DISTINCT_FIELDS = {name: word for name, word in TEXT_FIELDS.items() if name != "source"}
 EVENT_FIELDS = (*NUMBER_FIELDS, *TEXT_FIELDS, "type")
-CALENDAR = {"day": plan.WINDOW_DAY, "week": plan.WINDOW_WEEK, "month": plan.WINDOW_MONTH}
-_MOVING = ("within", "calendar", "session")
-WINDOWS = ("within", "every", "calendar", "session")
 ATOM_KEYWORDS = {
-    "count": ("by", *WINDOWS, "source", "up_to"),
-    "exists": ("by", *WINDOWS, "source"),
-    "sum": ("of", "by", *WINDOWS, "source", "up_to"),
-    "distinct": ("of", "by", *WINDOWS, "source", "up_to"),
-    "recency": ("by", *_MOVING, "source"),
-    "sequence": ("by", *_MOVING, "source", "without", "up_to"),
-    "absent": ("by", "source"),
-    "decayed": ("half_life", "of", "by", "source"),
-    "trend": ("recent", "habit", "of", "by", "source"),
-    "first": ("of", "by", "source"),
-    "last": ("of", "by", *_MOVING, "source"),
-    "age": ("by", "source"),
-    "joined": (*_MOVING, "up_to"),
+    "count": ("by", "within", "every", "up_to"),
+    "exists": ("by", "within", "every"),
+    "sum": ("of", "by", "within", "every", "up_to"),
+    "distinct": ("of", "by", "within", "every", "up_to"),
+    "recency": ("by", "within"),
 }
-OF_SECOND = ("sum", "distinct", "first", "last")  # `of` may stand second without its name
-ANY_OF = ("count", "exists", "sum", "recency", "absent")  # one event of these may be any_of(...)
-FUNCTIONS = (
-    *ATOM_KEYWORDS,
-    *("segment", "stage", "any_of", "duration", "log1p", "sqrt", "exp", "abs", "min", "max"),
-)
+FUNCTIONS = (*ATOM_KEYWORDS, "duration", "log1p", "sqrt", "exp", "abs", "min", "max")
 MIN_MAX_ARGUMENTS_MAX = 8
-TABLES = ("catalogue", "price", "stock", "profile")
-RESERVED_FUNCTIONS = ("repeated", "not_between", "sessions", "local_hour", "local_day", "quiet_hours")
-RESERVED_NAMES = ("store", "weather", "journey")
-RESERVED_KEYWORDS = ("decay", "where", "gap", "after", "before")
-INSTEAD = {
-    "repeated": 'count them: count("Product Viewed", within="1d") >= 3',
-    "not_between": 'sequence("Product Viewed", "Cart Viewed", without="Order Completed", within="1d")',
-    "sessions": 'a session is a window: count("Product Viewed", session="30m")',
-    "entered": "it stands in `on` of a journey: on = ['entered(\"loyal\")']",
-    "left": "it stands in `on` of a journey: on = ['left(\"loyal\")']",
-    "session": 'it is a window: count("Product Viewed", session="30m")',
-    "after": 'a journey with `wait` asks absent("Order Completed")',
-}
+RESERVED_FUNCTIONS = (
+    *("absent", "sequence", "repeated", "any_of", "not_between", "sessions", "session", "decayed"),
+    *("segment", "stage", "stock", "joined", "entered", "left", "local_hour", "local_day"),
+)
+RESERVED_NAMES = ("profile", "catalogue", "store", "weather", "journey")
 NO_CUSTOMER = ("Inventory Updated", "Price Updated")  # they reach no customer's row
 
 _ARITHMETIC: dict[type[ast.operator], ir.ArithmeticOperator] = {
@@ -128,11 +98,6 @@ class Scope:
     types        event type codes by name
     currency     code of the policy's currency, `minor_per_major` its 10**exponent
     hash_text    text -> 64-bit keyed hash as int64, as the decoder computes it
-    segments, stages, joins   indexes by id
-    tables       kinds ("number", "text") of the fields of each table; `lookup` gives a field's row of plan.LOOKUPS
-                 and its kind
-    waiting      the journey waits: what has happened since may be asked
-    customer_only   it stands in a segment or stage: there is no event to ask about
     """
 
     file: str
@@ -142,13 +107,6 @@ class Scope:
     minor_per_major: int
     hash_text: Callable[[str], int]
     place: str = ""
-    segments: dict[str, int] = field(default_factory=dict)
-    stages: dict[str, int] = field(default_factory=dict)
-    joins: dict[str, int] = field(default_factory=dict)
-    tables: dict[str, dict[str, str]] = field(default_factory=dict)
-    lookup: Callable[[str, str], tuple[int, str]] | None = None
-    waiting: bool = False
-    customer_only: bool = False
 
     def at(self, path: str) -> Scope:
         return replace(self, path=path)
@@ -195,9 +153,7 @@ class _Text:
 
 @dataclass(frozen=True, slots=True)
 class _TextField:
-    shown: str  # "event.category"
-    word: int = 0  # of the record; 0: the event's type
-    lookup: int = -1  # row of plan.LOOKUPS, or -1: of the event
+    name: str  # of TEXT_FIELDS, or "type"
 
 
 _Operand: TypeAlias = _Number | _Condition | _Text | _TextField
@@ -294,9 +250,9 @@ class _Reader:
             case ast.Call():
                 return self._call(node)
             case ast.UnaryOp(ast.Not(), operand):
-                return _Condition(folded(ir.Not(self._condition(operand))))
+                return _Condition(_folded(ir.Not(self._condition(operand))))
             case ast.UnaryOp(ast.USub(), operand):
-                return _Number(folded(ir.Arithmetic("*", ir.Number(-1.0), self._number(operand))))
+                return _Number(_folded(ir.Arithmetic("*", ir.Number(-1.0), self._number(operand))))
             case ast.UnaryOp(ast.UAdd(), operand):
                 return _Number(self._number(operand))
             case ast.BinOp(left, operator, right):
@@ -305,10 +261,10 @@ class _Reader:
                         node, f"the operator {_symbol(operator)} is not in the language", "use + - * /"
                     )
                 sign = _ARITHMETIC[type(operator)]
-                return _Number(folded(ir.Arithmetic(sign, self._number(left), self._number(right))))
+                return _Number(_folded(ir.Arithmetic(sign, self._number(left), self._number(right))))
             case ast.BoolOp(operator, values):
                 joined = ir.And if isinstance(operator, ast.And) else ir.Or
-                return _Condition(balanced(joined, [self._condition(value) for value in values]))
+                return _Condition(_balanced(joined, [self._condition(value) for value in values]))
             case ast.Compare():
                 return self._comparison(node)
             case ast.IfExp():
@@ -374,72 +330,24 @@ class _Reader:
             self._fail(node, "`event` needs a field", f"event.{', event.'.join(EVENT_FIELDS)}")
         if node.id in FUNCTIONS:
             self._fail(node, f"`{node.id}` is a function", f'call it: {node.id}("Product Viewed", ...)')
-        if node.id == "step":
-            self._needs_wait(node, "`step`")
-            return _Number(ir.Step())
-        if node.id in TABLES:
-            fields = tuple(self.scope.tables.get(node.id, ()))
-            hint = f"fields: {', '.join(f'{node.id}.{name}' for name in fields)}" if fields else ""
-            self._fail(
-                node, f"`{node.id}` is not known without a field", hint or "event.price, price.amount, ..."
-            )
         self._not_yet(node, node.id, RESERVED_NAMES + RESERVED_FUNCTIONS)
-        known = ("event", "step", "True", "False", *FUNCTIONS, *TABLES)
-        self._fail(node, f"`{node.id}` is not known", did_you_mean(node.id, known))
+        self._fail(
+            node, f"`{node.id}` is not known", did_you_mean(node.id, ("event", "True", "False", *FUNCTIONS))
+        )
 
     def _field(self, node: ast.Attribute) -> _Operand:
         base = node.value
         while isinstance(base, ast.Attribute):
             base = base.value
-        if isinstance(base, ast.Name) and base.id in TABLES and node.value is base:
-            return self._table_field(node, base.id)
         if not isinstance(base, ast.Name) or base.id != "event":
             if isinstance(base, ast.Name):
                 self._not_yet(node, base.id, RESERVED_NAMES, shown=f"{base.id}.{node.attr}")
-            self._fail(
-                node,
-                f"`.{node.attr}`: only `event` and tables have fields",
-                "event.category, catalogue.brand, ...",
-            )
+            self._fail(node, f"`.{node.attr}`: only `event` has fields", "event.category, event.price, ...")
         if node.attr not in EVENT_FIELDS or node.value is not base:
             self._fail(node, f"an event has no field `{node.attr}`", did_you_mean(node.attr, EVENT_FIELDS))
-        self._needs_event(node, f"`event.{node.attr}`")
         if node.attr in NUMBER_FIELDS:
             return _Number(ir.EventNumber(*self._number_field(node.attr)))
-        return _TextField(f"event.{node.attr}", TEXT_FIELDS.get(node.attr, 0))
-
-    def _table_field(self, node: ast.Attribute, table: str) -> _Operand:
-        if table != "profile":
-            self._needs_event(node, f"`{table}.{node.attr}`")
-        fields = self.scope.tables.get(table)
-        if not fields or self.scope.lookup is None:
-            self._fail(
-                node,
-                f"there is no table `{table}`",
-                f'declare it: [[tables]] name = "{table}", fields = {{ {node.attr} = "number" }}',
-            )
-        if node.attr not in fields:
-            self._fail(node, f"`{table}` has no field `{node.attr}`", did_you_mean(node.attr, tuple(fields)))
-        index, kind = self.scope.lookup(table, node.attr)
-        if kind == "text":
-            return _TextField(f"{table}.{node.attr}", lookup=index)
-        return _Number(ir.Lookup(index))
-
-    def _needs_event(self, node: ast.AST, shown: str) -> None:
-        if self.scope.customer_only:
-            self._fail(
-                node,
-                f"{shown} asks about an event, and segments and stages are looked at without one",
-                "ask what the customer did, ever or in a window; profile.x is known here too",
-            )
-
-    def _needs_wait(self, node: ast.AST, shown: str) -> None:
-        if not self.scope.waiting:
-            self._fail(
-                node,
-                f"{shown} is known only after a wait",
-                'it stands in `still`, offers and features of a journey with wait = "30m"',
-            )
+        return _TextField(node.attr)
 
     def _number_field(self, name: str) -> tuple[int, int, float]:
         """(field, currency, divisor) of a numeric field; quantity has neither currency nor minor units."""
@@ -461,19 +369,19 @@ class _Reader:
             )
         chosen = cast("_Number | _Condition", then)
         other = cast("_Number | _Condition", otherwise)
-        return type(chosen)(folded(ir.Choose(condition, chosen.node, other.node)))
+        return type(chosen)(_folded(ir.Choose(condition, chosen.node, other.node)))
 
     # --- comparisons ----------------------------------------------------------------------------------
 
     def _comparison(self, node: ast.Compare) -> _Condition:
         terms = [node.left, *node.comparators]
         links = [self._link(terms[i], operator, terms[i + 1], node) for i, operator in enumerate(node.ops)]
-        return _Condition(balanced(ir.And, links))
+        return _Condition(_balanced(ir.And, links))
 
     def _link(self, left: ast.expr, operator: ast.cmpop, right: ast.expr, whole: ast.Compare) -> ir.Node:
         if isinstance(operator, (ast.In, ast.NotIn)):
             found = self._membership(left, right)
-            return folded(ir.Not(found)) if isinstance(operator, ast.NotIn) else found
+            return _folded(ir.Not(found)) if isinstance(operator, ast.NotIn) else found
         if type(operator) not in _COMPARISONS:
             self._fail(whole, f"the operator {_symbol(operator)} is not in the language", "use == or !=")
         sign = _COMPARISONS[type(operator)]
@@ -484,14 +392,14 @@ class _Reader:
             if sign not in ("==", "!="):
                 self._fail(
                     left,
-                    f"{a.shown} is text: `{sign}` does not compare it",
+                    f"event.{a.name} is text: `{sign}` does not compare it",
                     "text is compared with ==, != or in",
                 )
             if not isinstance(b, _Text):
                 self._fail(
                     right,
-                    f"{a.shown} is compared with {_CALLED[type(b)]}",
-                    f'text stands in quotes: {a.shown} == "shoes"',
+                    f"event.{a.name} is compared with {_CALLED[type(b)]}",
+                    f'text stands in quotes: event.{a.name} == "shoes"',
                 )
             found = self._text_is(a, [(b.value, right)])
             return ir.Not(found) if sign == "!=" else found
@@ -503,7 +411,7 @@ class _Reader:
             return self._against_constant(_MIRRORED[sign], y, x.value, right)
         if isinstance(y, ir.Number):
             return self._against_constant(sign, x, y.value, left)
-        return folded(ir.Compare(sign, x, y))
+        return _folded(ir.Compare(sign, x, y))
 
     def _number_again(self, operand: _Operand, node: ast.expr) -> ir.Node:
         return operand.node if isinstance(operand, _Number) else self._number(node)
@@ -513,9 +421,9 @@ class _Reader:
     ) -> ir.Node:
         """A count compared with a constant needs just that many entries, and a single load."""
         comparison = ir.Compare(sign, node, ir.Number(constant))
-        counts = summands(node)
+        counts = _summands(node)
         if counts is None:
-            return folded(comparison)
+            return _folded(comparison)
         explicit = _up_to_written(place)
         decided_by = math.floor(constant) + 1 if sign in (">", "<=", "==", "!=") else math.ceil(constant)
         if explicit:
@@ -526,7 +434,7 @@ class _Reader:
                     "leave up_to out: a comparison needs no bound",
                 )
             if len(counts) > 1:
-                return folded(comparison)
+                return _folded(comparison)
         if decided_by > COUNT_UP_TO_MAX:
             self._fail(
                 place,
@@ -534,16 +442,16 @@ class _Reader:
                 "use a tumbling window, or compare with less",
             )
         if len(counts) > 1:
-            return ir.Compare(sign, with_up_to(node, max(1, decided_by)), ir.Number(constant))
+            return ir.Compare(sign, _with_up_to(node, max(1, decided_by)), ir.Number(constant))
         atom = counts[0]
         if sign in (">=", ">"):
-            return at_least(atom, decided_by)
+            return _at_least(atom, decided_by)
         if sign in ("<", "<="):
-            return folded(ir.Not(at_least(atom, decided_by)))
+            return _folded(ir.Not(_at_least(atom, decided_by)))
         equal: ir.Node = ir.Number(0.0)
         if constant == math.floor(constant) and constant >= 0:
-            equal = folded(ir.And(at_least(atom, decided_by - 1), ir.Not(at_least(atom, decided_by))))
-        return folded(ir.Not(equal)) if sign == "!=" else equal
+            equal = _folded(ir.And(_at_least(atom, decided_by - 1), ir.Not(_at_least(atom, decided_by))))
+        return _folded(ir.Not(equal)) if sign == "!=" else equal
 
     def _membership(self, left: ast.expr, right: ast.expr) -> ir.Node:
         operand = self._operand(left)
@@ -554,7 +462,7 @@ class _Reader:
                 'only text fields: event.category in ("shoes", "socks")',
             )
         if not isinstance(right, (ast.Tuple, ast.List, ast.Set)):
-            self._fail(right, "`in` needs a list of text", f'{operand.shown} in ("shoes", "socks")')
+            self._fail(right, "`in` needs a list of text", f'event.{operand.name} in ("shoes", "socks")')
         values: list[tuple[str, ast.expr]] = []
         for element in right.elts:
             text = self._operand(element)
@@ -566,16 +474,14 @@ class _Reader:
                 )
             values.append((text.value, element))
         if not values:
-            self._fail(right, "the list is empty", f'{operand.shown} in ("shoes", "socks")')
+            self._fail(right, "the list is empty", f'event.{operand.name} in ("shoes", "socks")')
         return self._text_is(operand, values)
 
     def _text_is(self, operand: _TextField, values: Sequence[tuple[str, ast.expr]]) -> ir.Node:
-        if operand.shown == "event.type":
+        if operand.name == "type":
             return ir.EventTypeIs(tuple(sorted({self._event_name(text, place) for text, place in values})))
-        bits = tuple(sorted({self.scope.hash_text(text) if text else 0 for text, _ in values}))
-        if operand.lookup >= 0:
-            return ir.LookupIs(operand.lookup, bits)
-        return ir.EventIs(operand.word, bits)
+        bits = {self.scope.hash_text(text) if text else 0 for text, _ in values}
+        return ir.EventIs(TEXT_FIELDS[operand.name], tuple(sorted(bits)))
 
     # --- functions ------------------------------------------------------------------------------------
 
@@ -585,19 +491,14 @@ class _Reader:
         name = node.func.id
         if name not in FUNCTIONS:
             self._not_yet(node, name, RESERVED_FUNCTIONS + RESERVED_NAMES, shown=f"{name}()")
-            hint = f"it is a table: {name}.x" if name in TABLES else INSTEAD.get(name)
-            self._fail(node, f"there is no function `{name}`", hint or did_you_mean(name, FUNCTIONS))
+            self._fail(node, f"there is no function `{name}`", did_you_mean(name, FUNCTIONS))
         for argument in node.args:
             if isinstance(argument, ast.Starred):
                 self._fail(argument, "`*` is not in the language", "write the arguments out")
         if name in ATOM_KEYWORDS:
             return self._atom(name, node)
-        if name == "any_of":
-            self._fail(node, "any_of() stands where an event does", 'exists(any_of("Cart Viewed", "page"))')
         if node.keywords:
             self._fail(node, f"{name}() takes no named arguments")
-        if name in ("segment", "stage"):
-            return self._membership_of(name, node)
         if name == "duration":
             if len(node.args) != 1 or not isinstance(text := self._operand(node.args[0]), _Text):
                 self._fail(node, "duration() takes one text", DURATION_HINT)
@@ -608,214 +509,77 @@ class _Reader:
             result = self._number(node.args[0])
             for argument in node.args[1:]:
                 sign: ir.ArithmeticOperator = "min" if name == "min" else "max"
-                result = folded(ir.Arithmetic(sign, result, self._number(argument)))
+                result = _folded(ir.Arithmetic(sign, result, self._number(argument)))
             return _Number(result)
         if len(node.args) != 1:
             self._fail(node, f"{name}() takes one number")
-        return _Number(folded(ir.Apply(cast(ir.FunctionName, name), self._number(node.args[0]))))
-
-    def _membership_of(self, name: str, node: ast.Call) -> _Operand:
-        """segment("x"), stage("x")."""
-        known = self.scope.segments if name == "segment" else self.scope.stages
-        if len(node.args) != 1:
-            self._fail(node, f"{name}() takes one {name}", f'{name}("loyal")')
-        wanted = self._text(node.args[0], f"a {name}", "loyal")
-        if wanted not in known:
-            declare = f'declare it: [[{name}s]] id = "{wanted}"'
-            hint = did_you_mean(wanted, tuple(known)) if known else declare
-            self._fail(node.args[0], f'there is no {name} "{wanted}"', hint)
-        of_kind = ir.InSegment if name == "segment" else ir.InStage
-        return _Condition(of_kind(known[wanted]))
+        return _Number(_folded(ir.Apply(cast(ir.FunctionName, name), self._number(node.args[0]))))
 
     def _atom(self, name: str, node: ast.Call) -> _Operand:
-        given = self._arguments(name, node)
-        if name == "joined":
-            return self._joined(node, given)
-        if name == "absent":
-            self._needs_wait(node, "absent()")
-        by = plan.BY_NONE
-        if "by" in given:
-            self._needs_event(given["by"], "`by`")
-            by = BY[self._word(given["by"], "by", tuple(BY))]
-        within_ms, every_ms = self._windows(node, given)
-        source = self._source(given["source"]) if "source" in given else 0
-        most = SEQUENCE_UP_TO_MAX if name == "sequence" else COUNT_UP_TO_MAX
-        up_to = SEQUENCE_UP_TO_DEFAULT if name == "sequence" else COUNT_UP_TO_DEFAULT
-        if "up_to" in given:
-            up_to = self._up_to(given["up_to"], most)
-        if name == "sequence":
-            return self._sequence(node, given, by, within_ms, source, up_to)
-        types = self._events(given["event"], name in ANY_OF)
-        kind = plan.TUMBLE_COUNT if every_ms else plan.COUNT
-        counted = [ir.Stream(by, code, kind, 0, 0, every_ms, source) for code in types]
-        match name:
-            case "count":
-                return _Number(combined("+", [ir.Count(stream, within_ms, up_to) for stream in counted]))
-            case "exists":
-                return _Condition(balanced(ir.Or, [ir.AtLeast(stream, within_ms, 1) for stream in counted]))
-            case "recency":
-                return _Number(combined("min", [ir.Recency(stream, within_ms) for stream in counted]))
-            case "absent":
-                return _Condition(balanced(ir.And, [ir.Not(ir.Since(stream)) for stream in counted]))
-            case "age":
-                return _Number(ir.Age(ir.Stream(by, types[0], plan.FIRST, source=source)))
-            case "distinct":
-                of = self._of(name, given, node, tuple(DISTINCT_FIELDS))
-                if by == BY.get(of):
-                    self._fail(node, f"distinct of {of} by {of} is 1 at most", "use exists()")
-                kind = plan.TUMBLE_DISTINCT if every_ms else plan.DISTINCT
-                stream = ir.Stream(by, types[0], kind, DISTINCT_FIELDS[of], 0, every_ms, source)
-                return _Number(ir.Count(stream, within_ms, up_to))
-            case "decayed" | "trend":
-                return self._decayed(name, node, given, ir.Stream(by, types[0], plan.DECAY, source=source))
-        of = self._of(name, given, node, tuple(NUMBER_FIELDS))
-        word, currency, divisor = self._number_field(of)
-        if name == "first":
-            stream = ir.Stream(by, types[0], plan.FIRST, word, currency, 0, source)
-            return _Number(ir.FirstValue(stream, divisor))
-        if every_ms and "up_to" in given:
-            self._fail(given["up_to"], "a sum with `every` has no bound", "leave up_to out")
-        kind = plan.TUMBLE_SUM if every_ms else plan.SUM
-        summed = [ir.Stream(by, code, kind, word, currency, every_ms, source) for code in types]
-        newest = 1 if name == "last" else up_to
-        return _Number(combined("+", [ir.Sum(stream, within_ms, newest, divisor) for stream in summed]))
-
-    def _arguments(self, name: str, node: ast.Call) -> dict[str, ast.expr]:
-        """Arguments by keyword; the event (of joined(), the join) is "event"; sequence() has its own."""
-        given: dict[str, ast.expr] = {}
-        if name != "sequence":
-            positional = ("event", "of") if name in OF_SECOND else ("event",)
-            given = dict(zip(positional, node.args, strict=False))
-            if len(node.args) > len(positional):
-                self._fail(
-                    node.args[len(positional)], f"{name}() takes no further argument here", _usage(name)
-                )
+        positional = ("event", "of") if "of" in ATOM_KEYWORDS[name] else ("event",)
+        given = dict(zip(positional, node.args, strict=False))
+        if len(node.args) > len(positional):
+            self._fail(node.args[len(positional)], f"{name}() takes no further argument here", _usage(name))
         for pair in node.keywords:
             if pair.arg is None or pair.arg not in ATOM_KEYWORDS[name]:
                 self._bad_keyword(name, pair)
             if pair.arg in given:
                 self._fail(pair.value, f"`{pair.arg}` is given twice")
             given[pair.arg] = pair.value
-        if name != "sequence" and "event" not in given:
-            what = "a join" if name == "joined" else "an event"
-            self._fail(node, f"{name}() needs {what}", _usage(name))
-        return given
-
-    def _windows(self, node: ast.Call, given: dict[str, ast.expr]) -> tuple[int, int]:
-        """(window of an atom, width of a tumbling window)."""
-        windows = [keyword for keyword in WINDOWS if keyword in given]
-        if len(windows) > 1:
+        if "event" not in given:
+            self._fail(node, f"{name}() needs an event", _usage(name))
+        event_type = self._event_name(self._text(given["event"], "an event's name"), given["event"])
+        by = plan.BY_NONE
+        if "by" in given:
+            by = BY[self._word(given["by"], "by", tuple(BY))]
+        if "within" in given and "every" in given:
             self._fail(
-                node,
-                f"both `{windows[0]}` and `{windows[1]}` are given",
-                "a window slides, is aligned, or begins with the day or session: one of them",
+                node, "both `within` and `every` are given", "a window slides or is aligned: one of them"
             )
-        if "every" in given:
-            return 0, self._window(given["every"], "every")
-        if "calendar" in given:
-            return CALENDAR[self._word(given["calendar"], "calendar", tuple(CALENDAR))], 0
-        if "session" in given:
-            gap_ms = self._window(given["session"], "session")
-            if not SESSION_GAP_MS_MIN <= gap_ms <= SESSION_GAP_MS_MAX:
-                least, most = SESSION_GAP_MS_MIN // MINUTE_MS, SESSION_GAP_MS_MAX // DAY_MS
-                self._fail(
-                    given["session"], "this gap between sessions is out of range", f"{least}m to {most}d"
-                )
-            return -gap_ms, 0
-        return self._window(given["within"], "within") if "within" in given else 0, 0
+        within_ms = self._window(given["within"], "within") if "within" in given else 0
+        every_ms = self._window(given["every"], "every") if "every" in given else 0
+        up_to = COUNT_UP_TO_DEFAULT
+        if "up_to" in given:
+            up_to = self._up_to(given["up_to"])
 
-    def _source(self, node: ast.expr) -> int:
-        text = self._text(node, "a source", "web")
-        if not text:
-            self._fail(node, "`source` is empty", 'source="web"; without it events of any source count')
-        return self.scope.hash_text(text)
-
-    def _events(self, node: ast.expr, several: bool, hint: str = "") -> tuple[int, ...]:
-        """Type codes of an event, or of any_of(...)."""
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "any_of"):
-            return (self._event_name(self._text(node, "an event's name"), node),)
-        if not several:
-            self._fail(node, "any_of() does not stand here", hint or "name one event")
-        if node.keywords or not 2 <= len(node.args) <= ANY_OF_MAX:
-            self._fail(
-                node, f"any_of() takes the names of 2 to {ANY_OF_MAX} events", 'any_of("Cart Viewed", "page")'
-            )
-        codes: list[int] = []
-        for argument in node.args:
-            text = self._text(argument, "an event's name")
-            code = self._event_name(text, argument)
-            if code in codes:
-                self._fail(argument, f'"{text}" stands here twice', "name each event once")
-            codes.append(code)
-        return tuple(codes)
-
-    def _sequence(
-        self, node: ast.Call, given: dict[str, ast.expr], by: int, within_ms: int, source: int, up_to: int
-    ) -> _Operand:
-        if not 2 <= len(node.args) <= SEQUENCE_STEPS_MAX:
-            self._fail(node, f"sequence() takes 2 to {SEQUENCE_STEPS_MAX} events", _usage("sequence"))
-        steps = [self._events(argument, True) for argument in node.args]
-        without = self._events(given["without"], True) if "without" in given else ()
-        if set(without) & {code for step in steps for code in step}:
-            self._fail(
-                given["without"],
-                "an event of the sequence stands in `without` too",
-                "it would never hold: name what must not come between",
-            )
-
-        def streams(codes: Sequence[int]) -> list[ir.Stream]:
-            return [ir.Stream(by, code, plan.COUNT, source=source) for code in codes]
-
-        return _Condition(sequence([streams(step) for step in steps], streams(without), within_ms, up_to))
-
-    def _decayed(self, name: str, node: ast.Call, given: dict[str, ast.expr], counted: ir.Stream) -> _Operand:
-        """decayed(): a decayed number of events or sum; trend(): the rate of late over the rate of habit."""
-        divisor = 1.0
-        stream = counted
-        if "of" in given:
+        if name == "sum":
+            if every_ms and "up_to" in given:
+                self._fail(given["up_to"], "a sum with `every` has no bound", "leave up_to out")
             of = self._of(name, given, node, tuple(NUMBER_FIELDS))
-            word, currency, divisor = self._number_field(of)
-            stream = replace(counted, field=word, currency=currency)
-        lengths = []
-        for keyword in ("half_life",) if name == "decayed" else ("recent", "habit"):
-            if keyword not in given:
-                self._fail(node, f"{name}() needs `{keyword}`", _usage(name))
-            lengths.append(self._window(given[keyword], keyword))
-        weights: list[ir.Node] = [ir.Decayed(replace(stream, every_ms=length), divisor) for length in lengths]
-        if name == "decayed":
-            return _Number(weights[0])
-        if lengths[0] >= lengths[1]:
-            self._fail(given["recent"], "`recent` is not shorter than `habit`", _usage(name))
-        rates = [
-            ir.Arithmetic("/", weight, ir.Number(float(length)))
-            for weight, length in zip(weights, lengths, strict=True)
-        ]
-        return _Number(ir.Arithmetic("/", rates[0], rates[1]))
-
-    def _joined(self, node: ast.Call, given: dict[str, ast.expr]) -> _Operand:
-        wanted = self._text(given["event"], "a join", "offer-redeemed")
-        known = self.scope.joins
-        if wanted not in known:
-            hint = did_you_mean(wanted, tuple(known)) if known else f'declare it: [[joins]] id = "{wanted}"'
-            self._fail(given["event"], f'there is no join "{wanted}"', hint)
-        within_ms, _ = self._windows(node, given)
-        up_to = self._up_to(given["up_to"], COUNT_UP_TO_MAX) if "up_to" in given else COUNT_UP_TO_DEFAULT
-        stream = ir.Stream(plan.BY_NONE, plan.JOIN_TYPE + known[wanted], plan.COUNT)
+            field, currency, divisor = self._number_field(of)
+            kind = plan.TUMBLE_SUM if every_ms else plan.SUM
+            stream = ir.Stream(by, event_type, kind, field, currency, every_ms)
+            return _Number(ir.Sum(stream, within_ms, up_to, divisor))
+        if name == "distinct":
+            of = self._of(name, given, node, tuple(DISTINCT_FIELDS))
+            if by == BY.get(of):
+                self._fail(node, f"distinct of {of} by {of} is 1 at most", "use exists()")
+            kind = plan.TUMBLE_DISTINCT if every_ms else plan.DISTINCT
+            stream = ir.Stream(by, event_type, kind, DISTINCT_FIELDS[of], 0, every_ms)
+            return _Number(ir.Count(stream, within_ms, up_to))
+        stream = ir.Stream(by, event_type, plan.TUMBLE_COUNT if every_ms else plan.COUNT, 0, 0, every_ms)
+        if name == "exists":
+            return _Condition(ir.AtLeast(stream, within_ms, 1))
+        if name == "recency":
+            return _Number(ir.Recency(stream, within_ms))
         return _Number(ir.Count(stream, within_ms, up_to))
 
     def _bad_keyword(self, name: str, pair: ast.keyword) -> NoReturn:
         if pair.arg is None:
             self._fail(pair.value, "`**` is not in the language", "write the arguments out")
-        if pair.arg in RESERVED_KEYWORDS:
-            hint = INSTEAD.get(pair.arg, _usage(name))
-            self._fail(pair.value, f"`{pair.arg}=` is reserved: not yet in this version", hint)
-        self._fail(pair.value, f"{name}() takes no `{pair.arg}`", did_you_mean(pair.arg, ATOM_KEYWORDS[name]))
+        if pair.arg in ("session", "decay", "half_life", "where", "gap", "after", "before"):
+            self._fail(pair.value, f"`{pair.arg}=` is reserved: not yet in this version", _usage(name))
+        known = ATOM_KEYWORDS[name]
+        hint = did_you_mean(pair.arg, known) if any(pair.arg in k for k in ATOM_KEYWORDS.values()) else ""
+        self._fail(pair.value, f"{name}() takes no `{pair.arg}`", hint or did_you_mean(pair.arg, known))
 
-    def _text(self, node: ast.expr, what: str, example: str = "Product Viewed") -> str:
+    def _text(self, node: ast.expr, what: str) -> str:
         operand = self._operand(node) if not isinstance(node, ast.Name) else None
         if not isinstance(operand, _Text):
             called = f"`{node.id}`" if isinstance(node, ast.Name) else "this"
-            self._fail(node, f"{called} stands where {what} in quotes is needed", f'for example "{example}"')
+            self._fail(
+                node, f"{called} stands where {what} in quotes is needed", 'for example "Product Viewed"'
+            )
         return operand.value
 
     def _word(self, node: ast.expr, keyword: str, known: tuple[str, ...]) -> str:
@@ -836,10 +600,10 @@ class _Reader:
             self._fail(node, f"`{keyword}` takes a duration in quotes", DURATION_HINT)
         return self._duration(node.value, node)
 
-    def _up_to(self, node: ast.expr, most: int) -> int:
+    def _up_to(self, node: ast.expr) -> int:
         value = node.value if isinstance(node, ast.Constant) else None
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            self._fail(node, "`up_to` takes a whole number", f"1 to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= COUNT_UP_TO_MAX:
+            self._fail(node, "`up_to` takes a whole number", f"1 to {COUNT_UP_TO_MAX}")
         return value
 
     def _duration(self, text: str, node: ast.expr) -> int:
@@ -852,11 +616,10 @@ class _Reader:
 
     def _not_yet(self, node: ast.expr, name: str, reserved: tuple[str, ...], shown: str = "") -> None:
         if name in reserved:
-            instead = f"; {INSTEAD[name]}" if name in INSTEAD else ""
             self._fail(
                 node,
                 f"`{shown or name}` is reserved",
-                f"not yet in this version (see LANGUAGE.md, “How it grows”){instead}",
+                "not yet in this version (see LANGUAGE.md, “How it grows”)",
             )
 
     def _fail(self, node: ast.AST, message: str, hint: str = "") -> NoReturn:
@@ -879,26 +642,9 @@ class _Reader:
         self._placed_at(line, column).fail(message, hint)
 
 
-def _up_to_written(node: ast.expr) -> bool:
-    return any(isinstance(part, ast.keyword) and part.arg == "up_to" for part in ast.walk(node))
-
-
-_USAGE = {
-    "sum": 'sum("Order Completed", of="amount", within="30d")',
-    "distinct": 'distinct("Product Viewed", of="product", within="30m")',
-    "sequence": 'sequence("Product Viewed", "Product Added", within="1h", without="Order Completed")',
-    "absent": 'absent("Order Completed", by="product")',
-    "decayed": 'decayed("Product Viewed", half_life="7d")',
-    "trend": 'trend("Order Completed", recent="14d", habit="90d")',
-    "first": 'first("Order Completed", of="amount")',
-    "last": 'last("Order Completed", of="amount", within="90d")',
-    "age": 'age("Order Completed")',
-    "joined": 'joined("offer-redeemed", within="90d")',
-}
-
-
 def _usage(name: str) -> str:
-    return _USAGE.get(name, f'{name}("Product Viewed", within="30m")')
+    of = ', of="amount"' if name == "sum" else ', of="product"' if name == "distinct" else ""
+    return f'{name}("Product Viewed"{of}, within="30m")'
 
 
 def _syntax_hint(text: str) -> str:
@@ -915,3 +661,60 @@ def _symbol(operator: ast.AST) -> str:
         "LShift": "<<", "RShift": ">>", "MatMult": "@", "Is": "is", "IsNot": "is not",
     }  # fmt: skip
     return f"`{symbols.get(type(operator).__name__, type(operator).__name__)}`"
+
+
+# --- trees --------------------------------------------------------------------------------------------
+
+
+def _folded(node: ir.Node) -> ir.Node:
+    """The node, or its value where that is known and finite."""
+    match node:
+        case ir.Not(ir.Not(operand)):
+            return operand
+        case ir.And(ir.Number(value), other) | ir.And(other, ir.Number(value)):
+            return other if value else ir.Number(0.0)
+        case ir.Or(ir.Number(value), other) | ir.Or(other, ir.Number(value)):
+            return ir.Number(1.0) if value else other
+        case ir.Choose(ir.Number(value), then, otherwise):
+            return then if value else otherwise
+    if all(isinstance(child, ir.Number) for child in ir.children(node)):
+        value = interpret_constant(node)
+        if math.isfinite(value):
+            return ir.Number(value)
+    return node
+
+
+def _balanced(joined: type[ir.And] | type[ir.Or], nodes: list[ir.Node]) -> ir.Node:
+    """a and b and c and d as a tree of little depth; the order of the parts stays."""
+    if len(nodes) == 1:
+        return nodes[0]
+    half = len(nodes) // 2
+    return _folded(joined(_balanced(joined, nodes[:half]), _balanced(joined, nodes[half:])))
+
+
+def _summands(node: ir.Node) -> list[ir.Count] | None:
+    """The counts of count(...) + count(...) + ..., None if the node is something else."""
+    if isinstance(node, ir.Count):
+        return [node]
+    if isinstance(node, ir.Arithmetic) and node.operator == "+":
+        left, right = _summands(node.left), _summands(node.right)
+        return None if left is None or right is None else left + right
+    return None
+
+
+def _with_up_to(node: ir.Node, up_to: int) -> ir.Node:
+    """The sum of counts with each bounded so: enough to compare the sum with any number below the bound."""
+    if isinstance(node, ir.Count):
+        return replace(node, up_to=up_to)
+    assert isinstance(node, ir.Arithmetic)
+    return ir.Arithmetic("+", _with_up_to(node.left, up_to), _with_up_to(node.right, up_to))
+
+
+def _up_to_written(node: ast.expr) -> bool:
+    return any(isinstance(part, ast.keyword) and part.arg == "up_to" for part in ast.walk(node))
+
+
+def _at_least(atom: ir.Count, least: int) -> ir.Node:
+    if least <= 0:
+        return ir.Number(1.0)
+    return ir.AtLeast(atom.stream, atom.within_ms, least)

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
-from segue.limits import WAITS_PER_JOURNEY_MAX
 from segue_kernels import plan
 
 ArithmeticOperator: TypeAlias = Literal["+", "-", "*", "/", "min", "max"]
@@ -130,8 +129,7 @@ class Nth:
 class Latest:
     """The greatest of the `entries` newest times that lies in the window and is at most `bound` (`strict`: below it).
 
-    -1 if there is none. `bound` is a time in ms as a number: a Nth, a Latest, or the max of such. With `others`, each
-    (stream, strict), it is the greatest such time of all these streams: an event or another at this place.
+    -1 if there is none. `bound` is a time in ms as a number.
     """
 
     stream: Stream
@@ -139,7 +137,6 @@ class Latest:
     entries: int
     bound: Node
     strict: bool
-    others: tuple[tuple[Stream, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,9 +283,9 @@ Node: TypeAlias = (
     | Choose
     | Finite
 )
-ATOM_TYPES = (Count, AtLeast, Sum, Recency, Nth, Latest, Since, Decayed, FirstValue, Age)
 NODE_TYPES = (
-    *(Number, EventNumber, EventIs, EventTypeIs, *ATOM_TYPES, Step, InSegment, InStage, Lookup, LookupIs),
+    *(Number, EventNumber, EventIs, EventTypeIs, Count, AtLeast, Sum, Recency),
+    *(Nth, Latest, Since, Decayed, FirstValue, Age, Step, InSegment, InStage, Lookup, LookupIs),
     *(Arithmetic, Apply, Compare, Not, And, Or, Choose, Finite),
 )
 
@@ -308,42 +305,17 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def atoms(node: Node) -> Iterator[Atom]:
-    """What the tree asks of streams, an atom a stream: a Latest with others comes once for each of them."""
-    for found in walk(node):
-        if not isinstance(found, ATOM_TYPES):
-            continue
-        if isinstance(found, Latest) and found.others:
-            for stream, strict in ((found.stream, found.strict), *found.others):
-                yield Latest(stream, found.within_ms, found.entries, found.bound, strict)
-        else:
-            yield found
+    """What the tree asks of streams."""
+    return (n for n in walk(node) if isinstance(n, (Count, AtLeast, Sum, Recency)))
 
 
 def entries_needed(atom: Atom) -> int:
     """How many entries its stream must keep for the atom to be exact (to its `up_to`)."""
-    if atom.stream.kind in (plan.TUMBLE_COUNT, plan.TUMBLE_SUM):
+    if isinstance(atom, AtLeast):
+        return 1 if atom.stream.kind == plan.TUMBLE_COUNT else atom.least
+    if isinstance(atom, Recency) or atom.stream.kind in (plan.TUMBLE_COUNT, plan.TUMBLE_SUM):
         return 1
-    match atom:
-        case AtLeast(_, _, least):
-            return least
-        case Count(_, _, up_to) | Sum(_, _, up_to, _):
-            return up_to
-        case Nth(_, _, n):
-            return n + 1
-        case Latest(_, _, entries):
-            return entries
-        case _:
-            return 1
-
-
-def window_asked(atom: Atom) -> int:
-    """The window the atom looks at; 0 (ever) where it has none."""
-    return 0 if isinstance(atom, (Since, Decayed, FirstValue, Age)) else atom.within_ms
-
-
-def decay_scale(stream: Stream) -> int:
-    """What the integer sums of a DECAY stream are multiples of 1 over: of one event or piece, or of a minor unit."""
-    return plan.DECAY_COUNT_SCALE if stream.field in (0, plan.FIELD_QUANTITY) else plan.DECAY_MONEY_SCALE
+    return atom.up_to
 
 
 def finite(node: Node) -> Node:
@@ -366,14 +338,10 @@ def _bound(node: Node, bounds: list[float]) -> float:
             return abs(value)
         case Count(_, _, up_to):
             return float(up_to)
-        case Recency() | Nth() | Latest() | Age():
+        case Recency():
             return plan.RECENCY_NEVER
-        case EventNumber() | Sum() | FirstValue() | Lookup():
+        case EventNumber() | Sum():
             return 2.0**63
-        case Decayed():
-            return 2.0**63 * plan.DECAY_EPOCHS
-        case Step():
-            return float(WAITS_PER_JOURNEY_MAX)
         case Arithmetic(operator, left, right):
             a, b = _magnitude_max(left, bounds), _magnitude_max(right, bounds)
             if operator in ("min", "max"):

@@ -1,7 +1,7 @@
 """Intermediate form → machine code, emitted as LLVM IR directly; a function a program.
 
 Law: a function gives the bits the interpreter gives: no fast-math, no contraction, sums in the order written;
-exp, exp2 and log1p are those of Python's own math library. They only read the row, the record and the locations.
+exp and log1p are those of Python's own math library. They only read the row, the record and the locations.
 
     double p<i>(const int64 *row, int64 now, const int64 *record, const int64 *location)
 
@@ -34,7 +34,6 @@ from segue.policy.interpret import interpret_constant
 from segue.policy.plan import Layout, entry_words
 from segue_kernels import plan, record
 from segue_kernels.jit import cache_folder
-from segue_kernels.row import SEGMENTS, STAGE
 
 UNROLLED_MAX = 64  # entries read without a loop
 LANES = (8, 4, 2, 1)  # entries compared at once
@@ -46,31 +45,7 @@ OPTIMISATION = 2
 
 _COMPARISON = {"==": "oeq", "!=": "une", "<": "olt", "<=": "ole", ">": "ogt", ">=": "oge"}
 _ARITHMETIC = {"+": "fadd", "-": "fsub", "*": "fmul"}
-_MATH_SYMBOLS = {"exp": "segue_exp", "exp2": "segue_exp2", "log1p": "segue_log1p"}
-
-# the greatest of an entry's n newest times after %after that is at most %bound, else -1
-_LATEST = """
-define internal i64 @latest(ptr %entry, i64 %n, i64 %after, i64 %bound) nounwind noinline {
-begin:
-br label %loop
-loop:
-%i = phi i64 [ 0, %begin ], [ %following, %next ]
-%place = getelementptr inbounds i64, ptr %entry, i64 %i
-%time = load i64, ptr %place, align 8
-%within = icmp sgt i64 %time, %after
-br i1 %within, label %inside, label %none
-inside:
-%below = icmp sle i64 %time, %bound
-br i1 %below, label %found, label %next
-next:
-%following = add nuw nsw i64 %i, 1
-%more = icmp slt i64 %following, %n
-br i1 %more, label %loop, label %none
-found:
-ret i64 %time
-none:
-ret i64 -1
-}"""
+_MATH_SYMBOLS = {"exp": "segue_exp", "log1p": "segue_log1p"}
 
 
 @dataclass(frozen=True)
@@ -188,63 +163,13 @@ def module_text(programs: Sequence[ir.Node], layout: Layout) -> str:
         "declare double @llvm.sqrt.f64(double)",
         "declare double @llvm.fabs.f64(double)",
     ]
-    kinds = {type(node) for program in programs for node in ir.walk(program)}
-    if ir.Latest in kinds:
-        parts.append(_LATEST)
-    if ir.Decayed in kinds:
-        parts.append(_decayed_helper())
     for i, program in enumerate(programs):
         parts += _Function(f"p{i}", layout).define(program)
     return "\n".join(parts)
 
 
-def _decayed_helper() -> str:
-    """Weighted sum of a DECAY entry at %now, not yet over its scale (ir.Decayed); 0 if it is empty."""
-    lines = [
-        "define internal double @decayed(ptr %entry, i64 %now, i64 %half_life) nounwind noinline {",
-        "begin:",
-        "%epoch = load i64, ptr %entry, align 8",
-        "%none = icmp eq i64 %epoch, 0",
-        "br i1 %none, label %empty, label %sums",
-        "sums:",
-        "%newest = sub i64 %epoch, 1",
-        "%start = mul i64 %newest, %half_life",
-        "%since = sub i64 %start, %now",
-        "%since_ms = sitofp i64 %since to double",
-        "%width_ms = sitofp i64 %half_life to double",
-        "%halvings = fdiv double %since_ms, %width_ms",
-        f"%share = call double @{_MATH_SYMBOLS['exp2']}(double %halvings)",
-    ]
-    total = _double(0.0)
-    for j in range(plan.DECAY_EPOCHS):
-        lines += [
-            f"%place{j} = getelementptr inbounds i64, ptr %entry, i64 {j + 1}",
-            f"%word{j} = load i64, ptr %place{j}, align 8",
-            f"%sum{j} = sitofp i64 %word{j} to double",
-            f"%weighted{j} = fmul double %sum{j}, {_double(0.5**j)}",
-            f"%total{j} = fadd double {total}, %weighted{j}",
-        ]
-        total = f"%total{j}"
-    return "\n".join(
-        [
-            *lines,
-            f"%result = fmul double {total}, %share",
-            "ret double %result",
-            "empty:",
-            f"ret double {_double(0.0)}",
-            "}",
-        ]
-    )
-
-
 def _double(value: float) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-
-
-_CONDITIONS = (
-    *(ir.AtLeast, ir.EventIs, ir.EventTypeIs, ir.Compare, ir.Not, ir.And, ir.Or),
-    *(ir.Since, ir.InSegment, ir.InStage, ir.LookupIs),
-)
 
 
 def _is_condition(node: ir.Node) -> bool:
@@ -254,7 +179,9 @@ def _is_condition(node: ir.Node) -> bool:
         case ir.Number(value):
             return value in (0.0, 1.0) and str(value) != "-0.0"
         case _:
-            return isinstance(node, _CONDITIONS)
+            return isinstance(
+                node, (ir.AtLeast, ir.EventIs, ir.EventTypeIs, ir.Compare, ir.Not, ir.And, ir.Or)
+            )
 
 
 def _cost(node: ir.Node) -> int:
@@ -262,9 +189,7 @@ def _cost(node: ir.Node) -> int:
     match node:
         case ir.Count(stream, _, up_to) | ir.Sum(stream, _, up_to, _):
             own = 2 + up_to // 4 if stream.kind in (plan.COUNT, plan.SUM, plan.DISTINCT) else 3
-        case ir.Latest(others=others):
-            own = 5 * (1 + len(others))
-        case ir.Apply() | ir.Decayed():
+        case ir.Apply():
             own = 20
         case ir.Arithmetic("/", _, _):
             own = 4
@@ -322,25 +247,6 @@ class _Function:
                 known = self._value(f"icmp sgt i64 {newest}, {self._after(within_ms)}")
                 since = self._as_double(self._value(f"sub i64 %now, {newest}"))
                 return self._select(known, since, _double(plan.RECENCY_NEVER))
-            case ir.Nth() | ir.Latest():
-                return self._as_double(self._time(node))
-            case ir.Decayed(stream, divisor):
-                entry = self._entry(stream)
-                total = self._value(f"call double @decayed(ptr {entry}, i64 %now, i64 {stream.every_ms})")
-                return self._divided(self._divided(total, float(ir.decay_scale(stream))), divisor)
-            case ir.FirstValue(stream, divisor):
-                # an absent entry is all zeros
-                return self._divided(self._as_double(self._load(self._entry(stream), 1)), divisor)
-            case ir.Age(stream):
-                time = self._load(self._entry(stream), 0)
-                known = self._value(f"icmp ne i64 {time}, 0")
-                age = self._as_double(self._value(f"sub i64 %now, {time}"))
-                return self._select(known, age, _double(plan.RECENCY_NEVER))
-            case ir.Step():
-                return self._as_double(self._record(record.SEQUENCE))
-            case ir.Lookup(index):
-                word = self._load("%location", self.layout.lookup_word(index))
-                return self._divided(self._as_double(word), float(plan.LOOKUP_SCALE))
             case ir.Arithmetic("/", left, right):
                 a, b = self.number(left), self.number(right)
                 zero = self._value(f"fcmp oeq double {b}, {_double(0.0)}")
@@ -386,16 +292,6 @@ class _Function:
                 return self._any(self._record(field), bits)
             case ir.EventTypeIs(codes):
                 return self._any(self._value(f"and i64 {self._record(record.PACK)}, 255"), codes)
-            case ir.Since(stream):
-                newest = self._load(self._entry(stream), 0)
-                return self._value(f"icmp sgt i64 {newest}, {self._record(record.TIME)}")
-            case ir.InSegment(index):
-                shifted = self._value(f"lshr i64 {self._load('%row', SEGMENTS)}, {index}")
-                return self._value(f"trunc i64 {shifted} to i1")
-            case ir.InStage(index):
-                return self._value(f"icmp eq i64 {self._load('%row', STAGE)}, {index}")
-            case ir.LookupIs(index, bits):
-                return self._any(self._load("%location", self.layout.lookup_word(index)), bits)
             case ir.Compare(operator, left, right):
                 a, b = self.number(left), self.number(right)
                 return self._value(f"fcmp {_COMPARISON[operator]} double {a}, {b}")
@@ -452,38 +348,8 @@ class _Function:
     def _select(self, condition: str, then: str, otherwise: str) -> str:
         return self._value(f"select i1 {condition}, double {then}, double {otherwise}")
 
-    def _time(self, node: ir.Node) -> str:
-        """A Nth, a Latest or the greater of such as int64."""
-        match node:
-            case ir.Nth(stream, within_ms, n):
-                time = self._load(self._entry(stream), n)
-                within = self._value(f"icmp sgt i64 {time}, {self._after(within_ms)}")
-                return self._value(f"select i1 {within}, i64 {time}, i64 -1")
-            case ir.Latest(stream, within_ms, entries, bound, strict, others):
-                most = self._time(bound)
-                after = self._after(within_ms)
-                before = ""
-                if strict or any(below for _, below in others):
-                    before = self._value(f"sub i64 {most}, 1")
-                found = ""
-                for one, below in ((stream, strict), *others):
-                    arguments = f"i64 {entries}, i64 {after}, i64 {before if below else most}"
-                    time = self._value(f"call i64 @latest(ptr {self._entry(one)}, {arguments})")
-                    found = self._later(found, time) if found else time
-                return found
-            case ir.Arithmetic("max", left, right):
-                return self._later(self._time(left), self._time(right))
-            case _:
-                raise TypeError(f"{type(node).__name__} is not a time")
-
-    def _later(self, a: str, b: str) -> str:
-        later = self._value(f"icmp sgt i64 {b}, {a}")
-        return self._value(f"select i1 {later}, i64 {b}, i64 {a}")
-
     def _after(self, within_ms: int) -> str:
         """Times after this lie in the window; no time is 0."""
-        if within_ms < 0:
-            return self._load("%location", self.layout.moment_word(within_ms))
         return self._value(f"sub i64 %now, {within_ms}") if within_ms else "0"
 
     def _count(self, count: ir.Count) -> str:
