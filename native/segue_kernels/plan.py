@@ -148,6 +148,8 @@ LOOKUP_FIELD = 1  # word of a version
 LOOKUP_UNKNOWN = 2  # the word for a key that is not in the table
 LOOKUP_WORDS = 4
 
+VERSION_FIELDS = 5  # words of a version before its fields (tables.py)
+
 # tables and what of the event is their key
 TABLE_CATALOGUE = 0  # product
 TABLE_PRICE = 1  # product

@@ -62,6 +62,8 @@ class Plan(NamedTuple):
     joins: Array
     join_start: Array  # joins by the type of their right event
     join: Array
+    journey_locate_start: Array  # keyed streams that a journey reads when a timer or a change fires it
+    journey_locate: Array
 
 
 class World(NamedTuple):

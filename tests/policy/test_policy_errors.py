@@ -29,7 +29,6 @@ EXPRESSIONS = [
     ('exists("Product Viewed", within=30)', "column 33", "duration in quotes", "30m"),
     ('exists("Product Viewed", within="1h", every="1d")', "column 1", "both", "one of them"),
     ('exists("Product Viewed", by="brand")', "column 29", 'no "brand"', "known: category, product"),
-    ('exists("Product Viewed", session="30m")', "column 34", "not yet in this version", ""),
     ("exists(Product)", "column 8", "`Product` stands where", "Product Viewed"),
     ("exists()", "column 1", "needs an event", "exists("),
     ('exists("Product Viewed", "x")', "column 26", "no further argument", ""),
@@ -62,12 +61,8 @@ EXPRESSIONS = [
     ('event.type == "Product View"', "column 15", 'no event "Product View"', "Product Viewed"),
     ("event", "column 1", "needs a field", "event.price"),
     ("price > 3", "column 1", "`price` is not known", ""),
-    ('segment("vip")', "column 1", "reserved", "not yet in this version"),
-    ('absent("Order Completed", after="1h")', "column 1", "reserved", "not yet in this version"),
-    ("profile.age > 30", "column 1", "`profile.age` is reserved", "not yet in this version"),
-    ("catalogue.margin > 3", "column 1", "reserved", "not yet in this version"),
-    ("stock() > 3", "column 1", "reserved", "not yet in this version"),
-    ("decayed > 3", "column 1", "reserved", "not yet in this version"),
+    ("weather.rain > 3", "column 1", "reserved", "not yet in this version"),
+    ("local_hour() > 3", "column 1", "reserved", "not yet in this version"),
     ("event.price ** 2 > 3", "column 1", "`**`", "+ - * /"),
     ("event.price is 3", "column 1", "`is`", "=="),
     ("(event.price > 3) + 1 > 1", "column 2", "a condition, where a number", "1 if"),
@@ -138,7 +133,7 @@ FILES = [
     ("version = 1\n[[", "version = 0\n[[", "$.version", ">= 1", ""),
     ("version = 1\n[[", "version = 1\nversoin = 2\n[[", "$", "no field `versoin`", 'did you mean "version"?'),
     ("version = 1\n[[", "[[", "$", "`version` is missing", ""),
-    ("version = 1\n[[", "version = 1\nsegments = []\n[[", "$", "segments", "not yet in this version"),
+    ("version = 1\n[[", "version = 1\ncampaigns = []\n[[", "$", "campaigns", "not yet in this version"),
     ("version = 1\n[[", 'version = 1\ncurrency = "EURO"\n[[', "$.currency", "EURO", 'did you mean "EUR"?'),
     ('policy = "p"', 'policy = "P P"', "$.policy", "regex", "small letters"),
     ('policy = "p"', "policy = p", "", "not TOML", ""),
@@ -169,6 +164,182 @@ FILES = [
     ("when = 'exists", "alongside = 'yes'\nwhen = 'exists", "alongside", "bool", "true or false"),
 ]
 # fmt: on
+
+
+# `on`, and what stands beside it: a journey that waits, one on sessions, and one on changes
+WAITS = 'on = ["Product Viewed"]\nwait = ["30m", "1d"]'
+SESSIONS = 'session = "30m"'
+CHANGES = "on = ['entered(\"loyal\")']"
+OVER = 'id = "o"\n'  # an offer's first line
+# what may follow the offer of the policy above
+SEGMENT = """[[segments]]
+id = "loyal"
+when = 'exists("Order Completed")'
+"""
+STAGES = """[[stages]]
+id = "new"
+[[stages]]
+id = "search"
+when = 'exists("Product Viewed")'
+"""
+JOIN = """[[joins]]
+id = "click"
+left = "Email Link Clicked"
+right = "Order Completed"
+within = "7d"
+"""
+TABLE = """[[tables]]
+name = "catalogue"
+fields = { margin = "number", brand = "text" }
+unknown = { margin = 0.5 }
+"""
+# fmt: off
+TIME = [
+    # what `on` becomes, what is added at the end, what is replaced there, by what, path, message, hint
+    ("", "", "", "", "$.journeys[0]", "`on` is missing", "session"),
+    (f"on = ['Product Viewed']\n{SESSIONS}", "", "", "", "$.journeys[0].on", "with `session` has no `on`", "leave"),
+    (f'{SESSIONS}\nwait = "1d"', "", "", "", "$.journeys[0].wait", "with `session` has no `wait`", "leave"),
+    (f"{SESSIONS}\nstill = 'True'", "", "", "", "$.journeys[0].still", "has no `still`", "leave"),
+    ('session = "10s"', "", "", "", "$.journeys[0].session", '"10s" is no gap', "1m to 365d"),
+    ('session = "366d"', "", "", "", "$.journeys[0].session", '"366d" is no gap', "1m to 365d"),
+    ('session = "half an hour"', "", "", "", "$.journeys[0].session", "not a duration", "30m"),
+    (f'{SESSIONS}\nby = "product"', "", "", "", "$.journeys[0].by", "has no `by`", "leave"),
+    ("on = ['Product Viewed']\nby = 'product'", "", "", "", "$.journeys[0].by", "only beside `wait`", "add wait"),
+    ("on = ['Product Viewed']\nrestart = true", "", "", "", "$.journeys[0].restart", "only beside `wait`", "add wait"),
+    ("on = ['Product Viewed']\nstill = 'True'", "", "", "", "$.journeys[0].still", "only beside `wait`", "add wait"),
+    (WAITS.replace("30m", "1d"), "", "", "", "$.journeys[0].wait[1]", "not longer than the wait before", "ascend"),
+    (WAITS.replace("30m", "400d"), "", "", "", "$.journeys[0].wait[0]", '"400d" is too long', "at most 365d"),
+    ('on = ["Product Viewed"]\nwait = "soon"', "", "", "", "$.journeys[0].wait", "not a duration", "30m"),
+    ('on = ["Product Viewed"]\nwait = []', "", "", "", "$.journeys[0].wait", "length >= 1", ""),
+    (f'on = ["page"]\nwait = {[f"{n}m" for n in range(1, 10)]}', "", "", "", "$.journeys[0].wait", "length <= 8", ""),
+    ('on = ["Product Viewed"]\nwait = 30', "", "", "", "$.journeys[0].wait", "Expected `str | array`", "quotes"),
+    (WAITS + '\nby = "store"', "", "", "", "$.journeys[0].by", 'no "store"', "product"),
+    (WAITS + '\nrestart = "yes"', "", "", "", "$.journeys[0].restart", "bool", "true or false"),
+    (WAITS + "\nstill = 'absent(\"Order\")'", "", "", "", "$.journeys[0].still`, column 8", 'no event "Order"', ""),
+    (CHANGES, SEGMENT, '"loyal"', '"loyl"', "$.journeys[0].on[0]", 'no segment "loyal"', 'did you mean "loyl"?'),
+    (CHANGES, "", "", "", "$.journeys[0].on[0]", 'no segment "loyal"', "[[segments]]"),
+    (CHANGES.replace("entered", "stage"), STAGES, "", "", "$.journeys[0].on[0]", 'no stage "loyal"', "search"),
+    (CHANGES.replace("entered", "enters"), SEGMENT, "", "", "on[0]", "no change `enters`", 'did you mean "entered"?'),
+    (CHANGES.replace('"loyal"', "loyal"), SEGMENT, "", "", "on[0]", "`entered(loyal)` is not a change", "entered("),
+    (CHANGES.replace("]", ", 'entered(\"loyal\")']"), SEGMENT, "", "", "on[1]", "twice", "once"),
+    (CHANGES + '\nwait = "1d"', SEGMENT, "", "", "on[0]", "cannot begin a wait", "an event"),
+    (CHANGES, SEGMENT * 2, "", "", "$.segments[1].id", '"loyal" is the id of a segment', "unique"),
+    (CHANGES, SEGMENT, "Order Completed", "Order", "$.segments[0].when`, column 8", 'no event "Order"', ""),
+    (CHANGES, SEGMENT, 'exists("Order Completed")', 'event.type == "page"', "$.segments[0].when", "event", ""),
+    (CHANGES, SEGMENT, 'exists("Order Completed")', 'segment("loyal")', "$.segments[0].when", "segment", ""),
+    (CHANGES, SEGMENT, "when", "if", "$.segments[0]", "no field `if`", ""),
+    (WAITS, STAGES, '"search"', '"new"', "$.stages[1].id", '"new" is the id of a stage', "unique"),
+    (WAITS, STAGES, "when = 'exists(\"Product Viewed\")'", "", "$.stages[1]", "`when` is missing", "first stage"),
+    (WAITS, STAGES, 'id = "new"', 'id = "new"\nfrom = "search"', "$.stages[0]", "everybody begins", "both or neither"),
+    (WAITS, STAGES, 'id = "search"', 'id = "search"\nfrom = "old"', "$.stages[1].from", 'no stage "old"', "new"),
+    (WAITS, STAGES, 'id = "search"', 'id = "search"\nfrom = ["search"]', "$.stages[1].from", "this stage itself", ""),
+    (WAITS, JOIN * 2, "", "", "$.joins[1].id", '"click" is the id of a join', "unique"),
+    (WAITS, JOIN, '"Email Link Clicked"', '"Email Clicked"', "$.joins[0].left", "Email Clicked", "did you mean"),
+    (WAITS, JOIN, '"Email Link Clicked"', "'action(\"k\")'", "$.joins[0].left", 'no journey "k"', "known: j"),
+    (WAITS, JOIN, '"Order Completed"', '"Price Updated"', "$.joins[0].right", "no customer", ""),
+    (WAITS, JOIN, 'within = "7d"\n', "", "$.joins[0]", "`within` is missing", ""),
+    (WAITS, JOIN, 'within = "7d"', 'within = "7"', "$.joins[0].within", "not a duration", "30m"),
+    (WAITS, JOIN, 'within = "7d"', 'within = "7d"\nby = "category"', "$.joins[0].by", "category", "product"),
+    (WAITS, JOIN, 'within = "7d"', 'within = "7d"\nup_to = 0', "$.joins[0].up_to", ">= 1", ""),
+    (WAITS, TABLE * 2, "", "", "$.tables[1].name", "declared in", "once"),
+    (WAITS, TABLE, '"catalogue"', '"catalog"', "$.tables[0].name", "catalog", 'did you mean "catalogue"?'),
+    (WAITS, TABLE, '"number"', '"float"', "$.tables[0].fields.margin", '"float"', "number"),
+    (WAITS, TABLE, "brand =", "Brand =", "$.tables[0].fields.Brand", '"Brand" is no name', "small letters"),
+    (WAITS, TABLE, "brand =", "class =", "$.tables[0].fields.class", '"class" is no name', "small letters"),
+    (WAITS, TABLE, "brand =", "product_id =", "$.tables[0].fields.product_id", "is a key", "other columns"),
+    (WAITS, TABLE, '{ margin = "number", brand = "text" }', "{}", "$.tables[0].fields", "at least one", "margin"),
+    (WAITS, TABLE, "margin = 0.5", "marge = 0.5", "$.tables[0].unknown.marge", "marge", 'did you mean "margin"?'),
+    (WAITS, TABLE, "margin = 0.5", 'margin = "0.5"', "$.tables[0].unknown.margin", "this is text", "quotes"),
+    (WAITS, TABLE, "margin = 0.5", "brand = 0.5", "$.tables[0].unknown.brand", "this is a number", "quotes"),
+    (WAITS, TABLE, "margin = 0.5", "margin = nan", "$.tables[0].unknown", "", ""),
+    (WAITS, TABLE.replace('"catalogue"', '"stock"'), 'margin = "number"', 'quantity = "text"',
+     "$.tables[0].fields.quantity", "`stock.quantity` is a number", "events"),
+]
+OFFERS = [
+    # `on`, what is added to the offer, path, message, hint
+    ("on = ['page']", "steps = [1]", ".steps", "only in a journey with `wait`", "leave it out"),
+    (WAITS, "steps = [3]", ".steps", "no step 3", "1 to 2"),
+    (WAITS, "steps = [0]", ".steps", "no step 0", "1 to 2"),
+    (WAITS, "steps = [2, 2]", ".steps", "2 stands here twice", "once"),
+    (WAITS, "steps = 1", ".steps", "array", "[ ]"),
+    (WAITS, "items = { recent = 'Product View' }", ".items.recent", "Product View", "did you mean"),
+    (WAITS, "items = { recent = 'page', within = '1d', session = '30m' }", ".items", "both `within` and `session`", ""),
+    (WAITS, "items = { recent = 'page', calendar = 'year' }", ".items.calendar", '"year"', "month"),
+    (WAITS, "items = { recent = 'page', session = '1s' }", ".items.session", "no gap", "1m"),
+    (WAITS, "items = { recent = 'page', up_to = 99 }", ".items.up_to", "<= 32", ""),
+    (WAITS, "items = { within = '1d' }", ".items", "`recent` is missing", ""),
+    (WAITS, "when = 'step > 1 and stage(\"x\")'", ".when`, column", "x", ""),
+    ("on = ['page']", "when = 'absent(\"Order Completed\")'", ".when`, column 1", "absent", "wait"),
+    (SESSIONS, "when = 'step > 1'", ".when`, column 1", "step", "wait"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("on", "added", "old", "new", "path", "message", "hint"), TIME)
+def test_errors_of_time(
+    tmp_path: Path, on: str, added: str, old: str, new: str, path: str, message: str, hint: str
+) -> None:
+    assert old in added
+    text = POLICY.replace('on = ["Product Viewed"]', on) + added.replace(old, new, 1)
+    _refused(tmp_path, text, path, message, hint)
+
+
+@pytest.mark.parametrize(("on", "added", "path", "message", "hint"), OFFERS)
+def test_errors_of_offers_in_time(
+    tmp_path: Path, on: str, added: str, path: str, message: str, hint: str
+) -> None:
+    text = POLICY.replace('on = ["Product Viewed"]', on).replace(OVER, f"{OVER}{added}\n")
+    _refused(tmp_path, text, f"$.journeys[0].offers[0]{path}", message, hint)
+
+
+@pytest.mark.parametrize("added", [SEGMENT, STAGES, JOIN, TABLE, SEGMENT + STAGES + JOIN + TABLE])
+@pytest.mark.parametrize("on", [WAITS, SESSIONS, 'on = ["page"]'])
+def test_what_the_errors_are_made_from_loads(tmp_path: Path, on: str, added: str) -> None:
+    (tmp_path / "p.toml").write_text(POLICY.replace('on = ["Product Viewed"]', on) + added)
+    assert load_policies([tmp_path], secret=SECRET, native=False).policies
+
+
+def test_bounds_of_a_deployment(tmp_path: Path) -> None:
+    def many(text: str, name: str, count: int) -> str:
+        return POLICY + "".join(text.replace(f'"{name}"', f'"{name}{i}"') for i in range(count))
+
+    _refused(tmp_path, many(SEGMENT, "loyal", 61), "$.segments[60]", "more than 60 segments", "fewer")
+    _refused(tmp_path, many(JOIN, "click", 65), "$.joins[64]", "more than 64 joins", "fewer")
+    stages = STAGES.split("[[stages]]\n")[2]
+    added = "[[stages]]\n" + "[[stages]]\n".join(stages.replace("search", f"s{i}") for i in range(16))
+    _refused(
+        tmp_path, POLICY + '[[stages]]\nid = "new"\n' + added, "$.stages[16]", "more than 16 stages", "fewer"
+    )
+    fields = ", ".join(f'f{i} = "number"' for i in range(33))
+    table = f'[[tables]]\nname = "profile"\nfields = {{ {fields} }}\n'
+    _refused(tmp_path, POLICY + table, "$.tables[0].fields", "more than 32 fields", "in use")
+
+
+def test_an_empty_policy(tmp_path: Path) -> None:
+    _refused(tmp_path, 'policy = "p"\nversion = 1\n', "$", "the policy is empty", "[[journeys]]")
+
+
+def test_what_is_defined_once_in_a_deployment(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('policy = "a"\nversion = 1\n' + STAGES + SEGMENT + TABLE + JOIN)
+    for text, path, message in (
+        (STAGES, "$.stages", "the stages are defined in"),
+        (SEGMENT, "$.segments[0].id", "is the id of a segment in"),
+        (TABLE, "$.tables[0].name", "is declared in"),
+        (JOIN, "$.joins[0].id", "is the id of a join in"),
+    ):
+        _refused(tmp_path, 'policy = "p"\nversion = 1\n' + text, path, message, "")
+
+
+def _refused(folder: Path, text: str, path: str, message: str, hint: str) -> None:
+    file = folder / "p.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(PolicyError) as caught:
+        load_policies([folder], secret=SECRET, native=False)
+    assert caught.value.found.startswith(f"{file}: ")
+    assert path in caught.value.found
+    assert message in caught.value.found
+    assert hint in caught.value.hint
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(("old", "new", "path", "message", "hint"), FILES)

@@ -88,8 +88,8 @@ def test_streams_are_shared_and_as_small_as_is_exact(two: CompiledPolicies) -> N
     views = rows[view, plan.BY_PRODUCT, plan.COUNT]
     assert views[plan.STREAM_K] == 5
     assert views[plan.STREAM_WINDOW_MS] == 0  # one atom asks for ever
-    assert views[plan.STREAM_SLOTS] == 8
-    assert views[plan.STREAM_AREA_WORDS] == 1 + 8 + 8 * 5
+    assert views[plan.STREAM_SLOTS] == 4
+    assert views[plan.STREAM_AREA_WORDS] == 1 + 4 + 4 * 5
     money = rows[order, plan.BY_NONE, plan.SUM]
     assert money[plan.STREAM_FIELD] == record.AMOUNT
     assert money[plan.STREAM_CURRENCY] == 1 + 676 * 9 + 26 * 15 + 24
@@ -190,7 +190,8 @@ def test_tables_are_words_in_c_order() -> None:
         value = getattr(compiled, item.name)
         if isinstance(value, np.ndarray):
             assert value.flags.c_contiguous, item.name
-            assert value.dtype in (np.dtype(np.int64), np.dtype(np.float64)), item.name
+            kinds = (np.uint8,) if item.name in ("watch", "lookup_types") else (np.int64, np.float64)
+            assert value.dtype in kinds, item.name
     assert not compiled.program_address.any()
 
 

@@ -105,6 +105,21 @@ NEVER_LATE_CODES: tuple[int, ...] = (CONSENT_CHANGED, UNSUBSCRIBED, IDENTIFY, AL
 # about the shop, not about a customer
 REFERENCE_CODES: tuple[int, ...] = (CODE_BY_NAME["Inventory Updated"], CODE_BY_NAME["Price Updated"])
 
+# what a customer does himself: these make a session; messages that reach him, consent and the shop's data do not
+ACTIVITY_NAMES: tuple[str, ...] = (
+    *("Products Searched", "Product List Viewed", "Product Viewed", "Product Clicked"),
+    *("Product Added", "Product Removed", "Cart Viewed", "Checkout Started"),
+    *("Order Completed", "Order Refunded", "Order Cancelled"),
+    *("Promotion Viewed", "Promotion Clicked"),
+    *("Coupon Entered", "Coupon Applied", "Coupon Denied", "Coupon Removed"),
+    *("Product Added to Wishlist", "Product Removed from Wishlist", "Product Reviewed"),
+    *("Email Opened", "Email Link Clicked", "Push Notification Tapped", "page", "screen"),
+    *("Store Entered", "Store Exited", "Store Nearby", "Product Scanned", "Aisle Dwelled"),
+    *("Consultation Held", "Product Tried", "Appointment Booked", "Badge Scanned", "Survey Answered"),
+    *("Loyalty Enrolled", "Support Case Opened", "Session Ended", "Exit Intended"),
+)
+ACTIVITY_CODES: tuple[int, ...] = tuple(sorted(CODE_BY_NAME[name] for name in ACTIVITY_NAMES))
+
 CHANNELS: tuple[str, ...] = ("email", "push", "sms", "web", "till", "ads", "call", "mail")
 PURPOSES: tuple[str, ...] = ("marketing", "service")
 

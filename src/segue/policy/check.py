@@ -1,4 +1,4 @@
-"""What loaded policies ask of a deployment: events, state per customer, slots and offers (`segue check`).
+"""What loaded policies ask of a deployment: events, time, state per customer, slots and offers (`segue check`).
 
 State of a policy is what it would need alone; in all it is less, because policies share streams. Bytes are
 those of the row: products and categories beyond the slots of a stream go to the shard's pool.
@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from segue.events.names import CHANNELS, type_name
 from segue.policy import ir
-from segue.policy.compiled import CompiledPolicies
-from segue.policy.plan import Layout, Need, lay_out, needs_of
+from segue.policy.compiled import TABLE_NAMES, CompiledPolicies
+from segue.policy.plan import Layout, Need, lay_out, needs_of, session_stream
 from segue_kernels import plan
 
 WORD_BYTES = 8
@@ -23,24 +26,37 @@ KIND_NAMES = {
     plan.TUMBLE_SUM: "sum of",
     plan.DISTINCT: "keys of",
     plan.TUMBLE_DISTINCT: "keys of",
+    plan.DECAY: "decayed sum of",
+    plan.FIRST: "first of",
+    plan.SESSIONS: "sessions",
+    plan.LEFT: "unmatched",
 }
+SINGLE = (plan.TUMBLE_COUNT, plan.TUMBLE_SUM, plan.DECAY, plan.FIRST)  # no number of entries to tell
 BY_NAMES = {plan.BY_NONE: "", plan.BY_PRODUCT: " by product", plan.BY_CATEGORY: " by category"}
 
 
 @dataclass(frozen=True, slots=True)
 class OfferReport:
-    """`consent`: "email marketing", or empty if none is needed. `campaign`: of its voucher, or empty."""
+    """`consent`: "email marketing", or empty if none is needed. `campaign`: of its voucher, or empty.
+
+    items  "5 of Product Viewed", or empty if the action lists no products
+    """
 
     journey: str
     offer: str
     slot: str
     consent: str
     campaign: str
+    items: str
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyReport:
-    """One policy. `triggers` are the events it decides on, `events` all it needs to see."""
+    """One policy. `triggers` are the events and changes it decides on, `events` all it needs to see.
+
+    waits     a line for each journey that waits, or that is decided when a session ends
+    segments, stages, joins, tables   a line for each that it defines
+    """
 
     name: str
     version: int
@@ -49,6 +65,11 @@ class PolicyReport:
     journeys: tuple[str, ...]
     triggers: tuple[str, ...]
     events: tuple[str, ...]
+    waits: tuple[str, ...]
+    segments: tuple[str, ...]
+    stages: tuple[str, ...]
+    joins: tuple[str, ...]
+    tables: tuple[str, ...]
     state_bytes: int
     streams: tuple[str, ...]
     slots: tuple[str, ...]
@@ -87,18 +108,25 @@ def render(report: Report) -> str:
     for policy in report.policies:
         lines += [
             f"{policy.name} version {policy.version} ({policy.path}, sha256 {policy.digest[:12]})",
-            f"  journeys  {', '.join(policy.journeys)}",
-            f"  decides on  {', '.join(policy.triggers)}",
-            f"  needs events  {', '.join(policy.events)}",
+            *_listed("journeys", policy.journeys),
+            *_listed("decides on", policy.triggers),
+            *_each("waits", policy.waits),
+            *_listed("segments", policy.segments),
+            *_listed("stages", policy.stages),
+            *_each("joins", policy.joins),
+            *_each("tables", policy.tables),
+            *_listed("needs events", policy.events),
             f"  state  {policy.state_bytes:,} bytes a customer",
             *(f"    {stream}" for stream in policy.streams),
-            f"  slots  {', '.join(policy.slots)}",
-            "  offers",
+            *_listed("slots", policy.slots),
         ]
+        if policy.offers:
+            lines.append("  offers")
         for offer in policy.offers:
             consent = f"consent {offer.consent}" if offer.consent else "no consent needed"
             campaign = f", voucher {offer.campaign}" if offer.campaign else ""
-            lines.append(f"    {offer.journey}: {offer.offer} -> {offer.slot} ({consent}{campaign})")
+            items = f", lists {offer.items}" if offer.items else ""
+            lines.append(f"    {offer.journey}: {offer.offer} -> {offer.slot} ({consent}{campaign}{items})")
     lines.append(
         f"in all: {len(report.policies)} policies, {report.streams} streams, {report.programs} programs,"
         f" {report.state_bytes:,} bytes of state in a row of {report.row_bytes:,} bytes a customer"
@@ -108,12 +136,27 @@ def render(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _listed(title: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"  {title}  {', '.join(names)}",) if names else ()
+
+
+def _each(title: str, lines: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"  {title}", *(f"    {line}" for line in lines)) if lines else ()
+
+
 def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
     info = compiled.policies[policy]
     own = [i for i, journey in enumerate(compiled.journey_infos) if journey.policy == policy]
-    layout = lay_out(need for journey in own for need in _needs(compiled, journey))
-    triggers = {name for i in own for name in compiled.journey_infos[i].types}
-    seen = {type_name(s.type) for s in layout.index if s.type < plan.SENT_TYPE}
+    layout = lay_out(_needs(compiled, policy, own))
+    infos = [compiled.journey_infos[i] for i in own]
+    begun = {name for journey in infos for name in journey.types}
+    triggers = begun | {change for journey in infos for change in journey.changes}
+    seen = {type_name(s.type) for s in layout.index if plan.ANY_TYPE < s.type < plan.SENT_TYPE}
+    seen |= {
+        type_name(int(compiled.joins[_join(compiled, name), plan.JOIN_RIGHT_TYPE])) for name in info.joins
+    }
+    if any(stream.type == plan.ANY_TYPE for stream in layout.index):
+        seen.add("all that a customer does")
     offers = tuple(
         OfferReport(
             journey=compiled.journey_infos[offer.journey].id,
@@ -121,6 +164,7 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
             slot=f"{offer.channel}/{offer.placement}",
             consent=_consent(int(compiled.offers[i, plan.OFFER_CONSENT]), offer.purpose),
             campaign=offer.voucher.campaign if offer.voucher else "",
+            items=_items(compiled, i),
         )
         for i, offer in enumerate(compiled.offer_infos)
         if offer.journey in own
@@ -132,7 +176,12 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
         path=info.path,
         journeys=tuple(compiled.journey_infos[i].id for i in own),
         triggers=tuple(sorted(triggers)),
-        events=tuple(sorted(triggers | seen)),
+        events=tuple(sorted(begun | seen)),
+        waits=tuple(line for i in own for line in _waits(compiled, i)),
+        segments=info.segments,
+        stages=tuple(_stage(compiled, name) for name in info.stages),
+        joins=tuple(_joined(compiled, name) for name in info.joins),
+        tables=tuple(_table(compiled, name) for name in info.tables),
         state_bytes=int(layout.streams[:, plan.STREAM_AREA_WORDS].sum()) * WORD_BYTES,
         streams=tuple(_stream(compiled, layout, stream) for stream in layout.index),
         slots=tuple(sorted({offer.slot for offer in offers})),
@@ -140,19 +189,114 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
     )
 
 
-def _needs(compiled: CompiledPolicies, journey: int) -> Iterator[Need]:
-    """All that a journey's programs and limits ask of streams."""
-    row = compiled.journeys[journey]
-    start, count = row[plan.JOURNEY_FEATURES_START], row[plan.JOURNEY_FEATURES_COUNT]
-    programs = {int(row[plan.JOURNEY_WHEN]), *map(int, compiled.features[start : start + count])}
-    for offer in compiled.offers[row[plan.JOURNEY_OFFERS_START] : row[plan.JOURNEY_OFFERS_END]]:
-        programs |= {int(offer[plan.OFFER_WHEN]), int(offer[plan.OFFER_CONTEXT])}
-    for program in programs - {-1}:
+def _needs(compiled: CompiledPolicies, policy: int, journeys: list[int]) -> Iterator[Need]:
+    """All that a policy asks of streams: its programs, limits, lists, sessions and joins."""
+    info = compiled.policies[policy]
+    programs = {int(compiled.segments[compiled.segment_ids.index(name), 0]) for name in info.segments}
+    programs |= {
+        int(compiled.stages[compiled.stage_ids.index(name), plan.STAGE_WHEN]) for name in info.stages
+    }
+    for journey in journeys:
+        row = compiled.journeys[journey]
+        start, count = row[plan.JOURNEY_FEATURES_START], row[plan.JOURNEY_FEATURES_COUNT]
+        programs |= {int(row[plan.JOURNEY_WHEN]), *map(int, compiled.features[start : start + count])}
+        if row[plan.JOURNEY_KIND] == plan.ON_WAIT:
+            programs.add(int(row[plan.JOURNEY_STILL]))
+        if row[plan.JOURNEY_KIND] == plan.ON_SESSION:
+            gap_ms = int(compiled.session_ends[row[plan.JOURNEY_SESSION], plan.SESSION_GAP_MS])
+            yield Need(session_stream(gap_ms), 1, 0)
+        for offer in compiled.offers[row[plan.JOURNEY_OFFERS_START] : row[plan.JOURNEY_OFFERS_END]]:
+            programs |= {int(offer[plan.OFFER_WHEN]), int(offer[plan.OFFER_CONTEXT])}
+            if offer[plan.OFFER_ITEMS_STREAM] >= 0:
+                yield Need(
+                    _stream_of(compiled, int(offer[plan.OFFER_ITEMS_STREAM])),
+                    int(offer[plan.OFFER_ITEMS_MAX]),
+                    int(offer[plan.OFFER_ITEMS_WINDOW]),
+                    plan.STREAM_FLAG_NAMES,
+                )
+        for limit in compiled.limits[row[plan.JOURNEY_LIMITS_START] : row[plan.JOURNEY_LIMITS_END]]:
+            yield Need(
+                _stream_of(compiled, int(limit[plan.LIMIT_STREAM])),
+                int(limit[plan.LIMIT_TIMES]),
+                int(limit[plan.LIMIT_WINDOW_MS]),
+            )
+    for program in sorted(programs - {-1}):
         yield from needs_of(compiled.programs[program])
-    for limit in compiled.limits[row[plan.JOURNEY_LIMITS_START] : row[plan.JOURNEY_LIMITS_END]]:
-        stream = compiled.streams[limit[plan.LIMIT_STREAM]]
-        sent = ir.Stream(int(stream[plan.STREAM_BY]), int(stream[plan.STREAM_TYPE]), plan.COUNT)
-        yield Need(sent, int(limit[plan.LIMIT_TIMES]), int(limit[plan.LIMIT_WINDOW_MS]))
+    for name in info.joins:
+        row = compiled.joins[_join(compiled, name)]
+        left = int(row[plan.JOIN_LEFT_STREAM])
+        yield Need(
+            _stream_of(compiled, left),
+            int(compiled.streams[left, plan.STREAM_K]),
+            int(row[plan.JOIN_WITHIN_MS]),
+        )
+
+
+def _stream_of(compiled: CompiledPolicies, index: int) -> ir.Stream:
+    row = compiled.streams[index]
+    return ir.Stream(
+        by=int(row[plan.STREAM_BY]),
+        type=int(row[plan.STREAM_TYPE]),
+        kind=int(row[plan.STREAM_KIND]),
+        field=int(row[plan.STREAM_FIELD]),
+        currency=int(row[plan.STREAM_CURRENCY]),
+        every_ms=int(row[plan.STREAM_WIDTH_MS]),
+        source=int(row[plan.STREAM_SOURCE]),
+    )
+
+
+def _waits(compiled: CompiledPolicies, journey: int) -> Iterator[str]:
+    """ "cart: 30m, then 24h after Product Added by product; begins anew with a further one"."""
+    info, row = compiled.journey_infos[journey], compiled.journeys[journey]
+    if info.kind == plan.ON_SESSION:
+        gap_ms = int(compiled.session_ends[row[plan.JOURNEY_SESSION], plan.SESSION_GAP_MS])
+        yield f"{info.id}: when a session ends, {_duration(gap_ms)} after the last thing done"
+    if info.kind == plan.ON_WAIT:
+        waits = compiled.waits[row[plan.JOURNEY_WAITS_START] : row[plan.JOURNEY_WAITS_END]]
+        after = ", then ".join(_duration(int(wait)) for wait in waits)
+        by = BY_NAMES[int(row[plan.JOURNEY_BY])]
+        anew = "; begins anew with a further one" if row[plan.JOURNEY_RESTART] else ""
+        yield f"{info.id}: {after} after {' or '.join(info.types)}{by}{anew}"
+
+
+def _stage(compiled: CompiledPolicies, name: str) -> str:
+    """ "decision (from search)"; the first one: "new (the beginning)"."""
+    index = compiled.stage_ids.index(name)
+    sources = int(compiled.stages[index, plan.STAGE_FROM])
+    before = " or ".join(stage for s, stage in enumerate(compiled.stage_ids) if sources >> s & 1)
+    parts = ["the beginning"] * (index == 0) + [f"from {before}"] * bool(before)
+    return f"{name} ({', '.join(parts)})"
+
+
+def _join(compiled: CompiledPolicies, name: str) -> int:
+    return compiled.join_ids.index(name)
+
+
+def _joined(compiled: CompiledPolicies, name: str) -> str:
+    """ "click-order: Order Completed credits Email Link Clicked by product within 7d"."""
+    row = compiled.joins[_join(compiled, name)]
+    journey = int(row[plan.JOIN_LEFT_JOURNEY])
+    if journey >= 0:
+        left = f"an action of {compiled.journey_infos[journey].id}"
+    elif journey == -2:
+        left = "any action"
+    else:
+        left = type_name(int(compiled.streams[row[plan.JOIN_LEFT_STREAM], plan.STREAM_TYPE]))
+    right, within = type_name(int(row[plan.JOIN_RIGHT_TYPE])), _duration(int(row[plan.JOIN_WITHIN_MS]))
+    return f"{name}: {right} credits {left}{BY_NAMES[int(row[plan.JOIN_BY])]} within {within}"
+
+
+def _table(compiled: CompiledPolicies, name: str) -> str:
+    fields = compiled.tables[TABLE_NAMES.index(name)].fields
+    return f"{name}: {', '.join(f'{field.name} ({field.kind})' for field in fields)}"
+
+
+def _items(compiled: CompiledPolicies, offer: int) -> str:
+    row = compiled.offers[offer]
+    if row[plan.OFFER_ITEMS_STREAM] < 0:
+        return ""
+    code = int(compiled.streams[row[plan.OFFER_ITEMS_STREAM], plan.STREAM_TYPE])
+    return f"{row[plan.OFFER_ITEMS_MAX]} of {type_name(code)}"
 
 
 def _consent(code: int, purpose: str) -> str:
@@ -162,17 +306,34 @@ def _consent(code: int, purpose: str) -> str:
 def _stream(compiled: CompiledPolicies, layout: Layout, stream: ir.Stream) -> str:
     """A line about a stream: "3 times of Product Viewed by product within 30m: 264 bytes"."""
     row = layout.streams[layout.index[stream]]
-    if stream.type >= plan.SENT_TYPE:
-        what = f"actions of {compiled.journey_infos[stream.type - plan.SENT_TYPE].id}"
+    if stream.type == plan.ANY_TYPE:
+        what = ""
+    elif stream.kind == plan.LEFT:
+        what = f" left sides of {compiled.join_ids[stream.field - 1]}"
+    elif stream.type >= plan.JOIN_TYPE:
+        what = f" matches of {compiled.join_ids[stream.type - plan.JOIN_TYPE]}"
+    elif stream.type >= plan.SENT_TYPE:
+        what = f" actions of {compiled.journey_infos[stream.type - plan.SENT_TYPE].id}"
     else:
-        what = type_name(stream.type)
-    window_ms = int(row[plan.STREAM_WINDOW_MS])
-    window = f"every {_duration(window_ms)}" if stream.every_ms else f"within {_duration(window_ms)}"
-    if not window_ms:
-        window = "ever"
-    kept = "" if stream.kind in (plan.TUMBLE_COUNT, plan.TUMBLE_SUM) else f"{row[plan.STREAM_K]} "
+        what = f" {type_name(stream.type)}"
+    source = " of one source" if stream.source else ""
+    named = KIND_NAMES[stream.kind]
+    if stream.kind == plan.DECAY and not stream.field:
+        named = "decayed count of"
+    kept = "" if stream.kind in SINGLE else f"{row[plan.STREAM_K]} "
     area = int(row[plan.STREAM_AREA_WORDS]) * WORD_BYTES
-    return f"{kept}{KIND_NAMES[stream.kind]} {what}{BY_NAMES[stream.by]} {window}: {area:,} bytes"
+    return f"{kept}{named}{what}{BY_NAMES[stream.by]}{source} {_window(stream, row)}: {area:,} bytes"
+
+
+def _window(stream: ir.Stream, row: npt.NDArray[np.int64]) -> str:
+    if stream.kind == plan.DECAY:
+        return f"halved each {_duration(stream.every_ms)}"
+    if stream.kind == plan.SESSIONS:
+        return f"apart by {_duration(stream.every_ms)}"
+    window_ms = int(row[plan.STREAM_WINDOW_MS])
+    if not window_ms:
+        return "ever"
+    return f"every {_duration(window_ms)}" if stream.every_ms else f"within {_duration(window_ms)}"
 
 
 def _duration(milliseconds: int) -> str:

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 Int64Array = npt.NDArray[np.int64]
 Float64Array = npt.NDArray[np.float64]
+Uint8Array = npt.NDArray[np.uint8]
+
+TABLE_NAMES = ("catalogue", "price", "stock", "profile")  # in the order of plan.TABLE_*
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyInfo:
-    """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from."""
+    """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from.
+
+    segments, stages, joins, tables   ids of those it defines
+    """
 
     name: str
     version: int
@@ -32,20 +38,47 @@ class PolicyInfo:
     title: str
     path: str
     currency: str
+    segments: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    joins: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class JourneyInfo:
-    """One journey; `step` is 1: journeys have a single step in this version."""
+    """One journey. `kind`: plan.ON_*; `steps`: of its actions, more than 1 if it waits several times.
+
+    types    events it is decided on, or that begin its wait
+    changes  'entered("loyal")' ... that it is decided on
+    """
 
     id: str
-    step: int
+    kind: int
+    steps: int
     policy: int  # index into `policies`
     types: tuple[str, ...]
+    changes: tuple[str, ...]
     expires_after_ms: int
     model_name: str
     model_version: str
     feature_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableField:
+    """A column of a reference table. `kind`: "number" or "text"; `unknown`: the word for a key that is not there."""
+
+    name: str
+    kind: str
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A reference table and the fields that are declared; those that are read have a row in `lookups`."""
+
+    name: str
+    fields: tuple[TableField, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +121,8 @@ class CompiledPolicies:
     trigger: Int64Array  # journey indexes, ascending, by event type
     locate_start: Int64Array  # [257]
     locate: Int64Array  # keyed stream indexes, by event type
+    journey_locate_start: Int64Array  # [journeys + 1]
+    journey_locate: Int64Array  # keyed stream indexes that a journey reads when a timer or a change fires it
     journeys: Int64Array  # [n, 20]
     journeys_f: Float64Array  # [n, 2]
     offers: Int64Array  # [n, 12]
@@ -102,7 +137,7 @@ class CompiledPolicies:
     constants: Float64Array
     program_address: Int64Array  # [n] native function, 0 = run it in the virtual machine
     waits: Int64Array  # [n] delays in ms
-    watch: npt.NDArray[np.uint8]  # [256]
+    watch: Uint8Array  # [256]
     segments: Int64Array  # [n, 2]
     stages: Int64Array  # [n, 2]
     checks: Int64Array  # [n, 5]
@@ -113,7 +148,7 @@ class CompiledPolicies:
     session: Int64Array  # journey indexes, ascending, by session end
     moments: Int64Array  # [n, 3]
     lookups: Int64Array  # [n, 4]
-    lookup_types: npt.NDArray[np.uint8]  # [256]
+    lookup_types: Uint8Array  # [256]
     joins: Int64Array  # [n, 8]
     join_start: Int64Array  # [257]
     join: Int64Array  # join indexes by the type of their right event
@@ -123,16 +158,25 @@ class CompiledPolicies:
     journey_infos: tuple[JourneyInfo, ...]
     offer_infos: tuple[OfferInfo, ...]
     slots: tuple[tuple[str, str], ...]  # (channel, placement)
+    segment_ids: tuple[str, ...]
+    stage_ids: tuple[str, ...]
+    join_ids: tuple[str, ...]
+    tables: tuple[TableInfo, ...]  # in the order of plan.TABLE_*
     programs: tuple[Node, ...]  # what the interpreter runs: programs[i] is program i
     digest: str  # of everything that decides: names, versions, files, currency
-    layout_digest: str  # of `streams`: rows written under another layout must be migrated
+    layout_digest: str  # of what a row's words mean: rows written under another layout must be migrated
     native_problem: str = ""  # why there is no machine code though it was asked for; "" if all is well
+    lookup_fields: tuple[
+        tuple[str, str, str], ...
+    ] = ()  # of row i of `lookups`: table, field, "number" or "text"
     native: NativePrograms | None = field(default=None, repr=False, compare=False)  # keeps the code alive
 
 
 def no_extras() -> dict[str, Any]:
     """The tables of policies without waits, segments, stages, sessions, joins and lookups."""
     return {
+        "journey_locate_start": np.zeros(1, np.int64),
+        "journey_locate": np.zeros(0, np.int64),
         "waits": np.zeros(0, np.int64),
         "watch": np.zeros(plan.TYPES, np.uint8),
         "segments": np.zeros((0, plan.SEGMENT_WORDS), np.int64),

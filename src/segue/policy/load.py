@@ -1,4 +1,4 @@
-"""Files of policies → `CompiledPolicies`: read, check, plan the state, assemble, and compile to machine code.
+"""Files of policies → `CompiledPolicies`: read, gather the names, check, compile, and fill the tables.
 
 Law: equal files give equal tables whatever the order of the paths; a file that loads cannot fail later. With
 no paths the shipped policies are loaded.
@@ -8,36 +8,44 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
 
-import msgspec
 import numpy as np
 
 from segue.errors import PolicyError, did_you_mean
 from segue.events.hashing import hash_text, key_words
 from segue.events.money import EXPONENTS, letters_code
 from segue.events.names import CHANNELS, CODE_BY_NAME, PURPOSES
-from segue.limits import JOURNEYS_MAX, MONEY_MINOR_MAX, OFFERS_MAX, POLICY_BYTES_MAX, SLOTS_MAX
-from segue.policy import ir, model
-from segue.policy.assemble import assemble
-from segue.policy.compiled import (
-    CompiledPolicies,
-    Float64Array,
-    Int64Array,
-    JourneyInfo,
-    OfferInfo,
-    PolicyInfo,
-    VoucherInfo,
-    no_extras,
+from segue.limits import (
+    DAY_MS,
+    MINUTE_MS,
+    MONEY_MINOR_MAX,
+    OFFERS_MAX,
+    POLICY_BYTES_MAX,
+    SESSION_GAP_MS_MAX,
+    SESSION_GAP_MS_MIN,
+    WAIT_MS_MAX,
 )
-from segue.policy.expression import BY, STEP, Scope, compile_condition, compile_number
+from segue.policy import ir, model
+from segue.policy.compiled import CompiledPolicies, PolicyInfo, VoucherInfo
+from segue.policy.expression import BY, CALENDAR, STEP, Scope, compile_condition, compile_number
+from segue.policy.fill import (
+    ItemsRow,
+    JoinRow,
+    JourneyRow,
+    OfferRow,
+    Rows,
+    StageRow,
+    fill_tables,
+)
+from segue.policy.gather import Source, gather, known, left_side, left_stream
 from segue.policy.native import NativePrograms, compile_native
-from segue.policy.plan import Layout, Need, lay_out, needs_of
+from segue.policy.plan import Layout
 from segue_kernels import plan
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -59,7 +67,7 @@ def load_policies(
             STEP, f'"{currency}" is no currency with minor units', did_you_mean(currency, tuple(EXPONENTS))
         )
     files = _files(paths)
-    read = [_Source(path, data, model.read_policy(data, str(path))) for path, data in files]
+    read = [Source(path, data, model.read_policy(data, str(path))) for path, data in files]
     read.sort(key=lambda source: source.file.policy)
     for before, after in pairwise(read):
         if before.file.policy == after.file.policy:
@@ -69,16 +77,10 @@ def load_policies(
                 "give every policy a name of its own",
             )
     builder = _Builder(*key_words(secret), currency)
+    builder.rows.names = gather(read, builder.hash_text)
     for source in read:
         builder.add(source)
-    return builder.build(native)
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    path: Path
-    data: bytes
-    file: model.PolicyFile
+    return fill_tables(builder.rows, _compile if native else None)
 
 
 def _files(paths: Sequence[str | Path] | None) -> list[tuple[Path, bytes]]:
@@ -111,123 +113,226 @@ def _files(paths: Sequence[str | Path] | None) -> list[tuple[Path, bytes]]:
 
 
 @dataclass(slots=True)
-class _JourneyRow:
-    """A journey on its way into the tables."""
-
-    source: _Source
-    policy: int
-    journey: model.Journey
-    types: tuple[int, ...]
-    when: int
-    features: list[int]
-    limits: list[tuple[ir.Stream, int, int]]  # stream, times, window_ms
-    expires_after_ms: int
-    programs: list[int]  # all it may run
-
-
-@dataclass(slots=True)
-class _OfferRow:
-    journey: int
-    offer: model.Offer
-    when: int
-    context: int
-    context_constant: float
-    consent: int
-    voucher: VoucherInfo | None
-    currency: int
-
-
-@dataclass(slots=True)
 class _Builder:
+    """Checks and compiles file by file; all names are known before."""
+
     k0: np.uint64
     k1: np.uint64
     default_currency: str
-    policies: list[PolicyInfo] = field(default_factory=list)
-    programs: dict[ir.Node, int] = field(default_factory=dict)
-    journeys: list[_JourneyRow] = field(default_factory=list)
-    offers: list[_OfferRow] = field(default_factory=list)
-    journey_ids: dict[str, str] = field(default_factory=dict)
+    rows: Rows = field(default_factory=Rows)
     hashes: dict[str, int] = field(default_factory=dict)
 
-    # --- checking -------------------------------------------------------------------------------------
-
-    def add(self, source: _Source) -> None:
+    def add(self, source: Source) -> None:
         file = source.file
+        if not (file.journeys or file.segments or file.stages or file.joins or file.tables):
+            source.fail(
+                "$", "the policy is empty", "[[journeys]], [[segments]], [[stages]], [[joins]] or [[tables]]"
+            )
         letters = file.currency or self.default_currency
         if letters not in EXPONENTS:
-            _fail(
-                source, "$.currency", f'"{letters}" is no currency', did_you_mean(letters, tuple(EXPONENTS))
+            source.fail("$.currency", f'"{letters}" is no currency', did_you_mean(letters, tuple(EXPONENTS)))
+        self.rows.policies.append(
+            PolicyInfo(
+                name=file.policy,
+                version=file.version,
+                digest=hashlib.sha256(source.data).hexdigest(),
+                title=file.title,
+                path=str(source.path),
+                currency=letters,
+                segments=tuple(segment.id for segment in file.segments),
+                stages=tuple(stage.id for stage in file.stages),
+                joins=tuple(join.id for join in file.joins),
+                tables=tuple(table.name for table in file.tables),
             )
-        digest = hashlib.sha256(source.data).hexdigest()
-        self.policies.append(
-            PolicyInfo(file.policy, file.version, digest, file.title, str(source.path), letters)
         )
+        names = self.rows.names
         scope = Scope(
-            str(source.path), "$", CODE_BY_NAME, letters_code(letters), 10 ** EXPONENTS[letters], self._hash
+            file=str(source.path),
+            path="$",
+            types=CODE_BY_NAME,
+            currency=letters_code(letters),
+            minor_per_major=10 ** EXPONENTS[letters],
+            hash_text=self.hash_text,
+            segments=names.segments,
+            stages=names.stages,
+            joins=names.joins,
+            tables=names.columns(),
+            lookup=names.lookup,
         )
+        of_customer = replace(scope, customer_only=True, segments={}, stages={})
+        for i, segment in enumerate(file.segments):
+            self.rows.segments.append(self._condition(segment.when, of_customer.at(f"$.segments[{i}].when")))
+        of_stage = replace(of_customer, segments=names.segments)
+        for i, stage in enumerate(file.stages):
+            self._add_stage(source, stage, i, of_stage)
+        for i, join in enumerate(file.joins):
+            self._add_join(source, join, scope, f"$.joins[{i}]")
         for i, journey in enumerate(file.journeys):
             self._add_journey(source, journey, scope, f"$.journeys[{i}]", letters)
 
-    def _hash(self, text: str) -> int:
+    def hash_text(self, text: str) -> int:
         if text not in self.hashes:
             self.hashes[text] = hash_text(text, self.k0, self.k1)
         return self.hashes[text]
 
     def _program(self, node: ir.Node) -> int:
-        return self.programs.setdefault(node, len(self.programs))
+        return self.rows.programs.setdefault(node, len(self.rows.programs))
+
+    def _condition(self, text: str, scope: Scope) -> int:
+        return self._program(compile_condition(text, scope))
+
+    # --- segments, stages, joins ----------------------------------------------------------------------
+
+    def _add_stage(self, source: Source, stage: model.Stage, index: int, scope: Scope) -> None:
+        path = f"$.stages[{index}]"
+        given = [stage.from_] if isinstance(stage.from_, str) else stage.from_
+        if index == 0 and (stage.when is None) != (not given):
+            source.fail(
+                path,
+                "everybody begins at the first stage: `when` and `from` let customers return to it",
+                "give both or neither",
+            )
+        if index > 0 and stage.when is None:
+            source.fail(path, "the field `when` is missing", "only the first stage needs none")
+        from_stages = 0
+        for name in given:
+            before = known(source, f"{path}.from", "stage", name, self.rows.names.stages)
+            if before == index:
+                source.fail(
+                    f"{path}.from", f'"{name}" is this stage itself', "name the stages it is entered from"
+                )
+            from_stages |= 1 << before
+        if not given and index > 0:
+            from_stages = 1 << index - 1
+        when = -1 if stage.when is None else self._condition(stage.when, scope.at(f"{path}.when"))
+        self.rows.stages.append(StageRow(from_stages, when))
+
+    def _add_join(self, source: Source, join: model.Join, scope: Scope, path: str) -> None:
+        number = len(self.rows.joins)
+        left_at = scope.at(f"{path}.left")
+        left = left_side(source, f"{path}.left", join.left, number, self.rows.names, left_at.event_type)
+        by = _by(source, f"{path}.by", join.by, ("product",))
+        self.rows.joins.append(
+            JoinRow(
+                join=join,
+                left=left,
+                stream=left_stream(number, left, by),
+                right=scope.at(f"{path}.right").event_type(join.right),
+                within_ms=scope.at(f"{path}.within").duration_ms(join.within),
+            )
+        )
+
+    # --- journeys -------------------------------------------------------------------------------------
 
     def _add_journey(
-        self, source: _Source, journey: model.Journey, scope: Scope, path: str, letters: str
+        self, source: Source, journey: model.Journey, scope: Scope, path: str, letters: str
     ) -> None:
-        if journey.id in self.journey_ids:
-            _fail(
-                source,
-                f"{path}.id",
-                f'"{journey.id}" is the id of a journey in {self.journey_ids[journey.id]} too',
-                "journey ids are unique in a deployment",
-            )
-        self.journey_ids[journey.id] = str(source.path)
-        number = len(self.journeys)
-        if number >= JOURNEYS_MAX:
-            _fail(source, path, f"there are more than {JOURNEYS_MAX} journeys", "load fewer policies")
-        types = []
+        number = len(self.rows.journeys)
+        kind, waits, gap_ms = self._kind(source, journey, scope, path)
+        types: list[int] = []
+        changes: list[int] = []
         for i, name in enumerate(journey.on):
-            code = scope.at(f"{path}.on[{i}]").event_type(name)
-            if code in types:
-                _fail(source, f"{path}.on[{i}]", f'"{name}" stands here twice', "name each event once")
-            types.append(code)
-        when = self._program(compile_condition(journey.when, scope.at(f"{path}.when")))
-        features, names = self._features(source, journey, scope, path)
+            at = f"{path}.on[{i}]"
+            change = self.rows.names.change(source, at, name)
+            if change is not None and kind == plan.ON_WAIT:
+                source.fail(
+                    at, f"`{name}` cannot begin a wait", "an event does: name the event that causes it"
+                )
+            entries, code = (types, scope.at(at).event_type(name)) if change is None else (changes, change)
+            if code in entries:
+                source.fail(at, f"`{name}` stands here twice", "name each event and change once")
+            entries.append(code)
+        when = self._condition(journey.when, scope.at(f"{path}.when"))
+        fired = replace(scope, waiting=kind == plan.ON_WAIT)
+        still = -1
+        if journey.still is not None:
+            condition = compile_condition(journey.still, fired.at(f"{path}.still"))
+            still = -1 if condition == ALWAYS else self._program(condition)
+        features, names = self._features(source, journey, fired, path)
         limits = []
         for i, limit in enumerate(journey.limits):
             at = f"{path}.limits[{i}]"
-            if limit.by is not None and limit.by not in BY:
-                _fail(source, f"{at}.by", f'`by` knows no "{limit.by}"', did_you_mean(limit.by, tuple(BY)))
-            by = BY[limit.by] if limit.by else plan.BY_NONE
+            by = _by(source, f"{at}.by", limit.by, tuple(BY))
             window_ms = scope.at(f"{at}.within").duration_ms(limit.within)
             limits.append((ir.Stream(by, plan.SENT_TYPE + number, plan.COUNT), limit.times, window_ms))
-        row = _JourneyRow(
-            source=source,
-            policy=len(self.policies) - 1,
+        row = JourneyRow(
+            policy=len(self.rows.policies) - 1,
             journey=journey,
+            kind=kind,
             types=tuple(types),
+            changes=tuple(changes),
+            by=_by(source, f"{path}.by", journey.by, tuple(BY)),
+            waits_ms=waits,
+            gap_ms=gap_ms,
             when=when,
+            still=still,
             features=features,
             limits=limits,
             expires_after_ms=scope.at(f"{path}.expires_after").duration_ms(journey.expires_after),
-            programs=[when, *features],
+            programs=[program for program in (still, *features) if program >= 0],
         )
+        if kind != plan.ON_WAIT:
+            row.programs.append(when)
         seen: set[str] = set()
         for i, offer in enumerate(journey.offers):
             at = f"{path}.offers[{i}]"
             if offer.id in seen:
-                _fail(source, f"{at}.id", f'"{offer.id}" is the id of another offer here', "offer ids differ")
+                source.fail(f"{at}.id", f'"{offer.id}" is the id of another offer here', "offer ids differ")
             seen.add(offer.id)
-            self._add_offer(source, row, number, offer, names, scope, at, letters)
-        self.journeys.append(row)
+            self._add_offer(source, row, number, offer, names, fired, at, letters)
+        self.rows.journeys.append(row)
+
+    def _kind(
+        self, source: Source, journey: model.Journey, scope: Scope, path: str
+    ) -> tuple[int, tuple[int, ...], int]:
+        """The journey's kind, its waits and the gap of its sessions; fields that contradict it are refused."""
+        if journey.session is not None:
+            for name in ("on", "wait", "by", "restart", "still"):
+                if getattr(journey, name):
+                    source.fail(
+                        f"{path}.{name}",
+                        f"a journey with `session` has no `{name}`",
+                        "it is decided when a session ends: leave it out, or leave `session` out",
+                    )
+            return plan.ON_SESSION, (), self._gap_ms(source, scope, f"{path}.session", journey.session)
+        if not journey.on:
+            source.fail(path, "the field `on` is missing", 'on = ["Product Viewed"], or session = "30m"')
+        if not journey.wait:
+            for name in ("by", "restart", "still"):
+                if getattr(journey, name):
+                    source.fail(
+                        f"{path}.{name}",
+                        f"`{name}` stands only beside `wait`",
+                        'add wait = "30m", or leave it out',
+                    )
+            return plan.ON_EVENT, (), 0
+        waits: list[int] = []
+        for i, text in enumerate([journey.wait] if isinstance(journey.wait, str) else journey.wait):
+            at = f"{path}.wait" if isinstance(journey.wait, str) else f"{path}.wait[{i}]"
+            wait_ms = scope.at(at).duration_ms(text)
+            if wait_ms > WAIT_MS_MAX:
+                source.fail(at, f'"{text}" is too long a wait', f"at most {WAIT_MS_MAX // DAY_MS}d")
+            if waits and wait_ms <= waits[-1]:
+                source.fail(
+                    at,
+                    f'"{text}" is not longer than the wait before it',
+                    'waits count from the event and ascend: ["30m", "24h", "72h"]',
+                )
+            waits.append(wait_ms)
+        return plan.ON_WAIT, tuple(waits), 0
+
+    def _gap_ms(self, source: Source, scope: Scope, path: str, text: str) -> int:
+        gap_ms = scope.at(path).duration_ms(text)
+        if not SESSION_GAP_MS_MIN <= gap_ms <= SESSION_GAP_MS_MAX:
+            source.fail(
+                path,
+                f'"{text}" is no gap of a session',
+                f"{SESSION_GAP_MS_MIN // MINUTE_MS}m to {SESSION_GAP_MS_MAX // DAY_MS}d",
+            )
+        return gap_ms
 
     def _features(
-        self, source: _Source, journey: model.Journey, scope: Scope, path: str
+        self, source: Source, journey: model.Journey, scope: Scope, path: str
     ) -> tuple[list[int], tuple[str, ...]]:
         if journey.model is None:
             return [], ()
@@ -236,11 +341,8 @@ class _Builder:
         for i, feature in enumerate(journey.model.features):
             at = f"{path}.model.features[{i}]"
             if feature.name in names:
-                _fail(
-                    source,
-                    f"{at}.name",
-                    f'"{feature.name}" is another feature’s name',
-                    "feature names differ",
+                source.fail(
+                    f"{at}.name", f'"{feature.name}" is another feature’s name', "feature names differ"
                 )
             names.append(feature.name)
             programs.append(self._program(compile_number(feature.value, scope.at(f"{at}.value"))))
@@ -248,8 +350,8 @@ class _Builder:
 
     def _add_offer(
         self,
-        source: _Source,
-        row: _JourneyRow,
+        source: Source,
+        row: JourneyRow,
         journey: int,
         offer: model.Offer,
         features: tuple[str, ...],
@@ -257,18 +359,16 @@ class _Builder:
         path: str,
         letters: str,
     ) -> None:
-        if len(self.offers) >= OFFERS_MAX:
-            _fail(source, path, f"there are more than {OFFERS_MAX} offers", "load fewer policies")
+        if len(self.rows.offers) >= OFFERS_MAX:
+            source.fail(path, f"there are more than {OFFERS_MAX} offers", "load fewer policies")
         if offer.channel not in CHANNELS:
-            _fail(
-                source,
+            source.fail(
                 f"{path}.channel",
                 f'there is no channel "{offer.channel}"',
                 did_you_mean(offer.channel, CHANNELS),
             )
         if offer.purpose not in PURPOSES:
-            _fail(
-                source,
+            source.fail(
                 f"{path}.purpose",
                 f'there is no purpose "{offer.purpose}"',
                 did_you_mean(offer.purpose, PURPOSES),
@@ -276,12 +376,15 @@ class _Builder:
         for name in offer.weights:
             if name not in features:
                 hint = did_you_mean(name, features) if features else "add [journeys.model] with this feature"
-                _fail(source, f"{path}.weights", f'there is no feature "{name}"', hint)
+                source.fail(f"{path}.weights", f'there is no feature "{name}"', hint)
         for name in ("value", "lever", "bias"):
             if not math.isfinite(getattr(offer, name)):
-                _fail(source, f"{path}.{name}", "this is not a finite number", "write a plain number")
+                source.fail(f"{path}.{name}", "this is not a finite number", "write a plain number")
         when = -1
         condition = compile_condition(offer.when, scope.at(f"{path}.when"))
+        asked = self._steps(source, offer, row, f"{path}.steps")
+        if asked is not None:
+            condition = asked if condition == ALWAYS else ir.And(asked, condition)
         if condition != ALWAYS:
             when = self._program(condition)
             row.programs.append(when)
@@ -298,21 +401,68 @@ class _Builder:
         consent = -1
         if offer.channel not in CHANNELS_WITHOUT_CONSENT:
             consent = CHANNELS.index(offer.channel) * 2 + PURPOSES.index(offer.purpose)
-        voucher = self._voucher(source, offer.voucher, scope, f"{path}.voucher", letters)
-        self.offers.append(
-            _OfferRow(
-                journey, offer, when, context, constant, consent, voucher, scope.currency if voucher else 0
+        self.rows.offers.append(
+            OfferRow(
+                journey=journey,
+                offer=offer,
+                when=when,
+                context=context,
+                context_constant=constant,
+                consent=consent,
+                voucher=self._voucher(source, offer.voucher, scope, f"{path}.voucher", letters),
+                currency=scope.currency if offer.voucher else 0,
+                items=self._items(source, offer.items, scope, f"{path}.items"),
             )
         )
 
+    def _steps(self, source: Source, offer: model.Offer, row: JourneyRow, path: str) -> ir.Node | None:
+        """The test of the steps an offer is for; None if it is for all."""
+        if not offer.steps:
+            return None
+        if row.kind != plan.ON_WAIT:
+            source.fail(path, "`steps` stands only in a journey with `wait`", "leave it out")
+        most = len(row.waits_ms)
+        for step in offer.steps:
+            if not 1 <= step <= most:
+                source.fail(path, f"there is no step {step}", f"the steps of this journey: 1 to {most}")
+            if offer.steps.count(step) > 1:
+                source.fail(path, f"{step} stands here twice", "name each step once")
+        if len(offer.steps) == most:
+            return None
+        tests: list[ir.Node] = [
+            ir.Compare("==", ir.Step(), ir.Number(float(step))) for step in sorted(offer.steps)
+        ]
+        return reduce(ir.Or, tests)
+
+    def _items(self, source: Source, items: model.Items | None, scope: Scope, path: str) -> ItemsRow | None:
+        if items is None:
+            return None
+        code = scope.at(f"{path}.recent").event_type(items.recent)
+        given = [name for name in ("within", "session", "calendar") if getattr(items, name) is not None]
+        if len(given) > 1:
+            source.fail(path, f"both `{given[0]}` and `{given[1]}` are given", "a list has one window")
+        window = 0
+        if items.within is not None:
+            window = scope.at(f"{path}.within").duration_ms(items.within)
+        elif items.session is not None:
+            window = -self._gap_ms(source, scope, f"{path}.session", items.session)
+        elif items.calendar is not None:
+            if items.calendar not in CALENDAR:
+                source.fail(
+                    f"{path}.calendar",
+                    f'the calendar knows no "{items.calendar}"',
+                    did_you_mean(items.calendar, tuple(CALENDAR)),
+                )
+            window = CALENDAR[items.calendar]
+        return ItemsRow(code, window, items.up_to)
+
     def _voucher(
-        self, source: _Source, voucher: model.Voucher | None, scope: Scope, path: str, letters: str
+        self, source: Source, voucher: model.Voucher | None, scope: Scope, path: str, letters: str
     ) -> VoucherInfo | None:
         if voucher is None:
             return None
         if (voucher.discount_percent is None) == (voucher.discount_amount is None):
-            _fail(
-                source,
+            source.fail(
                 path,
                 "a voucher has discount_percent or discount_amount",
                 "give one of the two",
@@ -322,8 +472,7 @@ class _Builder:
             exact = Decimal(repr(voucher.discount_amount)) * scope.minor_per_major
             minor = int(exact)
             if minor != exact or not 0 < minor <= MONEY_MINOR_MAX:
-                _fail(
-                    source,
+                source.fail(
                     f"{path}.discount_amount",
                     f"{voucher.discount_amount} is not a sum of money in {letters}",
                     f"{letters} has {EXPONENTS[letters]} decimals",
@@ -332,175 +481,6 @@ class _Builder:
         return VoucherInfo(
             voucher.campaign, voucher.discount_percent, minor, letters, valid_for_ms, voucher.stack_group
         )
-
-    # --- tables ---------------------------------------------------------------------------------------
-
-    def build(self, native: bool) -> CompiledPolicies:
-        programs = tuple(self.programs)
-        needs: list[Need] = [need for program in programs for need in needs_of(program)]
-        for journey in self.journeys:
-            needs += [Need(stream, times, window_ms) for stream, times, window_ms in journey.limits]
-        layout = lay_out(needs)
-        assembled = assemble(programs, layout)
-        compiled, problem = _compile(programs, layout) if native else (None, "")
-        slots = self._slots()
-        journeys, journeys_f, limits, features, weights = self._journey_tables(layout)
-        offers, offers_f = self._offer_tables(slots)
-        listen_start, listen = _by_type(
-            [
-                (int(row[plan.STREAM_TYPE]), i)
-                for i, row in enumerate(layout.streams)
-                if row[plan.STREAM_TYPE] < plan.SENT_TYPE
-            ]
-        )
-        trigger_start, trigger = _by_type(
-            [(code, i) for i, journey in enumerate(self.journeys) for code in journey.types]
-        )
-        locate_start, locate = _by_type(self._located(layout, programs))
-        return CompiledPolicies(
-            streams=layout.streams,
-            listen_start=listen_start,
-            listen=listen,
-            trigger_start=trigger_start,
-            trigger=trigger,
-            locate_start=locate_start,
-            locate=locate,
-            journeys=journeys,
-            journeys_f=journeys_f,
-            offers=offers,
-            offers_f=offers_f,
-            limits=limits,
-            features=features,
-            weights=weights,
-            slot_hash=_hashes(f"{channel}/{placement}" for channel, placement in slots),
-            journey_hash=_hashes(journey.journey.id for journey in self.journeys),
-            program_start=assembled.program_start,
-            code=assembled.code,
-            constants=assembled.constants,
-            program_address=np.zeros(len(programs), dtype=np.int64) if compiled is None else compiled.address,
-            **no_extras(),
-            row_words=layout.row_words,
-            policies=tuple(self.policies),
-            journey_infos=tuple(self._journey_info(journey) for journey in self.journeys),
-            offer_infos=tuple(
-                OfferInfo(o.id, row.journey, o.variant, o.channel, o.placement, o.purpose, row.voucher)
-                for row in self.offers
-                for o in (row.offer,)
-            ),
-            slots=tuple(slots),
-            programs=programs,
-            digest=self._digest(),
-            layout_digest=hashlib.sha256(layout.streams.tobytes()).hexdigest(),
-            native=compiled,
-            native_problem=problem,
-        )
-
-    def _digest(self) -> str:
-        parts = [(p.name, p.version, p.digest, p.currency) for p in self.policies]
-        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
-
-    def _slots(self) -> list[tuple[str, str]]:
-        """By channel in the order of the registry, then placement."""
-        found = {(row.offer.channel, row.offer.placement) for row in self.offers}
-        if len(found) > SLOTS_MAX:
-            raise PolicyError(
-                STEP, f"there are {len(found)} slots; at most {SLOTS_MAX}", "use fewer placements"
-            )
-        return sorted(found, key=lambda slot: (CHANNELS.index(slot[0]), slot[1]))
-
-    def _journey_info(self, row: _JourneyRow) -> JourneyInfo:
-        used = row.journey.model
-        return JourneyInfo(
-            id=row.journey.id,
-            step=1,
-            policy=row.policy,
-            types=tuple(row.journey.on),
-            expires_after_ms=row.expires_after_ms,
-            model_name=used.name if used else "",
-            model_version=used.version if used else "",
-            feature_names=tuple(feature.name for feature in used.features) if used else (),
-        )
-
-    def _journey_tables(
-        self, layout: Layout
-    ) -> tuple[
-        Int64Array,
-        Float64Array,
-        Int64Array,
-        Int64Array,
-        Float64Array,
-    ]:
-        journeys = np.zeros((len(self.journeys), plan.JOURNEY_WORDS), dtype=np.int64)
-        journeys_f = np.zeros((len(self.journeys), plan.JOURNEY_F_WORDS), dtype=np.float64)
-        limits: list[list[int]] = []
-        features: list[int] = []
-        weights: list[float] = []
-        offer = 0
-        for i, row in enumerate(self.journeys):
-            own = row.journey.offers
-            charged: set[ir.Stream] = set()
-            journeys[i, plan.JOURNEY_POLICY] = row.policy
-            journeys[i, plan.JOURNEY_WHEN] = row.when
-            journeys[i, plan.JOURNEY_OFFERS_START] = offer
-            journeys[i, plan.JOURNEY_OFFERS_END] = offer + len(own)
-            journeys[i, plan.JOURNEY_PRIORITY] = row.journey.priority
-            journeys[i, plan.JOURNEY_ALONGSIDE] = row.journey.alongside
-            journeys[i, plan.JOURNEY_FEATURES_START] = len(features)
-            journeys[i, plan.JOURNEY_FEATURES_COUNT] = len(row.features)
-            journeys[i, plan.JOURNEY_WEIGHTS_START] = len(weights)
-            journeys[i, plan.JOURNEY_LIMITS_START] = len(limits)
-            for stream, times, window_ms in row.limits:
-                limits.append([layout.index[stream], times, window_ms, stream not in charged])
-                charged.add(stream)
-            journeys[i, plan.JOURNEY_LIMITS_END] = len(limits)
-            journeys[i, plan.JOURNEY_SENT_STREAMS] = len(charged)
-            journeys_f[i, plan.JOURNEY_F_SCORE_MIN] = row.journey.score_min
-            features += row.features
-            if row.journey.model is not None:
-                for feature in row.journey.model.features:
-                    weights += [float(o.weights.get(feature.name, 0.0)) for o in own]
-            offer += len(own)
-        return (
-            journeys,
-            journeys_f,
-            np.array(limits, dtype=np.int64).reshape(-1, plan.LIMIT_WORDS),
-            np.array(features, dtype=np.int64),
-            np.array(weights, dtype=np.float64),
-        )
-
-    def _offer_tables(self, slots: list[tuple[str, str]]) -> tuple[Int64Array, Float64Array]:
-        offers = np.zeros((len(self.offers), plan.OFFER_WORDS), dtype=np.int64)
-        offers_f = np.zeros((len(self.offers), plan.OFFER_F_WORDS), dtype=np.float64)
-
-        def tie(i: int) -> tuple[int, str, str]:
-            journey = self.journeys[self.offers[i].journey].journey
-            return -journey.priority, self.offers[i].offer.id, journey.id
-
-        rank = {i: place for place, i in enumerate(sorted(range(len(self.offers)), key=tie))}
-        slot_index = {slot: i for i, slot in enumerate(slots)}
-        for i, row in enumerate(self.offers):
-            offers[i, plan.OFFER_JOURNEY] = row.journey
-            offers[i, plan.OFFER_SLOT] = slot_index[row.offer.channel, row.offer.placement]
-            offers[i, plan.OFFER_WHEN] = row.when
-            offers[i, plan.OFFER_TIE_RANK] = rank[i]
-            offers[i, plan.OFFER_CONSENT] = row.consent
-            offers[i, plan.OFFER_CONTEXT] = row.context
-            offers[i, plan.OFFER_CURRENCY] = row.currency
-            offers_f[i, plan.OFFER_F_VALUE] = row.offer.value
-            offers_f[i, plan.OFFER_F_LEVER] = row.offer.lever
-            offers_f[i, plan.OFFER_F_CONTEXT] = row.context_constant
-            offers_f[i, plan.OFFER_F_BIAS] = row.offer.bias
-        return offers, offers_f
-
-    def _located(self, layout: Layout, programs: Sequence[ir.Node]) -> list[tuple[int, int]]:
-        """(event type, keyed stream) for all that the type's journeys may read by product or category."""
-        pairs: set[tuple[int, int]] = set()
-        for journey in self.journeys:
-            streams = {atom.stream for program in journey.programs for atom in ir.atoms(programs[program])}
-            streams |= {stream for stream, _, _ in journey.limits}
-            keyed = [layout.index[stream] for stream in streams if stream.by]
-            pairs |= {(code, stream) for code in journey.types for stream in keyed}
-        return sorted(pairs)
 
 
 def _compile(programs: Sequence[ir.Node], layout: Layout) -> tuple[NativePrograms | None, str]:
@@ -511,21 +491,9 @@ def _compile(programs: Sequence[ir.Node], layout: Layout) -> tuple[NativeProgram
         return None, f"{type(error).__name__}: {error}"
 
 
-def _by_type(
-    pairs: list[tuple[int, int]],
-) -> tuple[Int64Array, Int64Array]:
-    """(start int64[257], values) of (type, value) pairs: values of a type ascending."""
-    pairs = sorted(pairs)
-    start = np.zeros(plan.TYPES + 1, dtype=np.int64)
-    for code, _ in pairs:
-        start[code + 1] += 1
-    return np.cumsum(start), np.array([value for _, value in pairs], dtype=np.int64)
-
-
-def _hashes(texts: Iterable[str]) -> Int64Array:
-    zero = np.uint64(0)
-    return np.array([hash_text(text, zero, zero) for text in texts], dtype=np.int64)
-
-
-def _fail(source: _Source, path: str, message: str, hint: str) -> NoReturn:
-    raise PolicyError(STEP, f"{source.path}: `{path}`: {message}", hint)
+def _by(source: Source, path: str, text: str | None, known_words: tuple[str, ...]) -> int:
+    if text is None:
+        return plan.BY_NONE
+    if text not in known_words:
+        source.fail(path, f'`by` knows no "{text}"', did_you_mean(text, known_words))
+    return BY[text]

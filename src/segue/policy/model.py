@@ -19,8 +19,13 @@ from segue.errors import PolicyError, did_you_mean
 from segue.limits import (
     COUNT_UP_TO_MAX,
     FEATURES_PER_MODEL_MAX,
+    ITEMS_PER_ACTION_DEFAULT,
+    ITEMS_PER_ACTION_MAX,
+    JOIN_UP_TO_DEFAULT,
+    JOIN_UP_TO_MAX,
     LIMITS_PER_JOURNEY_MAX,
     POLICY_BYTES_MAX,
+    WAITS_PER_JOURNEY_MAX,
 )
 
 STEP = "load policies"
@@ -44,6 +49,16 @@ class Voucher(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     stack_group: str = ""
 
 
+class Items(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The products an action lists: those of the newest `recent` events in the window, newest first, each once."""
+
+    recent: str
+    within: str | None = None
+    session: str | None = None
+    calendar: str | None = None
+    up_to: Annotated[int, msgspec.Meta(ge=1, le=ITEMS_PER_ACTION_MAX)] = ITEMS_PER_ACTION_DEFAULT
+
+
 class Offer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Something to say on one channel and placement, and what it is worth."""
 
@@ -59,6 +74,8 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     weights: dict[str, Number] = {}
     purpose: str = "marketing"
     voucher: Voucher | None = None
+    items: Items | None = None
+    steps: Annotated[list[int], msgspec.Meta(max_length=WAITS_PER_JOURNEY_MAX)] = []
 
 
 class Feature(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -85,12 +102,21 @@ class Limit(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
 
 
 class Journey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """When something is worth saying, and the offers that then compete."""
+    """When something is worth saying, and the offers that then compete.
+
+    It is decided on events and changes (`on`), some time after an event (`on` and `wait`), or when a session ends
+    (`session`).
+    """
 
     id: Name
-    on: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)]
     when: str
     offers: Annotated[list[Offer], msgspec.Meta(min_length=1)]
+    on: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)] = []
+    session: str | None = None
+    wait: str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=WAITS_PER_JOURNEY_MAX)] = []
+    by: str | None = None
+    restart: bool = False
+    still: str | None = None
     title: Title = ""
     priority: Annotated[int, msgspec.Meta(ge=0, le=PRIORITY_MAX)] = 50
     alongside: bool = False
@@ -100,23 +126,64 @@ class Journey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     model: Model | None = None
 
 
+class Segment(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The customers for whom a condition holds, at any moment."""
+
+    id: Name
+    when: str
+    title: Title = ""
+
+
+class Stage(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Where a customer stands: everybody begins at the first stage and enters this one from `from` on `when`."""
+
+    id: Name
+    when: str | None = None
+    from_: str | list[str] = msgspec.field(default_factory=list, name="from")
+    title: Title = ""
+
+
+class Join(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A right event credits the latest left one within the time before it, once."""
+
+    id: Name
+    left: str
+    right: str
+    within: str
+    by: str | None = None
+    up_to: Annotated[int, msgspec.Meta(ge=1, le=JOIN_UP_TO_MAX)] = JOIN_UP_TO_DEFAULT
+    title: Title = ""
+
+
+class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Columns of a reference table that expressions may read, and what is read for a key that is not in it."""
+
+    name: str
+    fields: dict[str, str]
+    unknown: dict[str, str | Number] = {}
+    title: Title = ""
+
+
 class PolicyFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One policy: a name, a version, and its journeys. `currency` defaults to the deployment's."""
+    """One policy: a name, a version, and what it defines. `currency` defaults to the deployment's."""
 
     policy: Name
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-    journeys: Annotated[list[Journey], msgspec.Meta(min_length=1)]
+    journeys: list[Journey] = []
+    segments: list[Segment] = []
+    stages: list[Stage] = []
+    joins: list[Join] = []
+    tables: list[Table] = []
     title: Title = ""
     description: Annotated[str, msgspec.Meta(max_length=5_000)] = ""
     currency: str | None = None
+    examples: list[dict[str, Any]] = []  # what `segue test` plays and expects: read by examples.py
 
 
 RESERVED_FIELDS = (
-    "segments",
     "campaigns",
     "experiments",
     "steps",
-    "wait",
     "timeout",
     "exit",
     "goal",
@@ -155,8 +222,10 @@ def read_policy(data: bytes, file: str) -> PolicyFile:
 @cache
 def _fields(struct: type[msgspec.Struct]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The fields of a struct with their types, and the names of those that must be given."""
-    required = tuple(field.name for field in msgspec.structs.fields(struct) if field.required)
-    return typing.get_type_hints(struct), required
+    hints = typing.get_type_hints(struct)
+    listed = msgspec.structs.fields(struct)
+    required = tuple(field.encode_name for field in listed if field.required)
+    return {field.encode_name: hints[field.name] for field in listed}, required
 
 
 def _check_fields(value: Any, expected: Any, path: str, file: str) -> None:
@@ -192,7 +261,7 @@ def _split(message: str) -> tuple[str, str]:
 def _hint(message: str) -> str:
     if "matching regex" in message:
         return "a name has small letters, digits, and _ - . after the first: contextual-voucher"
-    if "Expected `str`" in message:
+    if "Expected `str" in message:
         return "text stands in quotes"
     if "Expected `int`" in message or "Expected `float`" in message:
         return "a number stands without quotes"
