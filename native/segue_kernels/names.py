@@ -99,7 +99,7 @@ def note_name(shard: Shard, product: int, text: Array, at: int, length: int) -> 
 def list_items(shard: Shard, plan: Plan, out: Out, scratch: Scratch, offer: int, base: int, now: int) -> int:
     """Write the products that an action of this offer lists to Out.items, newest first; how many there are.
 
-    They are the newest of a DISTINCT stream that lie in the window (equal times: smallest hash first); one without
+    They are the newest of a DISTINCT stream that lie in the window (equal times: greatest hash first); one without
     a known name is left out and the next one takes its place.
     """
     s = plan.offers[offer, OFFER_ITEMS_STREAM]

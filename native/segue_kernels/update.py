@@ -133,7 +133,7 @@ def update_streams(
                 key = records[i, field]
                 if key == 0:
                     continue
-            elif field != 0:
+            elif field != 0 and kind != LEFT:
                 currency = streams[s, STREAM_CURRENCY]
                 if currency != 0 and currency != (pack >> 16) & 0xFFFF:
                     continue

@@ -10,7 +10,7 @@ counted).
     SUM              k times, descending, then their k values: the k largest by (time, value)
     TUMBLE_COUNT     [start of the window, n]
     TUMBLE_SUM       [start of the window, sum]
-    DISTINCT         k times, descending, then their k keys: the k keys seen last (equal times: smallest key first)
+    DISTINCT         k times, descending, then their k keys: the k keys seen last (equal times: greatest key first)
     TUMBLE_DISTINCT  [start of the window, n, k keys]
     DECAY            [epoch of the newest event + 1, integer sums of DECAY_EPOCHS epochs, newest first]
     FIRST            [time, value]: the smallest of both
@@ -103,17 +103,17 @@ def tumble(words: Array, at: int, width: int, time: int, value: int) -> None:
 
 @inline
 def add_key(words: Array, at: int, k: int, time: int, key: int) -> None:
-    """DISTINCT: keep the k keys with the latest last time; of equal times the smaller key stands first."""
+    """DISTINCT: keep the k keys with the latest last time; of equal times the greater key stands first."""
     i = 0
     while i < k and not (words[at + k + i] == key and words[at + i] != 0):
         i += 1
     if i == k:
         i = k - 1
-        if time < words[at + i] or (time == words[at + i] and key > words[at + k + i]):
+        if time < words[at + i] or (time == words[at + i] and key < words[at + k + i]):
             return
     elif time <= words[at + i]:
         return
-    while i > 0 and (words[at + i - 1] < time or (words[at + i - 1] == time and words[at + k + i - 1] > key)):
+    while i > 0 and (words[at + i - 1] < time or (words[at + i - 1] == time and words[at + k + i - 1] < key)):
         words[at + i] = words[at + i - 1]
         words[at + k + i] = words[at + k + i - 1]
         i -= 1

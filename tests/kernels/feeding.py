@@ -18,7 +18,7 @@ from segue_kernels.shard import CREDIT_WORDS, OUT_CREDITS, OUT_USED, Out, Scratc
 from segue_kernels.update import update_streams
 from tests.kernels.drivers import DAY_MS, Bytes, Words, records_of, state_for
 
-DAYS = 25_000  # until 2038
+FIRST_DAY, DAYS = 16_405, 11_385  # of a calendar: 2014-12-01 to 2046-01-31, days since 1970
 
 
 @kernel
@@ -68,14 +68,12 @@ def small_scratch(tables: Any) -> Scratch:
 
 def world_in_utc() -> World:
     """A world whose only zone is UTC, without tables."""
-    days = np.arange(DAYS, dtype=np.int64)
+    days = np.arange(FIRST_DAY, FIRST_DAY + DAYS)
+    months = days.astype("datetime64[D]").astype("datetime64[M]").astype("datetime64[D]")
     return World(
         zone_of=np.zeros(1_024, np.int64),
         day_start=(days * DAY_MS).reshape(1, DAYS),
-        month_day=days.astype("datetime64[D]")
-        .astype("datetime64[M]")
-        .astype("datetime64[D]")
-        .astype(np.int64),
+        month_day=months.astype(np.int64) - FIRST_DAY,
         table_index=np.zeros(1, np.int64),
         versions=np.zeros(1, np.int64),
         defaults=np.zeros(4, np.int64),

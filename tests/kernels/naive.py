@@ -59,26 +59,9 @@ def last_times(added: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def distinct_entry(added: Iterable[tuple[int, int]], k: int) -> list[int]:
-    """DISTINCT: the k keys seen last, by descending last time; of equal times the smaller key stands first.
-
-    With equal last times the kernel may keep them in another order, and another of them at the cut:
-    `is_distinct_entry` allows just that.
-    """
-    kept = sorted(((-time, key) for key, time in last_times(added).items()))[:k]
-    return _filled([-time for time, _ in kept], k) + _filled([key for _, key in kept], k)
-
-
-def is_distinct_entry(words: Sequence[int], added: Sequence[tuple[int, int]], k: int) -> bool:
-    """Whether words are a DISTINCT entry: the right times, each with a key last seen then, no key twice."""
-    expected = distinct_entry(added, k)
-    times, keys = [int(w) for w in words[:k]], [int(w) for w in words[k : 2 * k]]
-    used = [(time, key) for time, key in zip(times, keys, strict=True) if time != 0]
-    latest = last_times(added)
-    return (
-        times == expected[:k]
-        and len({key for _, key in used}) == len(used)
-        and all(latest.get(key) == time for time, key in used)
-    )
+    """DISTINCT: the k keys seen last, by descending last time; of equal times the greater key stands first."""
+    kept = sorted(((time, key) for key, time in last_times(added).items()), reverse=True)[:k]
+    return _filled([time for time, _ in kept], k) + _filled([key for _, key in kept], k)
 
 
 def tumble_distinct_entry(added: Sequence[tuple[int, int]], k: int, width: int) -> list[int]:

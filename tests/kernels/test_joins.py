@@ -52,7 +52,7 @@ class Twin:
 def made(k: int, by: int, journey: int, right: int) -> Any:
     left_type = TYPE_A if journey == -1 else plan.JOIN_TYPE + 7
     streams = [
-        stream(plan.LEFT, by=by, k=k, window_ms=REACH, slots=2, type=left_type),
+        stream(plan.LEFT, by=by, k=k, window_ms=REACH, slots=2, type=left_type, field=1),
         stream(plan.COUNT, k=3, window_ms=40, type=plan.JOIN_TYPE),
         stream(plan.COUNT, k=2, window_ms=0),
     ]

@@ -155,10 +155,10 @@ def test_an_action_lists_the_newest_products(
         block = block_of(fed.state.arrays, product)
         fed.state.arrays.pool[block] = 1 << 40  # as if it had found no room
     now = START_MS + 40
-    kept = sorted((-time, product) for product, time in times.items())[:4]
+    kept = sorted(((time, product) for product, time in times.items()), reverse=True)[:4]
     for offer, after in ((0, now - window if window else 0), (1, START_MS + 20)):
         scratch.location[len(fed.plan.streams)] = START_MS + 20
-        inside = [product for time, product in kept if -time > after and product not in unknown]
+        inside = [product for time, product in kept if time > after and product not in unknown]
         assert items_of(fed, scratch, offer, now) == [product_name(product) for product in inside[:most]]
 
 
