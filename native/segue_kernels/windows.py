@@ -2,9 +2,9 @@
 
 An entry lies at word `at` of a flat int64 array (a row or a pool block). Time 0 means none. A late time is put
 where it belongs; equal times keep all of their occurrences. What the k largest cannot show, no question of
-this stream asks (policy plan). The order of adding and of joining does not matter: an entry is a function of
-all that was added (but for TUMBLE_DISTINCT, whose keys stand as they came, and for what a bound cut, which is
-counted).
+this stream asks (policy plan). The order of adding and of joining does not matter: an entry is a function of all
+that was added, but for the keys of TUMBLE_DISTINCT, which stand as they came, and for SESSIONS that a bound cut: an
+old one that no event can reach is no loss, any other is counted.
 
     COUNT            k times, descending
     SUM              k times, descending, then their k values: the k largest by (time, value)
