@@ -50,7 +50,7 @@ def act(
 
 def small_out() -> Out:
     """Output arrays with room for credits and items only."""
-    fields = {name: np.zeros((1, 1), np.int64) for name in Out._fields}
+    fields: dict[str, Any] = {name: np.zeros((1, 1), np.int64) for name in Out._fields}
     fields["used"] = np.zeros(OUT_USED, np.int64)
     fields["credits"] = np.zeros((4_096, CREDIT_WORDS), np.int64)
     fields["items"] = np.zeros(64, np.int64)
@@ -80,7 +80,7 @@ def world_in_utc() -> World:
     )
 
 
-def join_tables(joins: Sequence[dict[str, int]]) -> dict[str, Words]:
+def join_tables(joins: Sequence[dict[str, int]]) -> dict[str, Any]:
     """The plan's tables of joins: left (stream), right (type), within and, by choice, journey, by, count."""
     rows = np.zeros((len(joins), plan.JOIN_WORDS), np.int64)
     for row, of in zip(rows, joins, strict=True):
