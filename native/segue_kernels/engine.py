@@ -15,6 +15,7 @@ from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.keyed import move_spilled
 from segue_kernels.locate import locate_entries
 from segue_kernels.memory import prefetch
+from segue_kernels.moments import fill_moments
 from segue_kernels.plan import (
     JOURNEY_WHEN,
     STREAM_OFFSET,
@@ -81,6 +82,7 @@ from segue_kernels.shard import (
     Plan,
     Scratch,
     Shard,
+    World,
 )
 from segue_kernels.update import update_streams
 
@@ -122,7 +124,9 @@ def run(
     plan: Plan,
     scratch: Scratch,
     out: Out,
+    world: World,
     records: Array,
+    text: Array,
     row_of: Array,
     start: int,
     settings: Array,
@@ -217,11 +221,28 @@ def run(
             rows[base + QUARANTINE_UNTIL] = now + settings[SET_QUARANTINE_MS]
             meta[COUNT_QUARANTINES] += 1
 
-        if plan.listen_start[kind_of_event] != plan.listen_start[kind_of_event + 1]:
-            has_lines = end > header + 1
-            update_streams(shard, plan, records, header, kind_of_event, row, base, now, not has_lines, True)
-            for item in range(header + 1, end):
-                update_streams(shard, plan, records, item, kind_of_event, row, base, now, True, False)
+        if (
+            plan.listen_start[kind_of_event] != plan.listen_start[kind_of_event + 1]
+            or plan.join_start[kind_of_event] != plan.join_start[kind_of_event + 1]
+        ):
+            for item in range(header, end):
+                is_header = item == header
+                is_item = end == header + 1 or not is_header
+                update_streams(
+                    shard,
+                    plan,
+                    out,
+                    records,
+                    text,
+                    header,
+                    item,
+                    kind_of_event,
+                    row,
+                    base,
+                    now,
+                    is_item,
+                    is_header,
+                )
         if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
             spilled_since = meta[COUNT_SPILLED] - spilled
             move_spilled(
@@ -237,6 +258,8 @@ def run(
         triggered = plan.trigger_start[kind_of_event + 1] - triggers
         if triggered == 0:
             continue
+        fill_moments(shard, plan, world, scratch, base, now)
+        place = records[header, RECORD_CLOCK]
         fired = 0
         for t in range(triggered):
             scratch.fired_at[t] = -1
@@ -244,7 +267,7 @@ def run(
         for item in range(header, end):
             if fired == triggered:
                 break
-            locate_entries(shard, plan, scratch, records, item, kind_of_event, row, base, now)
+            locate_entries(shard, plan, scratch, world, records, item, kind_of_event, row, base, now, place)
             located = item
             for t in range(triggered):
                 if scratch.fired_at[t] < 0:
@@ -271,7 +294,9 @@ def run(
             out.fired[out.used[OUT_FIRED]] = journey
             out.used[OUT_FIRED] += 1
             if item != located:
-                locate_entries(shard, plan, scratch, records, item, kind_of_event, row, base, now)
+                locate_entries(
+                    shard, plan, scratch, world, records, item, kind_of_event, row, base, now, place
+                )
                 located = item
             count = add_candidates(
                 shard, plan, scratch, records, item, journey, row, base, row_words, now, count

@@ -20,8 +20,6 @@ from segue_kernels.plan import (
     SENT_TYPE,
     STREAM_BY,
     STREAM_ENTRY_WORDS,
-    STREAM_K,
-    STREAM_KIND,
     STREAM_OFFSET,
     STREAM_SLOTS,
     STREAM_TYPE,
@@ -33,7 +31,6 @@ from segue_kernels.row import (
     CONSENT_WORDS,
     COUNT_DEDUPE_OVERFLOW,
     COUNT_MERGED,
-    COUNT_SUM_BOUND_MET,
     EVENTS,
     FIRST_SEEN,
     QUARANTINE_UNTIL,
@@ -50,7 +47,7 @@ from segue_kernels.shard import (
     Plan,
     Shard,
 )
-from segue_kernels.windows import join_entry
+from segue_kernels.windows import join_stream
 
 H_WORDS = 0
 H_CLOCK = 1
@@ -215,14 +212,10 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
     for s in range(len(streams)):
         if streams[s, STREAM_TYPE] < SENT_TYPE and not behaves:
             continue
-        kind = streams[s, STREAM_KIND]
-        k = streams[s, STREAM_K]
         window = streams[s, STREAM_WINDOW_MS]
         at = areas + streams[s, STREAM_OFFSET] - HEADER_WORDS
         if streams[s, STREAM_BY] == 0:
-            shard.meta[COUNT_SUM_BOUND_MET] += join_entry(
-                rows, base + streams[s, STREAM_OFFSET], history, at, kind, k, window, now
-            )
+            join_stream(shard, streams, s, base + streams[s, STREAM_OFFSET], history, at, now)
             continue
         slots = streams[s, STREAM_SLOTS]
         for i in range(slots):
@@ -230,9 +223,7 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
             entry = at + 1 + slots + i * streams[s, STREAM_ENTRY_WORDS]
             if key != 0 and not expired(history[entry], window, now):
                 target = slot_entry(shard, streams, row, base, s, key, now, True)
-                shard.meta[COUNT_SUM_BOUND_MET] += join_entry(
-                    rows, target, history, entry, kind, k, window, now
-                )
+                join_stream(shard, streams, s, target, history, entry, now)
     at = areas + row_words - HEADER_WORDS
     n = history[at]
     at += 1
@@ -243,7 +234,5 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
         window = streams[s, STREAM_WINDOW_MS]
         if (behaves or streams[s, STREAM_TYPE] >= SENT_TYPE) and not expired(history[entry], window, now):
             target = slot_entry(shard, streams, row, base, s, key, now, True)
-            shard.meta[COUNT_SUM_BOUND_MET] += join_entry(
-                rows, target, history, entry, streams[s, STREAM_KIND], streams[s, STREAM_K], window, now
-            )
+            join_stream(shard, streams, s, target, history, entry, now)
         at = entry + streams[s, STREAM_ENTRY_WORDS]

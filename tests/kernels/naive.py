@@ -6,6 +6,7 @@ An entry is a list of ints with the layout of segue_kernels.windows; time 0 mean
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 
@@ -58,26 +59,9 @@ def last_times(added: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def distinct_entry(added: Iterable[tuple[int, int]], k: int) -> list[int]:
-    """DISTINCT: the k keys seen last, by descending last time; of equal times the smaller key stands first.
-
-    With equal last times the kernel may keep them in another order, and another of them at the cut:
-    `is_distinct_entry` allows just that.
-    """
-    kept = sorted(((-time, key) for key, time in last_times(added).items()))[:k]
-    return _filled([-time for time, _ in kept], k) + _filled([key for _, key in kept], k)
-
-
-def is_distinct_entry(words: Sequence[int], added: Sequence[tuple[int, int]], k: int) -> bool:
-    """Whether words are a DISTINCT entry: the right times, each with a key last seen then, no key twice."""
-    expected = distinct_entry(added, k)
-    times, keys = [int(w) for w in words[:k]], [int(w) for w in words[k : 2 * k]]
-    used = [(time, key) for time, key in zip(times, keys, strict=True) if time != 0]
-    latest = last_times(added)
-    return (
-        times == expected[:k]
-        and len({key for _, key in used}) == len(used)
-        and all(latest.get(key) == time for time, key in used)
-    )
+    """DISTINCT: the k keys seen last, by descending last time; of equal times the greater key stands first."""
+    kept = sorted(((time, key) for key, time in last_times(added).items()), reverse=True)[:k]
+    return _filled([time for time, _ in kept], k) + _filled([key for _, key in kept], k)
 
 
 def tumble_distinct_entry(added: Sequence[tuple[int, int]], k: int, width: int) -> list[int]:
@@ -90,6 +74,46 @@ def tumble_distinct_entry(added: Sequence[tuple[int, int]], k: int, width: int) 
         if time // width * width == start and key not in keys:
             keys.append(key)
     return _filled([start, len(keys[:k]), *keys[:k]], 2 + k)
+
+
+def decay_entry(added: Sequence[tuple[int, int]], half_life: int, scale: int) -> list[int]:
+    """DECAY of (time, value): newest epoch + 1, then the integer sums of eight epochs, newest first."""
+    if not added:
+        return [0] * 9
+    sums: dict[int, int] = {}
+    for time, value in added:
+        weight = math.floor(value * scale * math.exp2((time % half_life) / half_life) + 0.5)
+        sums[time // half_life] = sums.get(time // half_life, 0) + weight
+    newest = max(sums)
+    return [newest + 1, *(sums.get(newest - age, 0) for age in range(8))]
+
+
+def first_entry(added: Iterable[tuple[int, int]]) -> list[int]:
+    """FIRST: the smallest (time, value)."""
+    return list(min(added, default=(0, 0)))
+
+
+def sessions(times: Iterable[int], gap: int) -> list[tuple[int, int]]:
+    """All maximal runs with gaps of at most `gap`, (start, end), newest first."""
+    runs: list[tuple[int, int]] = []
+    for time in sorted(times):
+        if runs and time - runs[-1][1] <= gap:
+            runs[-1] = (runs[-1][0], time)
+        else:
+            runs.append((time, time))
+    return runs[::-1]
+
+
+def sessions_entry(times: Iterable[int], k: int, gap: int, closed: int = 0) -> list[int]:
+    """SESSIONS: the end already closed, then the newest k sessions."""
+    newest = sessions(times, gap)[:k]
+    return [closed, *_filled([moment for session in newest for moment in session], 2 * k)]
+
+
+def left_entry(added: Iterable[tuple[int, int, int]], k: int) -> list[int]:
+    """LEFT of (time, low, high): the k largest; first the times, then the low words, then the high ones."""
+    kept = sorted(added, reverse=True)[:k]
+    return [word for column in range(3) for word in _filled([entry[column] for entry in kept], k)]
 
 
 def keyed_entries(

@@ -43,6 +43,7 @@ from segue_kernels.shard import (
     STOP_SPILL,
     Out,
     Scratch,
+    World,
 )
 
 Words = npt.NDArray[np.int64]
@@ -120,6 +121,14 @@ class ShardEngine:
             candidates=np.zeros(slots, np.int64),
             plain=plain_journeys(policies),
         )
+        self._world = World(
+            zone_of=np.zeros(1024, np.int64),
+            day_start=np.zeros((1, 1), np.int64),
+            month_day=np.zeros(1, np.int64),
+            table_index=np.zeros(1, np.int64),
+            versions=np.zeros(1, np.int64),
+            defaults=np.zeros(4, np.int64),
+        )
         rows = _LOG_ROWS + slots
         self._out = Out(
             used=np.zeros(OUT_USED, np.int64),
@@ -151,7 +160,16 @@ class ShardEngine:
         position = 0
         while True:
             position, stop = run(
-                state.arrays, state.plan, self._scratch, self._out, records, row_of, position, self._words
+                state.arrays,
+                state.plan,
+                self._scratch,
+                self._out,
+                self._world,
+                records,
+                text,
+                row_of,
+                position,
+                self._words,
             )
             if stop == STOP_HISTORY:
                 records[position, PACK] &= ~_HISTORY_BIT
