@@ -28,6 +28,8 @@ from segue_kernels.record import (
     PACK,
     PRICE,
     PRODUCT,
+    QUANTITY_MASK,
+    QUANTITY_SHIFT,
     TIME,
 )
 from segue_kernels.row import COUNT_SUM_BOUND_MET
@@ -73,7 +75,7 @@ def update_streams(
                 continue
             field = streams[s, STREAM_FIELD]
             if field == FIELD_QUANTITY:
-                value = pack >> 32
+                value = (pack >> QUANTITY_SHIFT) & QUANTITY_MASK
             else:
                 if (flags & (FLAG_HAS_PRICE if field == PRICE else FLAG_HAS_AMOUNT)) == 0:
                     continue

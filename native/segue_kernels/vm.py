@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from segue_kernels.jit import JIT_DISABLED, inline, kernel
 from segue_kernels.plan import FIELD_QUANTITY, RECENCY_NEVER
-from segue_kernels.record import PACK
+from segue_kernels.record import PACK, QUANTITY_MASK, QUANTITY_SHIFT
 
 CELLS = 64
 
@@ -171,7 +171,7 @@ def run_program(
         elif kind == EVENT_NUMBER:
             pack = record[PACK]
             if a == FIELD_QUANTITY:
-                cells[t] = float(pack >> 32)
+                cells[t] = float((pack >> QUANTITY_SHIFT) & QUANTITY_MASK)
             elif (pack >> 16) & 0xFFFF == b:
                 cells[t] = float(record[a]) / constants[d]
             else:

@@ -123,6 +123,7 @@ def rejected(batches: Stream[ReadBatch]) -> Stream[Output]:
                     events=counts.events,
                     dead_letters=counts.dead_letters,
                     late=counts.late,
+                    counters={"unknown_zones": counts.unknown_zones} if counts.unknown_zones else {},
                 )
                 yield SUMMARY, encode_part(part)
 
