@@ -56,6 +56,10 @@ COUNT_UP_TO_DEFAULT = 32  # a count used as a number saturates here unless the p
 COUNT_UP_TO_MAX = 1_024
 KEYED_SLOTS_DEFAULT = 8  # products (or categories) a stream keeps in the row; the rest spills
 
+# --- reference tables --------------------------------------------------------------------------------
+TABLE_VERSIONS_MAX = 16  # of a key, of those that come along the way; the one valid the longest is given up
+TABLE_WORDS_MAX = 1 << 28  # 2 GiB a worker for all versions of all tables
+
 # --- decisions ---------------------------------------------------------------------------------------
 LOGIT_MAX = 60.0  # a logit is clamped to ±this: exp() stays finite
 SAMPLE_SHARE_DEFAULT = 0.01  # decisions logged with every candidate's numbers

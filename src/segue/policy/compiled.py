@@ -127,6 +127,9 @@ class CompiledPolicies:
     digest: str  # of everything that decides: names, versions, files, currency
     layout_digest: str  # of `streams`: rows written under another layout must be migrated
     native_problem: str = ""  # why there is no machine code though it was asked for; "" if all is well
+    lookup_fields: tuple[
+        tuple[str, str, str], ...
+    ] = ()  # of row i of `lookups`: table, field, "number" or "text"
     native: NativePrograms | None = field(default=None, repr=False, compare=False)  # keeps the code alive
 
 
