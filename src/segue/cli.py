@@ -227,6 +227,8 @@ def replay(
         str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results; NAME-out if not given.")
     ] = "",
     policies: Policies = None,
+    timezone: Timezone = "UTC",
+    table: Tables = None,
     processes: Processes = 1,
     batch: Batch = limits.BATCH_ROWS_DEFAULT,
     overwrite: Overwrite = False,
@@ -241,6 +243,7 @@ def replay(
       segue replay --dataset completejourney --out out
     """
     from segue.datasets.source import dataset_currency
+    from segue.run.arguments import named_files
     from segue.settings import Settings
 
     settings = Settings(
@@ -249,6 +252,8 @@ def replay(
         policies=tuple(policies or ()),
         native=not no_native,
         currency=dataset_currency(dataset),
+        timezone=timezone,
+        tables=named_files("--table", table or ()),
         batch_rows=batch,
         arrival_ms=_now_ms(),
     )

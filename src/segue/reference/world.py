@@ -17,6 +17,7 @@ from segue.events.names import CODE_BY_NAME
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.files import TABLE_NAMES, Field, TableRows, read_table
 from segue.reference.zones import calendar, zone_number
+from segue.routing.arrivals import Released
 from segue_kernels import plan, tables
 from segue_kernels.calendar import DEFAULT_ZONE, find_new_zone
 from segue_kernels.record import PACK, ZONE_MASK, ZONE_SHIFT
@@ -66,7 +67,7 @@ class ReferenceWorld:
         files: Mapping[str, str] | None = None,
         secret: bytes = bytes(16),
     ) -> None:
-        shared = calendar()
+        shared = self._calendar = calendar()
         defaults = np.zeros(4, np.int64)
         defaults[DEFAULT_ZONE] = zone_number(timezone)
         shared.load(int(defaults[DEFAULT_ZONE]))
@@ -128,6 +129,15 @@ class ReferenceWorld:
         kept = self.heard(records)
         return records if kept is None else records[kept]
 
+    def take_released(self, released: Released) -> Released:
+        """As take, for rows with their histories."""
+        kept = self.heard(released.records)
+        if kept is None:
+            return released
+        place_of = np.cumsum(kept) - 1
+        histories = [(int(place_of[at]), history) for at, history in released.histories]
+        return Released(released.records[kept], released.text, histories, released.finished)
+
     def heard(self, records: Words) -> npt.NDArray[np.bool_] | None:
         """As take: which rows are left, None if all are."""
         if not self._hears:
@@ -177,13 +187,13 @@ class ReferenceWorld:
 
     def need_zone(self, number: int) -> None:
         """Load the days of a zone: of a history that is joined, for example."""
-        calendar().load(number)
+        self._calendar.load(number)
 
     def need_zones(self, records: Words) -> None:
         """Load the days of every zone that these records name for the first time."""
         at = find_new_zone(records, self.arrays.zone_of, 0)
         while at >= 0:
-            calendar().load(int(records[at, PACK] >> ZONE_SHIFT) & ZONE_MASK)
+            self._calendar.load(int(records[at, PACK] >> ZONE_SHIFT) & ZONE_MASK)
             at = find_new_zone(records, self.arrays.zone_of, at + 1)
 
 

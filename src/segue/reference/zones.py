@@ -55,23 +55,23 @@ def changes(zone: tzinfo, start_s: int, end_s: int) -> list[tuple[int, int]]:
     Two changes within one day that cancel out are missed: no zone has had any since standard time began.
     """
 
-    def offset_at(second: int) -> int:
-        offset = datetime.fromtimestamp(second, zone).utcoffset()
-        assert offset is not None
-        return offset // timedelta(seconds=1)
-
-    offset = offset_at(start_s)
-    found = [(start_s, offset)]
-    for second in range(start_s + _DAY_S, end_s + _DAY_S, _DAY_S):
-        later = offset_at(second)
+    at = datetime.fromtimestamp
+    seconds = range(start_s, end_s + 2 * _DAY_S, _DAY_S)
+    offsets = [at(second, zone).utcoffset() for second in seconds]
+    found = [(start_s, _seconds(offsets[0]))]
+    for second, offset, later in zip(seconds, offsets, offsets[1:], strict=False):
         if later != offset:
-            low, high = second - _DAY_S, second  # offset_at(low) is the old one, offset_at(high) is not
+            low, high = second, second + _DAY_S  # the old one holds at `low`, another at `high`
             while high - low > 1:
                 middle = (low + high) // 2
-                low, high = (middle, high) if offset_at(middle) == offset else (low, middle)
-            found.append((high, later))
-            offset = later
+                low, high = (middle, high) if at(middle, zone).utcoffset() == offset else (low, middle)
+            found.append((high, _seconds(later)))
     return found
+
+
+def _seconds(offset: timedelta | None) -> int:
+    assert offset is not None
+    return offset // timedelta(seconds=1)
 
 
 def day_starts(zone: tzinfo) -> Words:
@@ -128,7 +128,14 @@ class Calendar:
                 self.zone_of[number] = number  # last: a kernel in another thread may be looking
 
 
-@cache
+_calendar: Calendar | None = None
+_calendar_lock = threading.Lock()
+
+
 def calendar() -> Calendar:
     """This process's calendar."""
-    return Calendar()
+    global _calendar
+    with _calendar_lock:
+        if _calendar is None:
+            _calendar = Calendar()
+        return _calendar

@@ -18,6 +18,7 @@ from segue.events.names import CODE_BY_NAME
 from segue.reference import world as world_module
 from segue.reference.world import ReferenceWorld, empty_world, types_for_all, worker_world
 from segue.reference.zones import day_starts, zone_names, zone_number, zone_numbers
+from segue.routing.arrivals import Released
 from segue.settings import Settings, check
 from segue_kernels import plan, record
 from segue_kernels.tables import VERSION_FIELDS
@@ -86,6 +87,27 @@ def test_rows_that_nobody_is_about_are_taken_out() -> None:
     assert empty_world().take(records) is records
     made = ReferenceWorld.of(Settings(), policies_with(AMOUNT))
     assert np.array_equal(made.take(records), records[1:])
+
+
+def test_histories_stay_with_their_rows() -> None:
+    records = np.zeros((4, record.RECORD_WORDS), np.int64)
+    records[:, record.PACK] = [
+        PRICE_UPDATED,
+        CODE_BY_NAME["identify"],
+        PRICE_UPDATED,
+        CODE_BY_NAME["identify"],
+    ]
+    records[:, record.SEQUENCE] = range(4)
+    first, second = np.arange(3), np.arange(5)
+    released = Released(records, np.zeros(0, np.uint8), [(1, first), (3, second)], ((0, 1),))
+    assert empty_world().take_released(released) is released
+    left = ReferenceWorld.of(Settings(), policies_with(AMOUNT)).take_released(released)
+    assert left.records[:, record.SEQUENCE].tolist() == [1, 3]
+    assert [(at, history is (first, second)[n]) for n, (at, history) in enumerate(left.histories)] == [
+        (0, True),
+        (1, True),
+    ]
+    assert left.finished == ((0, 1),)
 
 
 def test_a_bound_on_all_tables(monkeypatch: pytest.MonkeyPatch, catalogue: str) -> None:
