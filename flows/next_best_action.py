@@ -28,7 +28,7 @@ def next_best_action(settings: Settings) -> Dataflow:
     events = read_events(
         flow, source, settings, pace
     )  # batches of columns; dead letters and late events beside
-    routes = route(events, settings, partitions)  # one packet a shard
+    routes = route(events, policies, settings, partitions)  # one packet a shard
     decided = decide(routes, policies, settings, partitions, pace)  # windows, conditions, scores, limits
     actions = encode(decided, policies)  # JSON a channel, the decision log as columns
     write([actions, rejected(events), routes.nobody], settings, policies)

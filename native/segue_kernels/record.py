@@ -19,7 +19,7 @@ STORE = 8
 CODE = 9  # coupon, else promotion
 PRICE = 10  # minor units of the currency; 0 when absent (flag HAS_PRICE tells)
 AMOUNT = 11  # minor units: total of an event, price x quantity of a line; (flag HAS_AMOUNT tells)
-PACK = 12  # type | flags << 8 | currency << 16 | quantity << 32
+PACK = 12  # type | flags << 8 | currency << 16 | quantity << 32 | time zone << 52
 HEAP = 13  # offset of the strings << 32 | lengths (customer, message, product, category: a byte each)
 SEQUENCE = 14  # partition << 48 | row number within the partition (the same for an event and its lines)
 SOURCE = 15  # 64-bit keyed hash of `source`
@@ -38,6 +38,13 @@ FLAG_HAS_PRICE = 0b0001_0000
 FLAG_HAS_AMOUNT = 0b0010_0000
 FLAG_HAS_QUANTITY = 0b0100_0000
 FLAG_HAS_HISTORY = 0b1000_0000  # an identify that brings the anonymous row along (set by the engine)
+
+QUANTITY_SHIFT = 32
+QUANTITY_MASK = 0xFFFFF
+# the customer's time zone: 1 + its place in the sorted list of all names; 0 = not told
+ZONE_SHIFT = 52
+ZONE_MASK = 0x3FF
+ZONE_UNKNOWN = ZONE_MASK  # a name that nobody knows: counted and cleared when the row is stamped
 
 KIND_USER = 0
 KIND_LOYALTY = 1

@@ -1,7 +1,8 @@
 """Route decoded rows: one run of records and one run of text for each destination, in the order of the input.
 
 Destination = shard for a known customer; shards + shard of the anonymous identifier for an anonymous one and for an
-identify or alias (the anonymous shard passes it on); -1 for events about no customer.
+identify or alias (the anonymous shard passes it on); -1 for events about no customer. Types that all must hear of
+(prices, stock) go to every other destination too, in their place, without customer and strings.
 """
 
 from __future__ import annotations
@@ -40,11 +41,15 @@ def choose_destinations(
     shards: int,
     identify: int,
     alias: int,
+    to_all: Array,
     destination: Array,
     row_count: Array,
     byte_count: Array,
 ) -> int:
-    """Fill destination[n] and count rows and text bytes of each; returns how many events are about no customer."""
+    """Fill destination[n] and count rows and text bytes of each; returns how many events are about no customer.
+
+    to_all  uint8[256]: 1 for types that go to every destination
+    """
     nowhere = 0
     for i in range(len(records)):
         pack = records[i, PACK]
@@ -67,6 +72,10 @@ def choose_destinations(
                 if ((pack >> 8) & FLAG_KIND) == KIND_ANONYMOUS:
                     to += shards
         destination[i] = to
+        if to_all[pack & 0xFF]:
+            for other in range(len(row_count)):
+                if other != to:
+                    row_count[other] += 1
         if to >= 0:
             row_count[to] += 1
             length = 0
@@ -81,6 +90,7 @@ def scatter(
     records: Array,
     spans: Array,
     text: Array,
+    to_all: Array,
     destination: Array,
     row_at: Array,
     byte_at: Array,
@@ -96,6 +106,16 @@ def scatter(
     """
     for i in range(len(records)):
         to = destination[i]
+        if to_all[records[i, PACK] & 0xFF]:
+            for other in range(len(row_at)):
+                if other != to:
+                    row = row_at[other]
+                    row_at[other] = row + 1
+                    for w in range(RECORD_WORDS):
+                        records_out[row, w] = records[i, w]
+                    records_out[row, CUSTOMER_LO] = 0
+                    records_out[row, CUSTOMER_HI] = 0
+                    records_out[row, HEAP] = (byte_at[other] - byte_start[other]) << 32
         if to < 0:
             continue
         row = row_at[to]

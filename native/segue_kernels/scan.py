@@ -39,10 +39,13 @@ from segue_kernels.record import (
     PACK,
     PRICE,
     PRODUCT,
+    QUANTITY_SHIFT,
     SEQUENCE,
     SOURCE,
     STORE,
     TIME,
+    ZONE_SHIFT,
+    ZONE_UNKNOWN,
 )
 from segue_kernels.siphash import customer_key, siphash128
 
@@ -71,6 +74,7 @@ FIELDS = (
     "currency",
     "channel",
     "purpose",
+    "timezone",
     "specversion",
     "price",
     "quantity",
@@ -93,15 +97,16 @@ SHOP = 10
 COUPON = 11
 PROMOTION = 12
 CURRENCY = 13
-STRINGS_END = 17  # the fields below are strings
-SPECVERSION = 16
-COST = 17
-QUANTITY = 18
-TOTAL = 19
-NUMBERS_END = 20  # from STRINGS_END up to here: numbers
-GRANTED = 20
-PRODUCTS = 21
-DATA = 22
+ZONE = 16
+SPECVERSION = 17
+STRINGS_END = 18  # the fields below are strings
+COST = 18
+QUANTITY = 19
+TOTAL = 20
+NUMBERS_END = 21  # from STRINGS_END up to here: numbers
+GRANTED = 21
+PRODUCTS = 22
+DATA = 23
 ELSEWHERE = 30  # a known key that the scanner does not read: the line is left
 UNKNOWN = 31
 
@@ -131,6 +136,7 @@ ROLE_ALIAS = 2
 ROLE_UNSUBSCRIBED = 3
 ROLE_REFERENCE = 4
 ROLE_LEFT = 5  # always left to msgspec
+# time zones uint64[size,6]: as types, with the zone's number as its code; a taken slot sends on to the next
 
 # --- settings int64[16] ------------------------------------------------------------------------------
 SET_KEY_SHIFT = 0
@@ -143,8 +149,9 @@ SET_QUANTITY_MAX = 6
 SET_LINES_MAX = 7
 SET_BYTES_MAX = 8  # a longer line is left
 SET_UNSUBSCRIBED = 9  # CODE word of Unsubscribed
+SET_ZONE_SHIFT = 10
 SETTINGS = 16
-# --- multipliers uint64[2]: of the key hash, of the type hash
+# --- multipliers uint64[2]: of the key hash, of the type (and time zone) hash
 
 # --- results int64[4] --------------------------------------------------------------------------------
 OUT_ROWS = 0
@@ -607,6 +614,35 @@ def _type_code(buffer: Bytes, start: int, end: int, types: Keys, multiplier: np.
 
 
 @inline
+def _zone_number(buffer: Bytes, start: int, end: int, zones: Keys, multiplier: np.uint64, shift: int) -> int:
+    """The number of the time zone in [start, end), ZONE_UNKNOWN for no known name, -1 for one too long to tell."""
+    length = end - start
+    if length > TYPE_BYTES_MAX:
+        return _LEFT
+    first = load64(buffer, start) & _low_mask(length)
+    last = _ZERO
+    if length > 8:
+        last = load64(buffer, end - 8)
+    slot = type_slot(first, last, length, multiplier, shift)
+    while zones[slot, TYPE_LENGTH] != _ZERO:
+        if (
+            zones[slot, TYPE_FIRST] == first
+            and zones[slot, TYPE_LAST] == last
+            and zones[slot, TYPE_LENGTH] == np.uint64(length)
+            and (
+                length <= 16
+                or (
+                    zones[slot, TYPE_SECOND] == load64(buffer, start + 8)
+                    and zones[slot, TYPE_BEFORE_LAST] == load64(buffer, end - 16)
+                )
+            )
+        ):
+            return whole(zones[slot, TYPE_CODE])
+        slot = (slot + 1) & (zones.shape[0] - 1)
+    return ZONE_UNKNOWN
+
+
+@inline
 def _currency(buffer: Bytes, start: int, end: int) -> int:
     """The currency code of three capital letters, or -1."""
     if end - start != 3:
@@ -685,6 +721,7 @@ def scan_lines(
     slow: Words,
     keys: Keys,
     types: Keys,
+    zones: Keys,
     multipliers: Keys,
     exponents: Words,
     settings: Words,
@@ -883,6 +920,15 @@ def scan_lines(
             exponent = exponents[currency]
             if exponent < 0:
                 break
+            zone = whole(0)
+            if present & (1 << ZONE):
+                zone = whole(
+                    _zone_number(
+                        buffer, starts[ZONE], ends[ZONE], zones, type_multiplier, settings[SET_ZONE_SHIFT]
+                    )
+                )
+                if zone < 0:
+                    break
             by_anonymous = role in (ROLE_IDENTIFY, ROLE_ALIAS)
             if by_anonymous and products > 0:
                 break
@@ -920,7 +966,7 @@ def scan_lines(
             if products > 0:
                 flags |= FLAG_HAS_LINES
             # --- lines, first without what they share with the header
-            shared_pack = code | (currency << 16)
+            shared_pack = code | (currency << 16) | (zone << ZONE_SHIFT)
             is_wrong = False
             for number in range(products):
                 item_row = row + 1 + number
@@ -942,7 +988,7 @@ def scan_lines(
                     is_wrong = True
                     break
                 item_flags |= kind | FLAG_IS_LINE
-                records[item_row, PACK] = shared_pack | (item_flags << 8) | (item_quantity << 32)
+                records[item_row, PACK] = shared_pack | (item_flags << 8) | (item_quantity << QUANTITY_SHIFT)
                 for k in range(2):
                     first = items[number, 2 * k]
                     last = items[number, 2 * k + 1]
@@ -957,7 +1003,7 @@ def scan_lines(
             records[row, CLOCK] = 0
             records[row, HEAP] = 0
             records[row, SEQUENCE] = 0
-            records[row, PACK] = shared_pack | (flags << 8) | (quantity << 32)
+            records[row, PACK] = shared_pack | (flags << 8) | (quantity << QUANTITY_SHIFT)
             if customer >= 0:
                 low, high = siphash128(buffer, starts[customer], ends[customer], customer_key(k0, kind), k1)
                 records[row, CUSTOMER_LO] = whole(low)

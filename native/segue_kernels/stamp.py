@@ -2,7 +2,8 @@
 
 stamp_rows walks the rows in order, sets CLOCK and SEQUENCE, and moves the rows that are in time together at the
 front. An event and its lines stay or go together. A late event takes a row number as any other. Some types are
-never late: a withdrawal of consent counts however long it took.
+never late: a withdrawal of consent counts however long it took. The name of a time zone that nobody knows is counted
+here, and the event goes on without one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue_kernels.jit import kernel
-from segue_kernels.record import CLOCK, FLAG_IS_LINE, PACK, RECORD_WORDS, SEQUENCE, STRINGS, TIME
+from segue_kernels.record import (
+    CLOCK,
+    FLAG_IS_LINE,
+    PACK,
+    RECORD_WORDS,
+    SEQUENCE,
+    STRINGS,
+    TIME,
+    ZONE_MASK,
+    ZONE_SHIFT,
+    ZONE_UNKNOWN,
+)
 
 LATE_WORDS = 4  # event time, delay, where (offset, line)
 
@@ -27,18 +39,26 @@ def stamp_rows(
     lateness_ms: int,
     partition: int,
     row0: int,
-) -> tuple[int, int, int]:
-    """(rows kept, late events, new clock). late int64[n,4] gets a row per late event; never_late
-    uint8[256] by type code; times in ms."""
+) -> tuple[int, int, int, int]:
+    """(rows kept, late events, new clock, events of an unknown time zone).
+
+    late int64[n,4] gets a row per late event; never_late uint8[256] by type code; times in ms.
+    """
     kept = 0
     late_count = 0
+    unknown_zones = 0
     is_late = False
     sequence = ((partition << 48) | row0) - 1
     for row in range(records.shape[0]):
-        if (records[row, PACK] >> 8) & FLAG_IS_LINE == 0:
+        pack = records[row, PACK]
+        if (pack >> ZONE_SHIFT) & ZONE_MASK == ZONE_UNKNOWN:
+            records[row, PACK] = pack & ((1 << ZONE_SHIFT) - 1)
+            if (pack >> 8) & FLAG_IS_LINE == 0:
+                unknown_zones += 1
+        if (pack >> 8) & FLAG_IS_LINE == 0:
             sequence += 1
             time_ms = records[row, TIME]
-            is_late = time_ms < clock_ms - lateness_ms and never_late[records[row, PACK] & 0xFF] == 0
+            is_late = time_ms < clock_ms - lateness_ms and never_late[pack & 0xFF] == 0
             if is_late:
                 late[late_count, 0] = time_ms
                 late[late_count, 1] = clock_ms - time_ms
@@ -58,4 +78,4 @@ def stamp_rows(
             where[kept, 0] = where[row, 0]
             where[kept, 1] = where[row, 1]
         kept += 1
-    return kept, late_count, clock_ms
+    return kept, late_count, clock_ms, unknown_zones

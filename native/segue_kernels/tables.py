@@ -1,19 +1,374 @@
-"""Fields of reference tables, looked up for an event."""
+"""Reference tables as they were at any time: the versions of a key, found by its hashes.
+
+A version is a run of words of World.versions: VERSION_*, then the fields that policies look up. The versions of a
+key hang together, the latest valid_from first (of equal ones that which arrived last). World.table_index is a hash
+table with linear probing from key to the first of them; 0 is an empty slot, and no version begins at word 0.
+Whoever adds versions makes room first (src/segue/reference/world.py).
+"""
 
 from __future__ import annotations
 
-from segue_kernels.jit import Array, inline
-from segue_kernels.plan import LOOKUP_UNKNOWN
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue_kernels.fill import hash_word
+from segue_kernels.jit import Array, inline, kernel
+from segue_kernels.plan import (
+    LOOKUP_FIELD,
+    LOOKUP_SCALE,
+    LOOKUP_TABLE,
+    LOOKUP_UNKNOWN,
+    TABLE_PRICE,
+    TABLE_PROFILE,
+    TABLE_STOCK,
+)
+from segue_kernels.record import (
+    CLOCK,
+    CUSTOMER_HI,
+    CUSTOMER_LO,
+    FLAG_HAS_PRICE,
+    FLAG_HAS_QUANTITY,
+    FLAG_IS_LINE,
+    PACK,
+    PRICE,
+    PRODUCT,
+    QUANTITY_MASK,
+    QUANTITY_SHIFT,
+    SEQUENCE,
+    STORE,
+    TIME,
+)
 from segue_kernels.row import COUNT_UNKNOWN_KEYS
+from segue_kernels.scan import POWERS
 from segue_kernels.shard import Plan, Scratch, World
+from segue_kernels.siphash import customer_key, siphash128
+
+whole = cast("Callable[[Any], int]", np.int64)
+
+VERSION_NEXT = 0  # the next older one, 0 = none
+VERSION_KEY = 1
+VERSION_FROM = 2  # valid from, ms
+VERSION_CLOCK = 3  # the place in the order of arrival: partition clock ...
+VERSION_SEQUENCE = 4  # ... and row; what a file says was there before any row
+VERSION_FIELDS = 5
+
+CLOCK_OF_FILES = -1
+LAST_PLACE = 1 << 62  # as `place`: whatever has arrived so far
+
+# what a table's versions look like: int64[plan.TABLES, COLUMN_WORDS]
+COLUMN_WIDTH = 0  # words of a version; 0 = nobody looks into this table
+COLUMN_UPDATED = 1  # the word that events along the way change, 0 = nobody looks at it
+COLUMN_BLANK = 2  # a version of a key that is not known, outside all chains
+COLUMN_WORDS = 4
+
+# state: int64[STATE_WORDS]
+STATE_USED = 0  # words of versions
+STATE_KEYS = 1  # keys in the index
+STATE_CLOCK = 2  # place of the last event applied
+STATE_SEQUENCE = 3
+STATE_DROPPED = 4  # versions given up because a key had too many
+STATE_UPDATES = 5  # versions that came along the way
+STATE_WORDS = 8
+
+NUMBER_MAX = 9_000_000_000_000 * LOOKUP_SCALE  # a number of a table lies within ±this
+
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_R29 = np.uint64(29)
+_R32 = np.uint64(32)
+
+
+@inline
+def _mixed(word: np.uint64) -> np.uint64:
+    word = (word ^ (word >> _R29)) * _MIX_1
+    word = (word ^ (word >> _R32)) * _MIX_2
+    return word ^ (word >> _R29)
+
+
+@inline
+def table_key(table: int, first: int, second: int) -> int:
+    """The key of a row of a table (plan.TABLE_*): product; product and store; customer, low and high."""
+    word = _mixed(np.uint64(whole(first)) + np.uint64(table + 1) * _STEP)
+    word = _mixed(word ^ np.uint64(whole(second)))
+    key = whole(word)
+    if key == 0:
+        key = whole(1)
+    return key
+
+
+@inline
+def record_key(table: int, records: Array, i: int) -> int:
+    """The key of a record's row in a table; 0 if it has no product (or no customer) to look up."""
+    if table == TABLE_PROFILE:
+        if (records[i, CUSTOMER_LO] | records[i, CUSTOMER_HI]) == 0:
+            return whole(0)
+        return table_key(table, records[i, CUSTOMER_LO], records[i, CUSTOMER_HI])
+    if records[i, PRODUCT] == 0:
+        return whole(0)
+    return table_key(table, records[i, PRODUCT], records[i, STORE] if table == TABLE_STOCK else whole(0))
+
+
+@inline
+def _slot(index: Array, versions: Array, key: int) -> int:
+    """The slot of the index that holds the key, else the empty one where it would be."""
+    mask = len(index) - 1
+    at = key & mask
+    while index[at] != 0 and versions[index[at] + VERSION_KEY] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@inline
+def version_at(world: World, key: int, now: int, place: int, sequence: int) -> int:
+    """The version valid at `now` among those that arrived before (place, sequence): its first word, 0 = none."""
+    versions = world.versions
+    at = world.table_index[_slot(world.table_index, versions, key)]
+    while at != 0:
+        if versions[at + VERSION_FROM] <= now:
+            clock = versions[at + VERSION_CLOCK]
+            if clock < place or (clock == place and versions[at + VERSION_SEQUENCE] < sequence):
+                return at
+        at = versions[at + VERSION_NEXT]
+    return whole(0)
 
 
 @inline
 def fill_lookups(
-    plan: Plan, world: World, scratch: Scratch, meta: Array, records: Array, i: int, now: int, place: int
+    plan: Plan,
+    world: World,
+    scratch: Scratch,
+    shard_meta: Array,
+    records: Array,
+    i: int,
+    now: int,
+    place: int,
 ) -> None:
-    """Answer every lookup of the plan: no table holds anything yet, so with what is declared for unknown keys."""
+    """Write the word of every lookup for a record, as of now, into scratch.location behind streams and moments.
+
+    place  the partition clock of the row that decides which versions have arrived (its row is the record's SEQUENCE);
+           LAST_PLACE: all that are there
+    """
     first = len(plan.streams) + len(plan.moments)
-    for lookup in range(len(plan.lookups)):
-        scratch.location[first + lookup] = plan.lookups[lookup, LOOKUP_UNKNOWN]
-        meta[COUNT_UNKNOWN_KEYS] += 1
+    table = whole(-1)
+    key = whole(0)
+    at = whole(0)
+    for row in range(len(plan.lookups)):
+        if plan.lookups[row, LOOKUP_TABLE] != table:
+            table = plan.lookups[row, LOOKUP_TABLE]
+            key = record_key(table, records, i)
+            at = whole(0)
+            if key != 0:
+                at = version_at(world, key, now, place, records[i, SEQUENCE])
+        if at != 0:
+            scratch.location[first + row] = world.versions[at + plan.lookups[row, LOOKUP_FIELD]]
+        else:
+            scratch.location[first + row] = plan.lookups[row, LOOKUP_UNKNOWN]
+            if key != 0:
+                shard_meta[COUNT_UNKNOWN_KEYS] += 1
+
+
+@inline
+def _unlink(world: World, slot: int, wanted: int) -> None:
+    """Take a version out of the chain that begins in a slot."""
+    versions = world.versions
+    previous = whole(0)
+    at = world.table_index[slot]
+    while at != wanted:
+        previous = at
+        at = versions[at + VERSION_NEXT]
+    if previous == 0:
+        world.table_index[slot] = versions[wanted + VERSION_NEXT]
+    else:
+        versions[previous + VERSION_NEXT] = versions[wanted + VERSION_NEXT]
+
+
+@inline
+def _add_version(
+    world: World, state: Array, width: int, key: int, valid_from: int, clock: int, sequence: int, room: int
+) -> tuple[int, int]:
+    """(the new version in its place in the chain, the one that held before it); its fields are not written yet.
+
+    room  versions of the key that may have come along the way; one more gives up that which is valid the longest.
+          The new one is 0 if that is itself.
+    """
+    index = world.table_index
+    versions = world.versions
+    slot = _slot(index, versions, key)
+    previous = whole(0)
+    before = index[slot]
+    if before == 0:
+        state[STATE_KEYS] += 1
+    while before != 0 and versions[before + VERSION_FROM] > valid_from:
+        previous = before
+        before = versions[before + VERSION_NEXT]
+    new = state[STATE_USED]
+    if clock != CLOCK_OF_FILES:
+        arrived = 0
+        oldest = whole(0)
+        at = index[slot]
+        while at != 0:
+            if versions[at + VERSION_CLOCK] != CLOCK_OF_FILES:
+                arrived += 1
+                oldest = at
+            at = versions[at + VERSION_NEXT]
+        if arrived >= room:
+            state[STATE_DROPPED] += 1
+            if versions[oldest + VERSION_FROM] > valid_from:
+                return whole(0), before
+            # its words become the new one's; were it `before`, its fields would already stand where they are copied to
+            _unlink(world, slot, oldest)
+            new = oldest
+    if new == state[STATE_USED]:
+        state[STATE_USED] += width
+    following = before
+    if before == new:
+        following = versions[before + VERSION_NEXT]
+    versions[new + VERSION_NEXT] = following
+    versions[new + VERSION_KEY] = key
+    versions[new + VERSION_FROM] = valid_from
+    versions[new + VERSION_CLOCK] = clock
+    versions[new + VERSION_SEQUENCE] = sequence
+    if previous == 0:
+        index[slot] = new
+    else:
+        versions[previous + VERSION_NEXT] = new
+    return new, before
+
+
+@kernel
+def load_versions(
+    world: World, state: Array, width: int, keys: Array, valid_from: Array, fields: Array
+) -> None:
+    """Add what a file says: int64 keys[n], valid_from[n], fields[n, width - VERSION_FIELDS]; there is room for it."""
+    for i in range(len(keys)):
+        new, _ = _add_version(world, state, width, keys[i], valid_from[i], CLOCK_OF_FILES, 0, 0)
+        for f in range(width - VERSION_FIELDS):
+            world.versions[new + VERSION_FIELDS + f] = fields[i, f]
+
+
+@kernel
+def count_updates(records: Array, table_of: Array) -> int:
+    """How many records are of types that change a table (table_of uint8[256]: 1 + table, 0 = none)."""
+    count = 0
+    for i in range(len(records)):
+        if table_of[records[i, PACK] & 0xFF] != 0:
+            count += 1
+    return count
+
+
+@inline
+def _price_number(minor: int, exponent: int) -> int:
+    """Minor units as a number of a table."""
+    factor = LOOKUP_SCALE // POWERS[exponent]
+    if abs(minor) > NUMBER_MAX // factor:
+        return whole(NUMBER_MAX) if minor > 0 else whole(-NUMBER_MAX)
+    return minor * factor
+
+
+@kernel
+def apply_updates(
+    world: World,
+    records: Array,
+    table_of: Array,
+    columns: Array,
+    exponents: Array,
+    state: Array,
+    versions_max: int,
+    keep: Array,
+) -> int:
+    """Let prices and stock of these rows into the tables; rows that were let in before change nothing.
+
+    There is room for a version and a key a row. keep uint8[n]: 0 where a row is about no customer; returns how many
+    are kept. versions_max: of a key, of those that come along the way. The fields that an event does not speak of
+    stay as they were at its time.
+    """
+    kept = 0
+    is_new = False
+    for i in range(len(records)):
+        pack = records[i, PACK]
+        table = whole(table_of[pack & 0xFF]) - 1
+        keep[i] = 1
+        if table < 0:
+            kept += 1
+            continue
+        if (records[i, CUSTOMER_LO] | records[i, CUSTOMER_HI]) == 0:
+            keep[i] = 0
+        else:
+            kept += 1
+        clock = records[i, CLOCK]
+        sequence = records[i, SEQUENCE]
+        flags = (pack >> 8) & 0xFF
+        if flags & FLAG_IS_LINE == 0:
+            is_new = clock > state[STATE_CLOCK] or (
+                clock == state[STATE_CLOCK] and sequence > state[STATE_SEQUENCE]
+            )
+            if is_new:
+                state[STATE_CLOCK] = clock
+                state[STATE_SEQUENCE] = sequence
+        word = columns[table, COLUMN_UPDATED]
+        if not is_new or word == 0 or records[i, PRODUCT] == 0:
+            continue
+        if flags & (FLAG_HAS_PRICE if table == TABLE_PRICE else FLAG_HAS_QUANTITY) == 0:
+            continue
+        if table == TABLE_PRICE:
+            number = _price_number(records[i, PRICE], exponents[(pack >> 16) & 0xFFFF])
+        else:
+            number = ((pack >> QUANTITY_SHIFT) & QUANTITY_MASK) * LOOKUP_SCALE
+        width = columns[table, COLUMN_WIDTH]
+        new, before = _add_version(
+            world,
+            state,
+            width,
+            record_key(table, records, i),
+            records[i, TIME],
+            clock,
+            sequence,
+            versions_max,
+        )
+        state[STATE_UPDATES] += 1
+        if new == 0:
+            continue
+        if before == 0:
+            before = columns[table, COLUMN_BLANK]
+        for w in range(VERSION_FIELDS, width):
+            world.versions[new + w] = world.versions[before + w]
+        world.versions[new + word] = number
+    return kept
+
+
+@kernel
+def grow_table_index(old: Array, versions: Array, index: Array) -> None:
+    """Put every key of an index into a larger one (zeros)."""
+    for entry in old:
+        if entry != 0:
+            index[_slot(index, versions, versions[entry + VERSION_KEY])] = entry
+
+
+@kernel
+def hash_texts(text: NDArray[np.uint8], offsets: Array, k0: np.uint64, k1: np.uint64, hashes: Array) -> None:
+    """hashes[k] of text[offsets[k]:offsets[k + 1]], as a record holds it; 0 of an empty one."""
+    for k in range(len(hashes)):
+        start = offsets[k]
+        end = offsets[k + 1]
+        hashes[k] = hash_word(text, start, end, k0, k1) if end > start else whole(0)
+
+
+@kernel
+def hash_customers(
+    text: NDArray[np.uint8], offsets: Array, kinds: Array, k0: np.uint64, k1: np.uint64, keys: Array
+) -> None:
+    """keys[k]: the key in the table of profiles of the customer text[offsets[k]:offsets[k + 1]] of kinds[k]."""
+    for k in range(len(keys)):
+        low, high = siphash128(text, offsets[k], offsets[k + 1], customer_key(k0, kinds[k]), k1)
+        keys[k] = table_key(TABLE_PROFILE, whole(low), whole(high))
+
+
+@kernel
+def table_keys(table: int, first: Array, second: Array, keys: Array) -> None:
+    """keys[k] of the hashes first[k] and second[k] in a table."""
+    for k in range(len(keys)):
+        keys[k] = table_key(table, first[k], second[k])

@@ -44,6 +44,8 @@ from segue_kernels.record import (
     PACK,
     PRICE,
     PRODUCT,
+    QUANTITY_MASK,
+    QUANTITY_SHIFT,
     SOURCE,
     STRING_PRODUCT,
     TIME,
@@ -60,10 +62,6 @@ from segue_kernels.windows import (
     tumble,
     tumble_key,
 )
-
-QUANTITY_SHIFT = 32
-QUANTITY_MASK = 0xFFFFF
-
 
 @inline
 def note_product(shard: Shard, records: Array, i: int, text: Array) -> None:

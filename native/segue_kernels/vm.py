@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from segue_kernels.jit import JIT_DISABLED, inline, kernel, outline
 from segue_kernels.plan import DECAY_EPOCHS, FIELD_QUANTITY, LOOKUP_SCALE, RECENCY_NEVER
-from segue_kernels.record import PACK, SEQUENCE, TIME
+from segue_kernels.record import PACK, QUANTITY_MASK, QUANTITY_SHIFT, SEQUENCE, TIME
 from segue_kernels.row import SEGMENTS, STAGE
 
 CELLS = 64
@@ -218,7 +218,7 @@ def run_program(
         elif kind == EVENT_NUMBER:
             pack = record[PACK]
             if a == FIELD_QUANTITY:
-                cells[t] = float(pack >> 32)
+                cells[t] = float((pack >> QUANTITY_SHIFT) & QUANTITY_MASK)
             elif (pack >> 16) & 0xFFFF == b:
                 cells[t] = float(record[a]) / constants[d]
             else:

@@ -27,6 +27,7 @@ from segue.errors import SinkError
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.policy.compiled import CompiledPolicies
+from segue.reference.world import types_for_all
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import Packet, packets
 from segue.settings import Settings, secret
@@ -123,6 +124,7 @@ def rejected(batches: Stream[ReadBatch]) -> Stream[Output]:
                     events=counts.events,
                     dead_letters=counts.dead_letters,
                     late=counts.late,
+                    counters={"unknown_zones": counts.unknown_zones} if counts.unknown_zones else {},
                 )
                 yield SUMMARY, encode_part(part)
 
@@ -138,14 +140,17 @@ class Routes:
     nobody: Stream[Output]
 
 
-def route(batches: Stream[ReadBatch], settings: Settings, partitions: int) -> Routes:
+def route(
+    batches: Stream[ReadBatch], policies: CompiledPolicies, settings: Settings, partitions: int
+) -> Routes:
     """One packet a shard and batch."""
     shards = settings.shards
+    to_all = types_for_all(policies)
 
     def scatter(read: list[ReadBatch]) -> Iterable[tuple[str, Any]]:
         for batch in read:
             for decoded in batch.batches:
-                addressed, nobody = packets(decoded, shards, partitions)
+                addressed, nobody = packets(decoded, shards, partitions, to_all)
                 for destination, packet in addressed:
                     if destination < shards:
                         yield shard_label("known", destination), (destination, packet)

@@ -115,6 +115,17 @@ Interleave = Annotated[
     bool, typer.Option("--interleave", help="Merge a folder's files by time instead of one after the other.")
 ]
 Currency = Annotated[str, typer.Option("--currency", help="Of prices that name none (ISO 4217).")]
+Timezone = Annotated[
+    str, typer.Option("--timezone", metavar="ZONE", help="Of customers who told none: Europe/Berlin, …")
+]
+Tables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table",
+        metavar="NAME=FILE",
+        help="A table that policies look into: catalogue, price, stock or profile. May be repeated.",
+    ),
+]
 Lateness = Annotated[str, typer.Option("--lateness", help="Events may come so much later than others.")]
 Retention = Annotated[str, typer.Option("--retention", help="A customer idle for longer starts again.")]
 Sample = Annotated[
@@ -142,6 +153,8 @@ def run(
     shards: Shards = limits.SHARDS_DEFAULT,
     interleave: Interleave = False,
     currency: Currency = "EUR",
+    timezone: Timezone = "UTC",
+    table: Tables = None,
     lateness: Lateness = _LATENESS,
     retention: Retention = _RETENTION,
     sample: Sample = limits.SAMPLE_SHARE_DEFAULT,
@@ -158,8 +171,9 @@ def run(
       segue run events.jsonl.gz --out out
       zcat old/*.gz | segue run - --out out --policies policies/
       segue run web.jsonl shop.parquet --out out --processes 2
+      segue run web.jsonl --out out --timezone Europe/Berlin --table catalogue=products.csv
     """
-    from segue.run.arguments import duration_ms
+    from segue.run.arguments import duration_ms, named_files
     from segue.settings import Settings
 
     settings = Settings(
@@ -169,6 +183,8 @@ def run(
         policies=tuple(policies or ()),
         native=not no_native,
         currency=currency,
+        timezone=timezone,
+        tables=named_files("--table", table or ()),
         batch_rows=batch,
         arrival_ms=_now_ms(),
         shards=shards,
@@ -211,6 +227,8 @@ def replay(
         str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results; NAME-out if not given.")
     ] = "",
     policies: Policies = None,
+    timezone: Timezone = "UTC",
+    table: Tables = None,
     processes: Processes = 1,
     batch: Batch = limits.BATCH_ROWS_DEFAULT,
     overwrite: Overwrite = False,
@@ -225,6 +243,7 @@ def replay(
       segue replay --dataset completejourney --out out
     """
     from segue.datasets.source import dataset_currency
+    from segue.run.arguments import named_files
     from segue.settings import Settings
 
     settings = Settings(
@@ -233,6 +252,8 @@ def replay(
         policies=tuple(policies or ()),
         native=not no_native,
         currency=dataset_currency(dataset),
+        timezone=timezone,
+        tables=named_files("--table", table or ()),
         batch_rows=batch,
         arrival_ms=_now_ms(),
     )

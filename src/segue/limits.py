@@ -75,6 +75,10 @@ ANY_OF_MAX = 8  # events that stand for one another
 KEYED_SLOTS_DEFAULT = 2  # products (or categories) a stream keeps in the row; the rest spills
 KEYED_SLOTS_BROWSING = 4  # of what is looked at: many products in a short time
 
+# --- reference tables --------------------------------------------------------------------------------
+TABLE_VERSIONS_MAX = 16  # of a key, of those that come along the way; the one valid the longest is given up
+TABLE_WORDS_MAX = 1 << 28  # 2 GiB a worker for all versions of all tables
+
 # --- decisions ---------------------------------------------------------------------------------------
 LOGIT_MAX = 60.0  # a logit is clamped to ±this: exp() stays finite
 SAMPLE_SHARE_DEFAULT = 0.01  # decisions logged with every candidate's numbers

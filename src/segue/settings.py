@@ -14,6 +14,7 @@ import msgspec
 from segue import limits
 from segue.errors import SettingsError
 from segue.events.hashing import SECRET_BYTES
+from segue.reference.zones import zone_number
 from segue.state.shard import EngineSettings
 
 SETTINGS_VARIABLE = "SEGUE_SETTINGS"
@@ -29,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs       files, folders, "-"; or the name of a data set
     arrival_ms   when the run began (0: when the settings are loaded): events further ahead of it than
                  FUTURE_MS_MAX are dead letters
+    timezone     IANA name; of customers who told none
+    tables       file of each reference table, by name
     pace_path    board shared by the run's processes; "" = one process
     """
 
@@ -39,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policies: tuple[str, ...] = ()
     native: bool = True
     currency: str = "EUR"
+    timezone: str = "UTC"
+    tables: dict[str, str] = {}
     batch_rows: int = limits.BATCH_ROWS_DEFAULT
     arrival_ms: int = 0
     shards: int = limits.SHARDS_DEFAULT
@@ -80,6 +85,7 @@ def check(settings: Settings) -> None:
         value = getattr(settings, name)
         if not least <= value <= most:
             raise SettingsError(_STEP, f"{name} is {value}", f"it must be from {least} to {most}")
+    zone_number(settings.timezone)
 
 
 def secret() -> bytes:

@@ -171,3 +171,29 @@ def test_unknown_option_is_a_usage_error(segue, events_file):
     done = segue("run", events_file, "--out", "out", "--bogus")
     assert done.returncode == 2
     clean(done)
+
+
+def test_a_default_time_zone_that_is_none(segue, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(lines(1))
+    done = segue("run", "a.jsonl", "--out", "out", "--timezone", "Europe/Berln")
+    refused(done, 'unknown time zone "Europe/Berln"', 'did you mean "Europe/Berlin"?')
+
+
+def test_tables_that_are_none(segue, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(lines(1))
+    (tmp_path / "p.csv").write_text("product_id,margin\n")
+    refused(segue("run", "a.jsonl", "--out", "out", "--table", "p.csv"), '"p.csv" is not NAME=FILE')
+    twice = ("--table", "catalogue=p.csv", "--table", "catalogue=p.csv")
+    refused(segue("run", "a.jsonl", "--out", "out", *twice), '"catalogue" is given twice')
+    done = segue("run", "a.jsonl", "--out", "out", "--table", "catalogue=p.csv")
+    refused(done, 'no policy looks into a table "catalogue"')
+
+
+def test_unknown_time_zones_are_counted(segue, tmp_path):
+    unknown = lines(2).replace(b'"userId"', b'"timezone":"Mars/Olympus","userId"')
+    (tmp_path / "a.jsonl").write_bytes(unknown + lines(5)[len(lines(2)) :])
+    done = segue("run", "a.jsonl", "--out", "out", "--timezone", "Europe/Berlin")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (told["events"], told["unknown_zones"], told["dead_letters"]) == (5, 2, 0)
+    assert "unknown time zones" in done.stdout

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from segue.events.batch import Decoded, string_of
 from segue.events.decode import Decoder, Origin
 from segue.events.names import CODE_BY_SPELLING
+from segue.reference.zones import zone_names
+from segue_kernels import record
 
 ARRIVAL_MS = 1_772_366_400_000  # 2026-03-01T12:00:00Z
 SECRET = b"0123456789abcdef"
 FAST = Decoder(SECRET, "EUR", ARRIVAL_MS, 300_000)
+ZONES = [*zone_names(), ""]
 PLAIN = Decoder(SECRET, "EUR", ARRIVAL_MS, 300_000, scanner=False)
 
 
@@ -171,6 +174,14 @@ def products_text(draw: st.DrawFn) -> str:
     return f"[{', '.join(items)}]"
 
 
+@st.composite
+def zone_texts(draw: st.DrawFn) -> str:
+    name = draw(st.sampled_from(ZONES))
+    return json.dumps(
+        draw(st.sampled_from([name, name, name, name[:-1], name + "x", name.lower(), "X" + name[1:]]))
+    )
+
+
 ANY = {
     "number": numbers,
     "text": json_text(texts),
@@ -204,7 +215,13 @@ OPTIONAL: dict[str, st.SearchStrategy[str]] = {
     "unknown": st.one_of(*ANY.values()),
     "": st.one_of(*ANY.values()),
     "a-key-of-more-than-sixteen-bytes": json_text(texts),
-    "context": ANY["nested"],
+    "context": st.one_of(
+        ANY["nested"],
+        st.just('{"timezone":"Asia/Tokyo"}'),
+        st.sampled_from(['"x"', "null", "[]", '{"timezone":7}']),
+    ),
+    "traits": st.sampled_from(['{"timezone":"Asia/Kolkata"}', "{}", "1", "null"]),
+    "timezone": st.one_of(zone_texts(), ANY["nested"], numbers, json_text(texts)),
     "messageId": json_text(texts),
     "timestamp": times.map(json.dumps),
     "originalTimestamp": times.map(json.dumps),
@@ -212,7 +229,7 @@ OPTIONAL: dict[str, st.SearchStrategy[str]] = {
     "receivedAt": times.map(json.dumps),
     "specversion": st.sampled_from(['"1.0"', '"0.3"', "null", "1"]),
     "data": st.sampled_from(["null", "{}", '{"userId":"u"}', '{"id":"z","userId":"u","price":2}', "1"]),
-    "properties": st.sampled_from(["null", "{}", '{"price":2}']),
+    "properties": st.sampled_from(["null", "{}", '{"price":2}', '{"timezone":"Europe/Paris"}']),
     "id": json_text(texts),
     "userId": json_text(texts),
 }
@@ -261,6 +278,7 @@ PLAIN_FIELDS: dict[str, st.SearchStrategy[str]] = {
     "currency": st.sampled_from(['"EUR"', '"JPY"', '"KWD"', '"CLF"', "null"]),
     "channel": st.sampled_from(['"email"', "null"]),
     "granted": st.sampled_from(["true", "false", "null"]),
+    "timezone": zone_texts(),
     "unknown": st.sampled_from(["true", "1.5", '"x"', "null", '"é"', "-0.25"]),
     "other": st.sampled_from(["false", "7", '""']),
     "products": st.sampled_from(
@@ -477,3 +495,89 @@ def test_a_dead_letter_says_what_to_do(line: bytes, reason: str) -> None:
     assert reason in letter.reason
     assert (letter.line, letter.offset, letter.raw) == (2, len(GOOD % 1) + 1, line)
     assert len(found["records"]) == 2
+
+
+# --- time zones --------------------------------------------------------------------------------------
+
+
+def zone_of(line: bytes) -> str:
+    """The zone that both roads read from a line; `?` for an unknown one."""
+    found = check(line)
+    assert found["dead"] == []
+    numbers_found = {int(row[record.PACK]) >> record.ZONE_SHIFT for row in found["records"]}
+    (number,) = numbers_found
+    if number == record.ZONE_UNKNOWN:
+        return "?"
+    return zone_names()[number - 1] if number else ""
+
+
+BEGIN = b'{"id":"1","type":"Product Viewed","time":"2026-03-01T11:00:00Z","userId":"u",'
+TRACK = b'{"type":"track","event":"Product Viewed","messageId":"1","timestamp":"2026-03-01T11:00:00Z","userId":"u",'
+IDENTIFY = b'{"type":"identify","messageId":"1","timestamp":"2026-03-01T11:00:00Z","userId":"u",'
+
+
+@pytest.mark.parametrize(
+    ("line", "zone"),
+    [
+        (BEGIN + b'"timezone":"Europe/Berlin"}', "Europe/Berlin"),
+        (BEGIN + b'"timezone":"America/Argentina/ComodRivadavia"}', "America/Argentina/ComodRivadavia"),
+        (BEGIN + b'"timezone":"America/Argentina/ComodRivadavia2"}', "?"),
+        (BEGIN + b'"timezone":"Europe/Berln","products":[{"product_id":"a"},{"product_id":"b"}]}', "?"),
+        (
+            BEGIN + b'"timezone":"Asia/Tokyo","products":[{"product_id":"a"},{"product_id":"b"}]}',
+            "Asia/Tokyo",
+        ),
+        (BEGIN + b'"timezone":""}', ""),
+        (BEGIN + b'"timezone":null}', ""),
+        (BEGIN + b'"timezone":120}', "?"),
+        (BEGIN + b'"timezone":"UTC"}', "UTC"),
+        (BEGIN + b'"context":{"timezone":"Asia/Tokyo"}}', "Asia/Tokyo"),
+        (TRACK + b'"context":{"ip":"::1","timezone":"Asia/Tokyo"},"properties":{"price":1}}', "Asia/Tokyo"),
+        (TRACK + b'"properties":{"timezone":"Asia/Tokyo"}}', "Asia/Tokyo"),
+        (TRACK + b'"context":{"timezone":"Asia/Tokyo"},"timezone":"UTC"}', "UTC"),
+        (TRACK + b'"context":{"timezone":["Asia/Tokyo"]}}', "?"),
+        (TRACK + b'"context":7}', ""),
+        (IDENTIFY + b'"traits":{"timezone":"Asia/Tokyo"}}', "Asia/Tokyo"),
+        (
+            IDENTIFY + b'"traits":{"timezone":"Asia/Tokyo"},"context":{"timezone":"Asia/Kolkata"}}',
+            "Asia/Kolkata",
+        ),
+        (IDENTIFY + b'"traits":"none"}', ""),
+        (b'{"batch":[' + TRACK + b'"context":{"timezone":"Asia/Tokyo"}}]}', "Asia/Tokyo"),
+        (
+            b'{"specversion":"1.0","id":"1","source":"s","type":"Cart Viewed","time":"2026-03-01T11:00:00Z",'
+            b'"timezone":"Asia/Kolkata","data":{"userId":"u","timezone":"Asia/Tokyo"}}',
+            "Asia/Tokyo",
+        ),
+    ],
+)
+def test_where_a_time_zone_is_told(line: bytes, zone: str) -> None:
+    assert zone_of(line) == zone
+
+
+def test_every_zone_is_read_on_the_fast_road() -> None:
+    from segue.events.lines import run_scanner
+
+    lines = [BEGIN + b'"timezone":"%b","quantity":1000000}' % name.encode() for name in zone_names()]
+    payload = np.frombuffer(b"\n".join([*lines, BEGIN + b'"timezone":"Nowhere"}']), dtype=np.uint8)
+    scanned = run_scanner(payload, 0, 2_000, 1, FAST.terms, FAST.k0, FAST.k1)
+    assert scanned.slow.shape[0] == 0
+    numbers_found = (scanned.records[:, record.PACK] >> record.ZONE_SHIFT).tolist()
+    assert numbers_found == [*range(1, len(lines) + 1), record.ZONE_UNKNOWN]
+    quantities = (scanned.records[:-1, record.PACK] >> record.QUANTITY_SHIFT) & record.QUANTITY_MASK
+    assert set(quantities.tolist()) == {1_000_000}
+
+
+def test_an_unknown_zone_is_counted_and_the_event_kept() -> None:
+    payload = b"\n".join(
+        BEGIN + b'"timezone":"%b","products":[{"product_id":"a"}]}' % name
+        for name in (b"Mars", b"UTC", b"Mars")
+    )
+    (decoded,) = read(FAST, payload)
+    before = decoded.records.copy()
+    FAST.stamp(decoded, -1, 0, 0)
+    assert decoded.unknown_zones == 2
+    assert decoded.records.shape == before.shape
+    zones = (decoded.records[:, record.PACK] >> record.ZONE_SHIFT).tolist()
+    utc = zone_names().index("UTC") + 1
+    assert zones == [0, 0, utc, utc, 0, 0]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from segue.events.batch import string_of
 from segue.events.decode import Decoder, Origin
 from segue.events.table import COLUMNS
+from segue_kernels import record
 
 ARRIVAL_MS = 1_772_366_400_000
 DECODER = Decoder(b"0123456789abcdef", "EUR", ARRIVAL_MS, 300_000)
@@ -44,6 +45,7 @@ rows_ = st.lists(
             ),
             "quantity": st.one_of(st.none(), st.integers(-1, 5)),
             "currency": st.sampled_from([None, "EUR", "JPY", "KWD", "XXX"]),
+            "timezone": st.sampled_from([None, "", "Europe/Berlin", "Asia/Tokyo", "Europe/Berln"]),
             "amount": st.one_of(st.none(), st.just(Decimal("0.125"))),
             "products": st.sampled_from([None, [], [{"product_id": "a", "price": Decimal("1.255")}]]),
         }
@@ -141,6 +143,21 @@ def test_an_alias_speaks_where_its_column_is_silent() -> None:
     )
     found = DECODER.table(batch, Origin("t"))
     assert [string_of(found, row, 1) for row in range(2)] == ["1", "2"]
+
+
+def test_a_time_zone_that_is_no_text_is_unknown() -> None:
+    batch = pa.record_batch(
+        {
+            "id": ["1", "2"],
+            "type": ["Cart Viewed"] * 2,
+            "time": pa.array([ARRIVAL_MS] * 2, pa.timestamp("ms")),
+            "userId": ["u"] * 2,
+            "timezone": pa.array([120, None]),
+        }
+    )
+    found = DECODER.table(batch, Origin("t"))
+    zones = (found.records[:, record.PACK] >> record.ZONE_SHIFT).tolist()
+    assert zones == [record.ZONE_UNKNOWN, 0]
 
 
 def test_columns_come_from_the_type() -> None:

@@ -98,6 +98,54 @@ def test_each_destination_gets_its_rows_in_order(
         assert len(run) == sum(len(part) for n in numbers for part in strings[n])
 
 
+@quick(100)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((NOBODY, 1, 2, 3)), st.sampled_from((0, 2)), st.integers(0, 2), st.booleans()
+        )
+    ),
+    st.sampled_from((1, 3)),
+)
+def test_rows_for_all_go_everywhere_in_their_place(
+    rows: list[tuple[int, int, int, bool]], shards: int
+) -> None:
+    """Without customer and strings, but whole to a customer that they name."""
+    price = CODE_BY_NAME["Price Updated"]
+    to_all = np.zeros(256, np.uint8)
+    to_all[price] = 1
+    drawn: Rows = [
+        (customer, kind, price if is_price else VIEWED, None, lines, (b"c", b"m", b"p%d" % n, b""))
+        for n, (customer, kind, lines, is_price) in enumerate(rows)
+    ]
+    records, spans, text, strings = built(drawn, 3)
+    records[:, record.SEQUENCE] = np.arange(len(records))
+    routed = scatter_rows(records, spans, text, shards, to_all=to_all)
+    plain = scatter_rows(records, spans, text, shards)
+    assert np.array_equal(routed.destination, plain.destination)
+    assert routed.about_nobody == plain.about_nobody
+    for to in range(2 * shards):
+        found, run = routed.records[to], routed.texts[to].tobytes()
+        assert routed.own[to] == len(plain.records[to])
+        expected = [
+            n for n, d in enumerate(routed.destination) if d == to or to_all[records[n, record.PACK] & 0xFF]
+        ]
+        assert found[:, record.SEQUENCE].tolist() == expected
+        assert run == plain.texts[to].tobytes()
+        for words, n in zip(found, expected, strict=True):
+            own = routed.destination[n] == to
+            without = [record.HEAP, record.CUSTOMER_LO, record.CUSTOMER_HI]
+            assert np.array_equal(np.delete(words, without), np.delete(records[n], without))
+            customer = records[n, [record.CUSTOMER_LO, record.CUSTOMER_HI]].tolist()
+            assert words[[record.CUSTOMER_LO, record.CUSTOMER_HI]].tolist() == (customer if own else [0, 0])
+            at, lengths = int(words[record.HEAP]) >> 32, int(words[record.HEAP]) & 0xFFFFFFFF
+            if own:
+                whole = b"".join(strings[n])
+                assert run[at : at + len(whole)] == whole
+            else:
+                assert lengths == 0
+
+
 def test_shards_are_filled_evenly() -> None:
     shards = 16
     records, _ = records_of([{"time": 1, "customer": n} for n in range(16_000)])

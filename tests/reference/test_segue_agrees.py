@@ -183,7 +183,12 @@ def test_decoding(payloads: list[bytes], scanner: bool, data: st.DataObject) -> 
             late += len(decoded.late)
             for i, words_of in enumerate(decoded.records.tolist()):
                 pack = words_of[record.PACK]
-                packed = (pack & 0xFF, (pack >> 16) & 0xFFFF, pack >> 32, words_of[record.SEQUENCE])
+                packed = (
+                    pack & 0xFF,
+                    (pack >> 16) & 0xFFFF,
+                    (pack >> 32) & 0xFFFFF,
+                    words_of[record.SEQUENCE],
+                )
                 rows.append((*(words_of[word] for word in WORDS), *packed))
                 if not (pack >> 8) & record.FLAG_IS_LINE:
                     names.append((string_of(decoded, i, 0), string_of(decoded, i, 1)))

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.events.batch import Decoded, Origin
+from segue.events.names import CODE_BY_NAME
+from segue.routing.arrivals import Arrivals
 from segue.routing.packet import CLOCK_END, Packet, SourceBatch, packets
 from segue_kernels import record
 from tests.kernels.drivers import key_of, quick, records_of
@@ -60,8 +62,33 @@ def test_the_end_of_a_partition_is_told_to_all() -> None:
     assert all(packet.end == (CLOCK_END, 9) and not len(packet.records) for _, packet in made)
 
 
+def test_what_all_hear_of_asks_nobody_to_wait() -> None:
+    """An anonymous shard that only hears of a price passes nothing on: known shards do not wait for it."""
+    rows = decoded([(1, record.KIND_USER), (2, record.KIND_USER), (3, record.KIND_ANONYMOUS)])
+    rows.records[0, [record.CUSTOMER_LO, record.CUSTOMER_HI]] = 0
+    rows.records[0, record.PACK] = CODE_BY_NAME["Price Updated"]
+    batch = SourceBatch(0, 7, (5, 0), (9, 3), rows)
+    to_all = np.zeros(256, np.uint8)
+    to_all[CODE_BY_NAME["Price Updated"]] = 1
+    made, nobody = packets(batch, 8, 1, to_all)
+    assert nobody == 1
+    assert [destination for destination, _ in made] == list(range(16))
+    assert sum(len(packet.records) for _, packet in made) == 16 + 2
+    passing = [destination - 8 for destination, packet in made if destination >= 8 and not packet.heard]
+    assert len(passing) == 1
+    for destination, packet in made:
+        assert packet.via == (tuple(passing) if destination < 8 else ())
+        arrivals = Arrivals(1)
+        arrivals.push(packet)
+        released = arrivals.release()
+        if not packet.via:
+            assert released is not None
+            assert len(released.records) == len(packet.records)
+            assert released.finished == (() if packet.heard else ((0, 7),))
+
+
 def same(first: Packet, second: Packet) -> None:
-    for name in ("partition", "batch", "start", "end", "via", "sender", "finished"):
+    for name in ("partition", "batch", "start", "end", "via", "sender", "finished", "heard"):
         assert getattr(first, name) == getattr(second, name)
     assert np.array_equal(first.records, second.records)
     assert np.array_equal(first.text, second.text)

@@ -73,6 +73,7 @@ class Decoded:
     where int64[n,2]: (place in the payload: byte offset of the line, or row of the table; line number).
     `text` may be the payload itself: keep the payload unchanged as long as the Decoded is in use.
     events: header records, lines: input lines (rows) consumed, blank ones included.
+    unknown_zones: events whose time zone nobody knows; counted, and the zone dropped, when they are stamped.
     """
 
     records: Words
@@ -84,6 +85,7 @@ class Decoded:
     lines: int
     origin: Origin
     late: list[Late] = field(default_factory=list)
+    unknown_zones: int = 0
     raw_at: Callable[[int], bytes] = _no_raw  # the message at a place, for late events
 
     @property

@@ -96,7 +96,7 @@ class Decoder:
         row0 + decoded.events.
         """
         late = empty_words(decoded.events, LATE_WORDS)
-        kept, late_count, clock = stamp_rows(
+        kept, late_count, clock, decoded.unknown_zones = stamp_rows(
             decoded.records,
             decoded.spans,
             decoded.where,

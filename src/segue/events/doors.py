@@ -7,6 +7,9 @@ that message alone.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 import msgspec
 
 from segue import limits
@@ -31,6 +34,7 @@ _SEGMENT_FIELDS = (
     "sent_at",
     "received_at",
     "source",
+    "timezone",
 )
 
 
@@ -108,6 +112,7 @@ def _one(message: Message) -> Event:
         return _cloud_event(message)
     if message.properties is not None or message.type == "track":
         return _segment(message)
+    message.timezone = message.timezone or _told_zone(message)
     return message
 
 
@@ -135,8 +140,27 @@ def _segment(message: Message) -> Event:
         said = getattr(message, name)
         if said:
             setattr(event, name, said)
+    event.timezone = message.timezone or _told_zone(message) or event.timezone
     event.type = message.event if call == "track" else call
     return event
+
+
+class _Zone(msgspec.Struct):
+    timezone: Any = None
+
+
+_ZONE_DECODER = msgspec.json.Decoder(_Zone)
+
+
+def _told_zone(message: Message) -> Any:
+    """The time zone in Segment's context, else among the traits of an identify."""
+    for part in (message.context, message.traits):
+        if part:
+            with suppress(msgspec.DecodeError, ValueError, RecursionError):
+                zone = _ZONE_DECODER.decode(part).timezone
+                if zone:
+                    return zone
+    return None
 
 
 def _batch(message: Message) -> list[tuple[Event | Refusal, bytes]]:

@@ -19,12 +19,14 @@ from segue.events import names
 from segue.events.money import exponent_table, letters_code
 from segue.events.rows import Terms
 from segue.events.types import ALIASES, Message
+from segue.reference.zones import zone_numbers
 from segue_kernels import scan
 
 _MASK = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15
 _KEY_BITS = 9
 _TYPE_BITS = 11
+_ZONE_BITS = 11  # some 600 names
 _ROLES = {
     names.IDENTIFY: scan.ROLE_IDENTIFY,
     names.ALIAS: scan.ROLE_ALIAS,
@@ -36,11 +38,12 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """keys uint64[512,4], types uint64[2048,6], multipliers uint64[2], exponents int64[17577] (see
+    """keys uint64[512,4], types and zones uint64[2048,6], multipliers uint64[2], exponents int64[17577] (see
     scan.py)."""
 
     keys: NDArray[np.uint64]
     types: NDArray[np.uint64]
+    zones: NDArray[np.uint64]
     multipliers: NDArray[np.uint64]
     exponents: NDArray[np.int64]
 
@@ -73,15 +76,26 @@ def tables() -> Tables:
     type_table = np.zeros((1 << _TYPE_BITS, scan.TYPE_WORDS), dtype=np.uint64)
     for name, code in spellings.items():
         slot = _type_mix(name) * type_multiplier % (1 << 64) >> (64 - _TYPE_BITS)
-        second, before_last = (_word(name[8:16]), _word(name[-16:-8])) if len(name) > 16 else (0, 0)
-        role = _ROLES.get(code, scan.ROLE_PLAIN)
-        type_table[slot] = (_word(name[:8]), _last(name), second, before_last, len(name), code | role << 8)
+        type_table[slot] = _type_words(name, code | _ROLES.get(code, scan.ROLE_PLAIN) << 8)
     return Tables(
         key_table,
         type_table,
+        _zone_table(type_multiplier),
         np.array([key_multiplier, type_multiplier], dtype=np.uint64),
         exponent_table(),
     )
+
+
+def _zone_table(multiplier: int) -> NDArray[np.uint64]:
+    table = np.zeros((1 << _ZONE_BITS, scan.TYPE_WORDS), dtype=np.uint64)
+    for text, number in zone_numbers().items():
+        name = text.encode()
+        if len(name) <= scan.TYPE_BYTES_MAX:  # a longer one is left to msgspec
+            slot = _type_mix(name) * multiplier % (1 << 64) >> (64 - _ZONE_BITS)
+            while table[slot, scan.TYPE_LENGTH]:
+                slot = (slot + 1) % (1 << _ZONE_BITS)
+            table[slot] = _type_words(name, number)
+    return table
 
 
 def settings_of(terms: Terms) -> NDArray[np.int64]:
@@ -89,6 +103,7 @@ def settings_of(terms: Terms) -> NDArray[np.int64]:
     settings = np.zeros(scan.SETTINGS, dtype=np.int64)
     settings[scan.SET_KEY_SHIFT] = 64 - _KEY_BITS
     settings[scan.SET_TYPE_SHIFT] = 64 - _TYPE_BITS
+    settings[scan.SET_ZONE_SHIFT] = 64 - _ZONE_BITS
     settings[scan.SET_CURRENCY] = letters_code(terms.currency)
     settings[scan.SET_TIME_MIN] = limits.EVENT_TIME_MS_MIN
     settings[scan.SET_TIME_MAX] = terms.arrival_ms + limits.FUTURE_MS_MAX
@@ -106,6 +121,11 @@ def _word(text: bytes) -> int:
 
 def _last(text: bytes) -> int:
     return _word(text[-8:]) if len(text) > 8 else 0
+
+
+def _type_words(name: bytes, code: int) -> tuple[int, ...]:
+    second, before_last = (_word(name[8:16]), _word(name[-16:-8])) if len(name) > 16 else (0, 0)
+    return _word(name[:8]), _last(name), second, before_last, len(name), code
 
 
 def _key_mix(key: bytes) -> int:

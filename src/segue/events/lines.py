@@ -89,6 +89,7 @@ def run_scanner(
             slow,
             table.keys,
             table.types,
+            table.zones,
             table.multipliers,
             table.exponents,
             settings,

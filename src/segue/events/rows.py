@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from segue import limits
 from segue.errors import did_you_mean
@@ -16,6 +17,7 @@ from segue.events.money import EXPONENTS, currency_code, letters_code, minor_uni
 from segue.events.refusal import Refusal
 from segue.events.time import check_time_ms, parse_time_ms
 from segue.events.types import Event, Product
+from segue.reference.zones import zone_numbers
 from segue_kernels import fill, record
 
 Strings = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
@@ -53,7 +55,7 @@ def rows_of(event: Event, terms: Terms) -> list[Row]:
 
     currency = event.currency or terms.currency
     exponent = EXPONENTS[terms.currency] if not event.currency else _exponent(currency)
-    pack = code | letters_code(currency) << 16
+    pack = code | letters_code(currency) << 16 | _zone(event.timezone) << record.ZONE_SHIFT
     known_by_anonymous = code in (names.IDENTIFY, names.ALIAS)
     products = event.products or []
     if len(products) > limits.LINES_PER_EVENT_MAX:
@@ -127,7 +129,7 @@ def _price(
         flags |= record.FLAG_HAS_AMOUNT
     elif price is not None:
         words[record.AMOUNT] = times(words[record.PRICE], count, path + "price x quantity")
-    words[record.PACK] = pack | count << 32
+    words[record.PACK] = pack | count << record.QUANTITY_SHIFT
     return flags
 
 
@@ -189,6 +191,13 @@ def _consent(event: Event, code: int) -> int:
 def _exponent(currency: str) -> int:
     currency_code(currency)
     return EXPONENTS[currency]
+
+
+def _zone(name: Any) -> int:
+    """The number of a time zone; an unknown one is no reason to lose the event."""
+    if not name:
+        return 0
+    return zone_numbers().get(name, record.ZONE_UNKNOWN) if isinstance(name, str) else record.ZONE_UNKNOWN
 
 
 def _first(*values: Decimal | None) -> Decimal | None:

@@ -25,6 +25,7 @@ from segue.events.money import EXPONENTS, letters_code
 from segue.events.rows import Terms
 from segue.events.slow import SlowRows
 from segue.events.types import ALIASES, Event
+from segue.reference.zones import zone_numbers
 from segue_kernels import fill, record
 from segue_kernels.load import PADDING_BYTES
 from segue_kernels.scan import MEMO_WORDS, parse_times
@@ -106,8 +107,8 @@ class _Columns:
         references[lengths == 0] = 0
         return references
 
-    def codes(self, name: str, known: dict[str, int], absent: int) -> Words:
-        """A string column looked up in a registry; rows with an unknown string become slow."""
+    def codes(self, name: str, known: dict[str, int], absent: int, unknown: int = -1) -> Words:
+        """A string column looked up in a registry; rows with an unknown string become slow if `unknown` is -1."""
         rows = self.slow.shape[0]
         column = self.get(name)
         if column is None:
@@ -116,7 +117,7 @@ class _Columns:
             self.slow |= ~_mask(pc.is_null(column))
             return np.full(rows, absent, dtype=np.int64)
         encoded = column.cast(pa.large_string()).dictionary_encode()
-        words = [known.get(word, -1) if word else absent for word in encoded.dictionary.to_pylist()]
+        words = [known.get(word, unknown) if word else absent for word in encoded.dictionary.to_pylist()]
         table = np.array([*words, absent], dtype=np.int64)
         found = table[pc.fill_null(encoded.indices, len(words)).to_numpy(zero_copy_only=False)]
         self.slow |= found < 0
@@ -246,6 +247,7 @@ def _fast_rows(columns: _Columns, terms: Terms, k0: np.uint64, k1: np.uint64) ->
     for letters, exponent in EXPONENTS.items():
         exponent_of[letters_code(letters)] = exponent
     exponents = exponent_of[currencies]
+    zones = columns.codes("timezone", zone_numbers(), 0, record.ZONE_UNKNOWN)
 
     references = np.zeros((rows, fill.REFERENCES), dtype=np.int64)
     user, loyalty, anonymous = (columns.references(n) for n in ("user_id", "loyalty_id", "anonymous_id"))
@@ -285,7 +287,8 @@ def _fast_rows(columns: _Columns, terms: Terms, k0: np.uint64, k1: np.uint64) ->
     records[:, record.TIME] = times_ms
     records[:, record.PRICE] = prices
     records[:, record.AMOUNT] = np.where(has_amount, amounts, prices * quantities)
-    records[:, record.PACK] = np.maximum(codes, 0) | flags << 8 | currencies << 16 | quantities << 32
+    records[:, record.PACK] = np.maximum(codes, 0) | flags << 8 | currencies << 16
+    records[:, record.PACK] |= quantities << record.QUANTITY_SHIFT | zones << record.ZONE_SHIFT
     text = np.concatenate(columns.text.parts) if columns.text.parts else np.zeros(0, dtype=np.uint8)
     references[columns.slow] = 0
     fill.fill_hashes(records, references, read_only(text), k0, k1)

@@ -62,6 +62,7 @@ class Event(Struct, kw_only=True):
     channel: Text = None
     purpose: Text = None
     granted: bool | None = None
+    timezone: Annotated[Any, Meta(description="the customer's IANA time zone: Europe/Berlin")] = None
     products: list[Product] | None = None
     # aliases
     message_id: Identifier = msgspec.field(default=None, name="messageId")
@@ -95,6 +96,9 @@ class Message(Event, kw_only=True):
     data: Event | None = None
     properties: Event | None = None
     batch: list[msgspec.Raw] | None = None
+    # only the time zones in them are of use, so nothing in them is wrong
+    context: msgspec.Raw = msgspec.Raw()
+    traits: msgspec.Raw = msgspec.Raw()
 
 
 class CloudEvent(Struct, kw_only=True):
@@ -124,6 +128,8 @@ class SegmentMessage(Struct, kw_only=True):
     received_at: Instant = msgspec.field(default=None, name="receivedAt")
     properties: Event | None = None
     context: dict[str, Any] | None = None
+    traits: dict[str, Any] | None = None
+    timezone: Annotated[Any, Meta(description="the customer's IANA time zone: Europe/Berlin")] = None
 
 
 class SegmentBatch(Struct, kw_only=True):

@@ -303,7 +303,8 @@ class _Function:
             case ir.Number(value):
                 return _double(value)
             case ir.EventNumber(plan.FIELD_QUANTITY):
-                return self._as_double(self._value(f"ashr i64 {self._record(record.PACK)}, 32"))
+                shifted = self._value(f"lshr i64 {self._record(record.PACK)}, {record.QUANTITY_SHIFT}")
+                return self._as_double(self._value(f"and i64 {shifted}, {record.QUANTITY_MASK}"))
             case ir.EventNumber(field, currency, divisor):
                 money = self._divided(self._as_double(self._record(field)), divisor)
                 found = self._value(f"lshr i64 {self._record(record.PACK)}, 16")

@@ -61,7 +61,7 @@ class Arrivals:
                 self._early.add(key)
         if len(packet.records):
             self._waiting.append(packet)
-            if packet.sender < 0:
+            if packet.sender < 0 and not packet.heard:
                 self._unfinished.append(packet)
 
     def frontier(self) -> Place:

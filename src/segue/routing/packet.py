@@ -16,6 +16,7 @@ import numpy.typing as npt
 from segue.events.batch import Decoded
 from segue.events.names import CODE_BY_NAME
 from segue_kernels.memory import STRIDE
+from segue_kernels.plan import TYPES
 from segue_kernels.record import RECORD_WORDS
 from segue_kernels.route import choose_destinations, no_rows, scatter
 
@@ -38,6 +39,7 @@ class Packet:
     sender       the anonymous shard that passes these rows on, -1 when they come straight from the source
     finished     with a sender: (partition, batch) of which it has no more rows to pass on
     histories    (index of the identify record, history) that come with it
+    heard        its rows are only what all shards must hear of: nothing will be passed on, nobody waits for it
     """
 
     partition: int
@@ -50,6 +52,7 @@ class Packet:
     sender: int = -1
     finished: tuple[tuple[int, int], ...] = ()
     histories: list[tuple[int, Words]] = field(default_factory=list)
+    heard: bool = False
     _reduced: tuple[Any, ...] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -61,7 +64,14 @@ class Packet:
     def _reduce(self) -> tuple[Any, ...]:
         histories = [(at, words.tobytes()) for at, words in self.histories]
         place = (self.partition, self.batch, self.start, self.end, self.via)
-        values = (self.records.tobytes(), self.text.tobytes(), self.sender, self.finished, histories)
+        values = (
+            self.records.tobytes(),
+            self.text.tobytes(),
+            self.sender,
+            self.finished,
+            histories,
+            self.heard,
+        )
         return _unpack, (*place, *values)
 
 
@@ -76,6 +86,7 @@ def _unpack(
     sender: int,
     finished: tuple[tuple[int, int], ...],
     histories: list[tuple[int, bytes]],
+    heard: bool,
 ) -> Packet:
     return Packet(
         partition,
@@ -88,6 +99,7 @@ def _unpack(
         sender,
         finished,
         [(at, np.frombuffer(words, np.int64)) for at, words in histories],
+        heard,
     )
 
 
@@ -107,17 +119,31 @@ class Routed:
     """Runs of rows by destination: 0 .. shards - 1 known customers, then the anonymous identifiers' shards.
 
     destination  int32 a row; -1 for the `about_nobody` events that have no customer
+    own          rows of each destination that are about its own customers, not only heard by all
     """
 
     records: list[Words]
     texts: list[Bytes]
     destination: npt.NDArray[np.int32]
     about_nobody: int
+    own: list[int]
 
 
-def scatter_rows(records: Words, spans: Words, text: Bytes, shards: int, *, resolved: bool = False) -> Routed:
+NOTHING_TO_ALL = np.zeros(TYPES, np.uint8)
+
+
+def scatter_rows(
+    records: Words,
+    spans: Words,
+    text: Bytes,
+    shards: int,
+    *,
+    resolved: bool = False,
+    to_all: npt.NDArray[np.uint8] = NOTHING_TO_ALL,
+) -> Routed:
     """Copy rows to one run for each destination, in their order.
 
+    to_all    uint8 a type: 1 = every destination hears of such rows
     resolved  the rows come from an anonymous shard: an identify among them goes straight to its customer
     """
     identify = -1 if resolved else CODE_BY_NAME["identify"]
@@ -125,7 +151,9 @@ def scatter_rows(records: Words, spans: Words, text: Bytes, shards: int, *, reso
     destination = np.empty(len(records), np.int32)
     row_count = np.zeros(2 * shards, np.int64)
     byte_count = np.zeros(2 * shards, np.int64)
-    nobody = choose_destinations(records, spans, shards, identify, alias, destination, row_count, byte_count)
+    nobody = choose_destinations(
+        records, spans, shards, identify, alias, to_all, destination, row_count, byte_count
+    )
     row_end = np.cumsum(row_count)
     row_start = row_end - row_count
     room = byte_count + STRIDE  # strings are copied in strides: one run's last must not reach the next run
@@ -136,6 +164,7 @@ def scatter_rows(records: Words, spans: Words, text: Bytes, shards: int, *, reso
         records,
         spans,
         text,
+        to_all,
         destination,
         row_start.copy(),
         byte_start.copy(),
@@ -145,22 +174,30 @@ def scatter_rows(records: Words, spans: Words, text: Bytes, shards: int, *, reso
     )
     rows = zip(row_start.tolist(), row_end.tolist(), strict=True)
     texts = zip(byte_start.tolist(), (byte_start + byte_count).tolist(), strict=True)
-    return Routed([records_out[a:b] for a, b in rows], [text_out[a:b] for a, b in texts], destination, nobody)
+    own = np.bincount(destination[destination >= 0], minlength=2 * shards).tolist()
+    return Routed(
+        [records_out[a:b] for a, b in rows], [text_out[a:b] for a, b in texts], destination, nobody, own
+    )
 
 
-def packets(batch: SourceBatch, shards: int, partitions: int) -> tuple[list[tuple[int, Packet]], int]:
+def packets(
+    batch: SourceBatch, shards: int, partitions: int, to_all: npt.NDArray[np.uint8] = NOTHING_TO_ALL
+) -> tuple[list[tuple[int, Packet]], int]:
     """(destination, packet) for one source batch, and how many of its events are about no customer.
 
     Every shard of known customers gets one, empty or not, for it has to know how far the partition has come;
-    so does every anonymous shard when there are several partitions to merge.
+    so does every anonymous shard when there are several partitions to merge, or rows that all must hear of.
+    to_all  uint8 a type: 1 = such rows (segue.reference.world.types_for_all)
     """
     if batch.decoded is None:
         records, text = no_rows()
-        routed = Routed([records] * (2 * shards), [text] * (2 * shards), np.zeros(0, np.int32), 0)
+        routed = Routed(
+            [records] * (2 * shards), [text] * (2 * shards), np.zeros(0, np.int32), 0, [0] * (2 * shards)
+        )
     else:
         decoded = batch.decoded
-        routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards)
-    via = tuple(shard for shard in range(shards) if len(routed.records[shards + shard]))
+        routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards, to_all=to_all)
+    via = tuple(shard for shard in range(shards) if routed.own[shards + shard])
     ended = batch.decoded is None
     return list(_packets(batch, routed, shards, via, ended or partitions > 1)), routed.about_nobody
 
@@ -182,5 +219,6 @@ def _packets(
                     records,
                     routed.texts[destination],
                     via if known else (),
+                    heard=len(records) > 0 and routed.own[destination] == 0,
                 ),
             )

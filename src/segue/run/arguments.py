@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from segue.errors import SettingsError
@@ -21,6 +22,23 @@ def duration_ms(option: str, text: str) -> int:
             _STEP, f'{option}: "{text}" is no duration', "a number and a unit: 500ms 30s 5m 2h 400d"
         )
     return int(found[1]) * _UNITS_MS[found[2]]
+
+
+def named_files(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """{"catalogue": "products.parquet"} of "catalogue=products.parquet"; each name once."""
+    files: dict[str, str] = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not name.strip() or not path.strip():
+            raise SettingsError(
+                _STEP, f'{option}: "{text}" is not NAME=FILE', f"{option} catalogue=products.csv"
+            )
+        if name.strip() in files:
+            raise SettingsError(
+                _STEP, f'{option}: "{name.strip()}" is given twice', "put its rows into one file"
+            )
+        files[name.strip()] = path.strip()
+    return files
 
 
 def time_ms(option: str, text: str) -> int:

@@ -27,6 +27,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     events        that could be read; dead letters are not among them
     about_nobody  without a customer: prices, stock
+    unknown_zones events whose time zone nobody knows; they count all the same
     decisions     slots that had candidates; actions are those with a winner
     bounds        how often a bound of the state was met
     """
@@ -45,6 +46,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int
     quarantined: int
     about_nobody: int
+    unknown_zones: int
     customers_merged: int
     bounds: dict[str, int]
     processes: int
@@ -85,6 +87,7 @@ def summarise(part: Part, policies: CompiledPolicies, seconds: float, processes:
         duplicates=counters.get("duplicates", 0),
         quarantined=counters.get("quarantined_events", 0),
         about_nobody=part.about_nobody,
+        unknown_zones=counters.get("unknown_zones", 0),
         customers_merged=counters.get("customers_merged", 0),
         bounds={name: counters[name] for name in _BOUNDS if name in counters},
         processes=processes,
@@ -116,6 +119,8 @@ def show(summary: Summary, console: Console, out: str) -> None:
     _row(table, "quarantined", summary.quarantined, "")
     if summary.about_nobody:
         _row(table, "about nobody", summary.about_nobody, "prices and stock")
+    if summary.unknown_zones:
+        _row(table, "unknown time zones", summary.unknown_zones, "taken as the default one")
     console.print(table)
     console.print(f"results in {out}", style="dim", soft_wrap=True, markup=False)
 

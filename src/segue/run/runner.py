@@ -21,6 +21,7 @@ from segue import settings as settings_module
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
+from segue.reference.world import check_tables
 from segue.run.collector import leave_alone_what_is_here
 from segue.run.failure import (
     Failure,
@@ -70,7 +71,7 @@ class Prepared:
 
 
 def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) -> Prepared:
-    """Check settings, inputs, policies and the output folder, in this order.
+    """Check settings, inputs, policies, tables and the output folder, in this order.
 
     Raises SegueError; nothing was written then, except that the folder may have been made.
     """
@@ -82,6 +83,7 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
     policies = load_policies(
         settings.policies, secret=secret(), currency=settings.currency, native=settings.native
     )
+    check_tables(settings, policies)
     from segue.bytewax_steps import output_names
 
     names = output_names(policies)

@@ -13,12 +13,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
+
 from segue.actions.encode import ActionEncoder
 from segue.decide.engine import Decisions, ShardEngine
 from segue.events.decode import Decoder
+from segue.events.names import CODE_BY_NAME
 from segue.identity.anonymous import AnonymousShard
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
+from segue.reference.world import ReferenceWorld
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import Packet, packets
 from segue.settings import Settings, secret
@@ -27,6 +31,9 @@ from segue.sources.files import file_source
 from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch
 from segue_kernels.jit import JIT_DISABLED, cache_folder
+from segue_kernels.plan import LOOKUP_FIELD, LOOKUP_TABLE, LOOKUP_WORDS, TABLE_PRICE, TABLE_PROFILE
+from segue_kernels.record import PACK, RECORD_WORDS
+from segue_kernels.tables import VERSION_FIELDS
 
 Step = Callable[[str], AbstractContextManager[None]]
 
@@ -58,6 +65,7 @@ def warm_up(step: Step) -> None:
         settings = Settings(shards=_SHARDS)
         with step("compile 3/5: policies"):
             policies = load_policies((), secret=secret())
+            _look_up(Path(folder))
         encoder = ActionEncoder(policies)
         decided: list[Decisions] = []
         with step("compile 4/5: deciding (takes longest)"):
@@ -126,6 +134,23 @@ def _read(path: Path) -> list[ReadBatch]:
         batches.append(reader.read())
     reader.close()
     return batches
+
+
+def _look_up(folder: Path) -> None:
+    """Tables read from files, and a price that comes along the way."""
+    rows = {"price": "product_id,amount\na,1\n", "profile": "customer,tier\na,x\n"}
+    for name, text in rows.items():
+        (folder / f"{name}.csv").write_text(text)
+    lookups = np.zeros((2, LOOKUP_WORDS), np.int64)
+    lookups[:, LOOKUP_TABLE] = TABLE_PRICE, TABLE_PROFILE
+    lookups[:, LOOKUP_FIELD] = VERSION_FIELDS
+    fields = (("price", "amount", "number"), ("profile", "tier", "text"))
+    files = {name: str(folder / f"{name}.csv") for name in rows}
+    world = ReferenceWorld("UTC", lookups, fields, files)
+    records = np.zeros((100, RECORD_WORDS), np.int64)
+    records[:, PACK] = CODE_BY_NAME["Price Updated"]
+    world.need_zones(records)
+    world.take(records)
 
 
 def _packets(batch: ReadBatch) -> list[tuple[int, Packet]]:

@@ -14,12 +14,13 @@ from segue.sources.pace import Pace
 
 @dataclass(slots=True)
 class ReadCounts:
-    """What one partition gave: input lines (rows), events, dead letters, late events."""
+    """What one partition gave: input lines (rows), events, dead letters, late events, unknown time zones."""
 
     lines: int = 0
     events: int = 0
     dead_letters: int = 0
     late: int = 0
+    unknown_zones: int = 0
 
 
 @dataclass(slots=True)
@@ -101,6 +102,7 @@ class BatchReader:
         self._counts.events += events
         self._counts.dead_letters += len(decoded.dead)
         self._counts.late += len(decoded.late)
+        self._counts.unknown_zones += decoded.unknown_zones
         self._batch += 1
         self._pace.progressed(self._index, events, 0)
         self._pace.emitted(self._index, self._clock_ms)

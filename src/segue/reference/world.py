@@ -1,0 +1,269 @@
+"""What a worker knows that is not a customer's: the world's clocks, and reference tables as they were at any time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from segue import limits
+from segue.errors import LimitError, SettingsError, did_you_mean
+from segue.events.hashing import key_words
+from segue.events.money import exponent_table
+from segue.events.names import CODE_BY_NAME
+from segue.policy.compiled import CompiledPolicies
+from segue.reference.files import TABLE_NAMES, Field, TableRows, read_table
+from segue.reference.zones import calendar, zone_number
+from segue.routing.arrivals import Released
+from segue_kernels import plan, tables
+from segue_kernels.calendar import DEFAULT_ZONE, find_new_zone
+from segue_kernels.record import PACK, ZONE_MASK, ZONE_SHIFT
+from segue_kernels.shard import World
+
+if TYPE_CHECKING:
+    from segue.settings import Settings
+
+Words = npt.NDArray[np.int64]
+
+# types of events that change a table along the way, and the field they change
+UPDATES = {
+    CODE_BY_NAME["Price Updated"]: (plan.TABLE_PRICE, "amount"),
+    CODE_BY_NAME["Inventory Updated"]: (plan.TABLE_STOCK, "quantity"),
+}
+_FIRST_WORD = 8  # of versions: word 0 means none
+_STEP = "read the tables"
+_NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
+
+
+def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
+    """uint8 a type: 1 for events that change a table some policy looks into; every shard has to hear of them."""
+    types = np.zeros(plan.TYPES, np.uint8)
+    looked_up = set(policies.lookups[:, plan.LOOKUP_TABLE].tolist())
+    for code, (table, _) in UPDATES.items():
+        types[code] = table in looked_up
+    return types
+
+
+def check_tables(settings: Settings, policies: CompiledPolicies) -> None:
+    """Read every table that a run is told of; raises SettingsError and SourceError for what it could not run with."""
+    ReferenceWorld.of(settings, policies)
+
+
+class ReferenceWorld:
+    """`arrays` is what kernels take; it is another after `take` had to make room, so take it anew for each batch.
+
+    All shards of a worker thread share one world: each hands it the rows that all hear of, and each such row is
+    let in once. A row's lookups see what arrived before it, however far another shard has come.
+    """
+
+    def __init__(
+        self,
+        timezone: str,
+        lookups: Words = _NO_LOOKUPS,
+        fields: tuple[tuple[str, str, str], ...] = (),
+        files: Mapping[str, str] | None = None,
+        secret: bytes = bytes(16),
+    ) -> None:
+        shared = self._calendar = calendar()
+        defaults = np.zeros(4, np.int64)
+        defaults[DEFAULT_ZONE] = zone_number(timezone)
+        shared.load(int(defaults[DEFAULT_ZONE]))
+        self._columns = np.zeros((plan.TABLES, tables.COLUMN_WORDS), np.int64)
+        self._table_of = np.zeros(plan.TYPES, np.uint8)
+        self._state = np.zeros(tables.STATE_WORDS, np.int64)
+        self._state[tables.STATE_CLOCK] = tables.CLOCK_OF_FILES
+        layout = _layout(lookups, fields)
+        rows = _read_files(layout, dict(files or {}), secret)
+        width = {table: tables.VERSION_FIELDS + len(of) for table, of in layout.items()}
+        count = sum(len(read.keys) for read in rows.values())
+        words = _FIRST_WORD + sum(width.values()) + sum(width[t] * len(read.keys) for t, read in rows.items())
+        _check_words(words)
+        self.arrays = World(
+            zone_of=shared.zone_of,
+            day_start=shared.day_start,
+            month_day=shared.month_day,
+            table_index=np.zeros(_slots(count), np.int64),
+            versions=np.zeros(words, np.int64),
+            defaults=defaults,
+        )
+        self._width_max = max(width.values(), default=0)
+        self._lay_out(layout, width)
+        for table, read in rows.items():
+            tables.load_versions(
+                self.arrays, self._state, width[table], read.keys, read.valid_from, read.fields
+            )
+
+    @classmethod
+    def of(cls, settings: Settings, policies: CompiledPolicies) -> ReferenceWorld:
+        """The world that a run begins with: its default time zone, and the tables its policies look into."""
+        from segue.settings import secret
+
+        return cls(settings.timezone, policies.lookups, policies.lookup_fields, settings.tables, secret())
+
+    def _lay_out(self, layout: dict[int, tuple[Field, ...]], width: dict[int, int]) -> None:
+        """Where fields stand, and a version of what is not known for each table."""
+        at = _FIRST_WORD
+        for table, fields in layout.items():
+            column = self._columns[table]
+            column[tables.COLUMN_WIDTH] = width[table]
+            column[tables.COLUMN_BLANK] = at
+            first = at + tables.VERSION_FIELDS
+            self.arrays.versions[first : first + len(fields)] = [field.unknown for field in fields]
+            at += width[table]
+        self._state[tables.STATE_USED] = at
+        for code, (table, name) in UPDATES.items():
+            names = [field.name for field in layout.get(table, ())]
+            if names:
+                self._table_of[code] = 1 + table
+            if name in names:
+                self._columns[table, tables.COLUMN_UPDATED] = tables.VERSION_FIELDS + names.index(name)
+        self._hears = bool(self._table_of.any())
+
+    # --- along the way --------------------------------------------------------------------------------
+
+    def take(self, records: Words) -> Words:
+        """Let the rows about prices and stock into the tables; the rows that are left, all but those about nobody."""
+        kept = self.heard(records)
+        return records if kept is None else records[kept]
+
+    def take_released(self, released: Released) -> Released:
+        """As take, for rows with their histories."""
+        kept = self.heard(released.records)
+        if kept is None:
+            return released
+        place_of = np.cumsum(kept) - 1
+        histories = [(int(place_of[at]), history) for at, history in released.histories]
+        return Released(released.records[kept], released.text, histories, released.finished)
+
+    def heard(self, records: Words) -> npt.NDArray[np.bool_] | None:
+        """As take: which rows are left, None if all are."""
+        if not self._hears:
+            return None
+        updates = tables.count_updates(records, self._table_of)
+        if updates == 0:
+            return None
+        self._make_room(updates)
+        keep = np.empty(len(records), np.uint8)
+        left = tables.apply_updates(
+            self.arrays,
+            records,
+            self._table_of,
+            self._columns,
+            exponent_table(),
+            self._state,
+            limits.TABLE_VERSIONS_MAX,
+            keep,
+        )
+        return None if left == len(records) else keep.view(np.bool_)
+
+    def _make_room(self, updates: int) -> None:
+        arrays = self.arrays
+        words = int(self._state[tables.STATE_USED]) + updates * self._width_max
+        if words > len(arrays.versions):
+            _check_words(words)
+            versions = np.zeros(min(2 * words, limits.TABLE_WORDS_MAX), np.int64)
+            versions[: len(arrays.versions)] = arrays.versions
+            arrays = arrays._replace(versions=versions)
+        slots = _slots(int(self._state[tables.STATE_KEYS]) + updates)
+        if slots > len(arrays.table_index):
+            index = np.zeros(slots, np.int64)
+            tables.grow_table_index(arrays.table_index, arrays.versions, index)
+            arrays = arrays._replace(table_index=index)
+        self.arrays = arrays
+
+    def counters(self) -> dict[str, int]:
+        """What was counted; every worker lets in the same rows, so these are no sums."""
+        state = self._state
+        return {
+            "table_keys": int(state[tables.STATE_KEYS]),
+            "table_updates": int(state[tables.STATE_UPDATES]),
+            "table_versions_dropped": int(state[tables.STATE_DROPPED]),
+        }
+
+    # --- time zones -----------------------------------------------------------------------------------
+
+    def need_zone(self, number: int) -> None:
+        """Load the days of a zone: of a history that is joined, for example."""
+        self._calendar.load(number)
+
+    def need_zones(self, records: Words) -> None:
+        """Load the days of every zone that these records name for the first time."""
+        at = find_new_zone(records, self.arrays.zone_of, 0)
+        while at >= 0:
+            self._calendar.load(int(records[at, PACK] >> ZONE_SHIFT) & ZONE_MASK)
+            at = find_new_zone(records, self.arrays.zone_of, at + 1)
+
+
+def empty_world() -> ReferenceWorld:
+    """A world without tables whose default zone is UTC."""
+    return ReferenceWorld("UTC")
+
+
+_of_thread = threading.local()
+
+
+def worker_world(settings: Settings, policies: CompiledPolicies) -> ReferenceWorld:
+    """The world of this thread for a run: all shards that run in it share it."""
+    mine: tuple[Settings, CompiledPolicies, ReferenceWorld] | None = getattr(_of_thread, "world", None)
+    if mine is None or mine[0] != settings or mine[1] is not policies:
+        mine = _of_thread.world = (settings, policies, ReferenceWorld.of(settings, policies))
+    return mine[2]
+
+
+def _layout(lookups: Words, fields: tuple[tuple[str, str, str], ...]) -> dict[int, tuple[Field, ...]]:
+    """The fields of each table that is looked into, in the order of their words (plan.LOOKUP_FIELD)."""
+    placed: dict[int, dict[int, Field]] = {}
+    for row, (_, name, kind) in zip(lookups.tolist(), fields, strict=True):
+        word = row[plan.LOOKUP_FIELD]
+        placed.setdefault(row[plan.LOOKUP_TABLE], {})[word] = Field(name, kind, row[plan.LOOKUP_UNKNOWN])
+    layout = {}
+    for table, of in sorted(placed.items()):
+        expected = list(range(tables.VERSION_FIELDS, tables.VERSION_FIELDS + len(of)))
+        assert sorted(of) == expected, "fields of a table stand behind each other from VERSION_FIELDS on"
+        layout[table] = tuple(of[word] for word in expected)
+    return layout
+
+
+def _read_files(
+    layout: dict[int, tuple[Field, ...]], files: dict[str, str], secret: bytes
+) -> dict[int, TableRows]:
+    """The files of the tables that are looked into; SettingsError for one too many or one too few."""
+    names = tuple(TABLE_NAMES[table] for table in layout)
+    along_the_way = {table for table, _ in UPDATES.values()}
+    for name, path in files.items():
+        if name not in names:
+            known = f"they look into: {', '.join(names)}" if names else "they look into none"
+            hint = did_you_mean(name, names) if names else "leave --table out"
+            raise SettingsError(
+                _STEP, f'--table {name}={path}: no policy looks into a table "{name}" ({known})', hint
+            )
+    rows = {}
+    for table, fields in layout.items():
+        name = TABLE_NAMES[table]
+        if name in files:
+            rows[table] = read_table(name, files[name], fields, *key_words(secret))
+        elif table not in along_the_way:
+            listed = ", ".join(field.name for field in fields)
+            raise SettingsError(
+                _STEP,
+                f'policies look up {listed} in the table "{name}", and there is no file of it',
+                f"say where it is: --table {name}=FILE",
+            )
+    return rows
+
+
+def _slots(keys: int) -> int:
+    """Slots of an index for so many keys, at most half of them taken."""
+    return 1 << max(4, (2 * keys).bit_length())
+
+
+def _check_words(words: int) -> None:
+    if words > limits.TABLE_WORDS_MAX:
+        raise LimitError(
+            "keep the tables",
+            f"they take {words * 8 >> 20:,} MiB; at most {limits.TABLE_WORDS_MAX * 8 >> 20:,}",
+            "leave out what policies do not need",
+        )
