@@ -16,6 +16,7 @@ from segue_kernels.route import no_rows
 from tests.kernels.drivers import Bytes, Words, quick
 
 SENDERS = 2
+LATENESS_MS = 3
 # of each event: how far the clock moves, lines, and which way it comes (-1 straight, else an anonymous shard)
 PARTITION = st.lists(
     st.tuples(
@@ -110,7 +111,7 @@ def build(partitions: list[Partition], data: st.DataObject) -> Way:
 
 def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
     """Hand everything over in some order that keeps each sender's own; release after some of it."""
-    arrivals = Arrivals(partitions)
+    arrivals = Arrivals(partitions, LATENESS_MS)
     mailboxes: list[deque[Packet]] = [deque() for _ in range(SENDERS)]
     found: list[Released] = []
     held: list[list[tuple[Packet, dict[int, Rows]]]] = [[] for _ in range(SENDERS)]
@@ -188,7 +189,7 @@ def test_rows_are_merged_in_one_order(partitions: list[Partition], data: st.Data
 
 
 def test_a_finished_batch_has_all_its_rows_out() -> None:
-    arrivals = Arrivals(2)
+    arrivals = Arrivals(2, LATENESS_MS)
     records = np.array([words for row in range(3) for words, _ in make_rows(0, row, 10 * row, 0)])
     first = Packet(0, 0, (-1, 0), (20, 3), records, np.zeros(0, np.uint8))
     arrivals.push(first)
@@ -210,7 +211,7 @@ def test_a_finished_batch_has_all_its_rows_out() -> None:
 
 def test_a_report_may_come_before_its_batch() -> None:
     """Anonymous shards may be faster than the straight way."""
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, LATENESS_MS)
     nothing, text = no_rows()
     passed = np.array([make_rows(0, 1, 5, 0)[0][0]])
     report = Packet(-1, -1, ANY_PLACE, ANY_PLACE, passed, np.zeros(9, np.uint8), (), 1, ((0, 0),))

@@ -93,13 +93,18 @@ def _unpack(
 
 @dataclass(slots=True)
 class SourceBatch:
-    """One decoded batch of one source partition; `decoded` is None for the batch that says it has ended."""
+    """One decoded batch of one source partition.
+
+    decoded  None = no rows: the partition has ended (`end` says so), or the wall clock has moved its clock
+    to_all   anonymous shards without a row of it get a packet too, for they have to know how late it is
+    """
 
     partition: int
     batch: int
     start: Place
     end: Place
     decoded: Decoded | None
+    to_all: bool = False
 
 
 @dataclass(slots=True)
@@ -152,7 +157,7 @@ def packets(batch: SourceBatch, shards: int, partitions: int) -> tuple[list[tupl
     """(destination, packet) for one source batch, and how many of its events are about no customer.
 
     Every shard of known customers gets one, empty or not, for it has to know how far the partition has come;
-    so does every anonymous shard when there are several partitions to merge.
+    so does every anonymous shard when there are several partitions to merge, and when the batch says so.
     """
     if batch.decoded is None:
         records, text = no_rows()
@@ -161,8 +166,8 @@ def packets(batch: SourceBatch, shards: int, partitions: int) -> tuple[list[tupl
         decoded = batch.decoded
         routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards)
     via = tuple(shard for shard in range(shards) if len(routed.records[shards + shard]))
-    ended = batch.decoded is None
-    return list(_packets(batch, routed, shards, via, ended or partitions > 1)), routed.about_nobody
+    to_all = batch.to_all or batch.decoded is None or partitions > 1
+    return list(_packets(batch, routed, shards, via, to_all)), routed.about_nobody
 
 
 def _packets(
