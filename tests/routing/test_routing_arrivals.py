@@ -70,6 +70,7 @@ class Way:
     histories: dict[bytes, int] = field(default_factory=dict)
     with_rows: Counter[tuple[int, int]] = field(default_factory=Counter)
     batches: dict[tuple[int, int], set[int]] = field(default_factory=dict)  # the sequences in them
+    final_clock: int = -1
 
 
 def build(partitions: list[Partition], data: st.DataObject) -> Way:
@@ -101,16 +102,26 @@ def build(partitions: list[Partition], data: st.DataObject) -> Way:
             way.batches[p, batch] = set(range(start[1], end[1]))
             queue.append((packet, passed))
             batch += 1
+            if data.draw(st.booleans()):  # the wall clock moves the partition's
+                clock += 2
+                nothing, none = no_rows()
+                queue.append((Packet(p, batch, end, (clock, end[1]), nothing, none), {}))
+                batch += 1
         place: Place = (clock, p << ROW_BITS | row)
         records, text = no_rows()
         queue.append((Packet(p, batch, place, (CLOCK_END, place[1]), records, text), {}))
         way.sources.append(queue)
+        way.final_clock = max(way.final_clock, clock)
     way.expected.sort()
     return way
 
 
 def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
-    """Hand everything over in some order that keeps each sender's own; release after some of it."""
+    """Hand everything over in some order that keeps each sender's own; release after some of it.
+
+    The watermark never goes back, and no row comes after it that is older.
+    """
+    watermark = -1
     arrivals = Arrivals(partitions, LATENESS_MS)
     mailboxes: list[deque[Packet]] = [deque() for _ in range(SENDERS)]
     found: list[Released] = []
@@ -150,15 +161,20 @@ def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
         else:
             arrivals.push(mailboxes[n].popleft())
         if data.draw(st.booleans()):
-            _take(arrivals, found)
-    _take(arrivals, found)
+            _take(arrivals, found, watermark)
+            assert arrivals.watermark_clock() >= watermark
+            watermark = arrivals.watermark_clock()
+    _take(arrivals, found, watermark)
     assert arrivals.ended
+    assert arrivals.watermark_clock() == way.final_clock + 1 + LATENESS_MS
+    assert arrivals.watermark_ms() == way.final_clock + 1
     return found
 
 
-def _take(arrivals: Arrivals, found: list[Released]) -> None:
+def _take(arrivals: Arrivals, found: list[Released], watermark: int) -> None:
     part = arrivals.release()
     if part is not None:
+        assert (part.records[:, record.CLOCK] >= watermark).all()
         found.append(part)
         assert arrivals.release() is None  # nothing twice
 
@@ -224,3 +240,30 @@ def test_a_report_may_come_before_its_batch() -> None:
     assert part.records[:, record.SEQUENCE].tolist() == [0, 1, 2]
     assert nothing.shape == (0, record.RECORD_WORDS)
     assert len(text) == 0
+
+
+def test_the_watermark_waits_for_the_anonymous_shards() -> None:
+    """What an identify brings along may have to come before what is due."""
+    arrivals = Arrivals(1, LATENESS_MS)
+    nothing, text = no_rows()
+    arrivals.push(Packet(0, 0, (-1, 0), (5, 2), nothing, text))
+    assert arrivals.watermark_clock() == 5
+    arrivals.push(Packet(0, 1, (5, 2), (9, 4), nothing, text, (1,)))
+    arrivals.push(Packet(0, 2, (9, 4), (CLOCK_END, 4), nothing, text))
+    assert arrivals.watermark_ms() == 5 - LATENESS_MS
+    arrivals.push(Packet(-1, -1, ANY_PLACE, ANY_PLACE, nothing, text, (), 1, ((0, 1),)))
+    assert arrivals.watermark_ms() == 9 + 1
+
+
+def test_the_slowest_partition_holds_the_watermark_until_it_ends() -> None:
+    arrivals = Arrivals(2, LATENESS_MS)
+    nothing, text = no_rows()
+    other = 1 << ROW_BITS
+    arrivals.push(Packet(0, 0, (-1, 0), (70, 0), nothing, text))
+    assert arrivals.watermark_clock() == -1
+    arrivals.push(Packet(1, 0, (-1, other), (20, other), nothing, text))
+    assert arrivals.watermark_clock() == 20
+    arrivals.push(Packet(1, 1, (20, other), (CLOCK_END, other), nothing, text))
+    assert arrivals.watermark_clock() == 70
+    arrivals.push(Packet(0, 1, (70, 0), (CLOCK_END, 0), nothing, text))
+    assert arrivals.watermark_ms() == 71

@@ -60,6 +60,15 @@ def test_the_end_of_a_partition_is_told_to_all() -> None:
     assert all(packet.end == (CLOCK_END, 9) and not len(packet.records) for _, packet in made)
 
 
+def test_a_tick_is_told_to_all_and_a_batch_that_says_so() -> None:
+    made, _ = packets(SourceBatch(0, 1, (5, 9), (900, 9), None), 4, 1)
+    assert [destination for destination, _ in made] == list(range(8))
+    assert all(packet.end == (900, 9) and not len(packet.records) for _, packet in made)
+    batch = batch_of([(1, 0)])
+    batch.to_all = True
+    assert [destination for destination, _ in packets(batch, 4, 1)[0]] == list(range(8))
+
+
 def same(first: Packet, second: Packet) -> None:
     for name in ("partition", "batch", "start", "end", "via", "sender", "finished"):
         assert getattr(first, name) == getattr(second, name)
