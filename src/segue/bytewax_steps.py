@@ -216,6 +216,10 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, None]):
         """What owns the shard's state."""
         raise NotImplementedError
 
+    def looked(self) -> list[Decisions]:
+        """After a packet: a share of what is due, unless the next one is asked for already."""
+        return [] if self._due else self.fire()
+
     def fire(self) -> list[Decisions]:
         """A share of what is due."""
         decided, done = self.advance(self._share)
@@ -258,7 +262,7 @@ class _AnonymousLogic(_ShardLogic):
         for _, packet in values:
             self._shard.arrivals.push(packet)
         decided, passed = self._shard.process()
-        return [*self.counted(decided), *passed, *self.fire()], StatefulBatchLogic.RETAIN
+        return [*self.counted(decided), *passed, *self.looked()], StatefulBatchLogic.RETAIN
 
     def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
         assert self._shard is not None
@@ -292,7 +296,7 @@ class _KnownLogic(_ShardLogic):
         decided: list[Decisions] = []
         if released is not None and len(released.records):
             decided = self.counted(self._engine.process(released))
-        return [*decided, *self.fire()], StatefulBatchLogic.RETAIN
+        return [*decided, *self.looked()], StatefulBatchLogic.RETAIN
 
     def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
         decided, done = self._engine.advance(self._arrivals.watermark_ms(), timers_max)

@@ -20,6 +20,7 @@ from segue.limits import HOUR_MS, LATENESS_MS_DEFAULT, MINUTE_MS
 from segue.policy.load import load_policies
 from segue.settings import Settings, secret
 from segue.sinks.files import prepare_folder
+from segue.sources.reader import BatchReader
 from tests.sources.scripted import ScriptedSource, Step, event, live_script, with_outage
 
 START_MS = 1_772_438_400_000  # 2026-03-02T08:00:00Z
@@ -149,18 +150,17 @@ class Work:
 
 
 def counted_reads(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
-    from segue.sources.reader import BatchReader
-
     read: Callable[[BatchReader], Any] = BatchReader.read
 
     def counting(reader: BatchReader) -> Any:
         work.order.append(("read", 0))
         return read(reader)
 
+    def advancing(engine: ShardEngine, watermark_ms: int, timers_max: int) -> tuple[list[Any], bool]:
+        return work.advance(engine, watermark_ms, timers_max)
+
     monkeypatch.setattr(BatchReader, "read", counting)
-    monkeypatch.setattr(
-        ShardEngine, "advance", lambda engine, watermark, most: work.advance(engine, watermark, most)
-    )
+    monkeypatch.setattr(ShardEngine, "advance", advancing)
 
 
 def test_due_timers_fire_by_shares_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from segue.clock import ManualClock
 from segue.events.decode import Decoder
 from segue.events.names import CODE_BY_NAME
-from segue.limits import AHEAD_MS_MAX, HOUR_MS, LATENESS_MS_DEFAULT, MINUTE_MS, TICK_BEHIND_MS, TICK_MS
+from segue.limits import AHEAD_MS_MAX, HOUR_MS, LATENESS_MS_DEFAULT, MINUTE_MS, TICK_BEHIND_MS
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import CLOCK_END, Packet, SourceBatch, packets
 from segue.settings import secret
@@ -154,7 +154,7 @@ def test_an_idle_partition_holds_nobody_for_longer_than_a_tick(in_flight: int) -
     idle = reader_of([Step(START_MS + n) for n in range(0, 4_100, 5)], index=1, pace=pace)
     arrivals = Arrivals(2, LATENESS_MS_DEFAULT)
     came: list[int] = []
-    for now in range(0, 4_100, 5):
+    for _ in range(0, 4_100, 5):
         if not busy.ended and pace.may_read(0):
             push(busy.read(), arrivals, pace)
         assert pace.may_read(1)
