@@ -84,14 +84,36 @@ def test_a_replay_knows_only_event_time() -> None:
 
 
 def test_the_clock_never_goes_back() -> None:
-    """Neither behind an event that is ahead of its arrival, nor when the wall clock is set back."""
-    ahead_ms = 4 * MINUTE_MS
-    steps = [
-        Step(START_MS, [event(1, "page", START_MS + ahead_ms, "u")]),
-        *quiet(MINUTE_MS, ahead_ms, ahead_ms + 1, 2 * MINUTE_MS, ahead_ms + 1_500),
+    """The wall clock may."""
+    back = Step(START_MS + 2 * MINUTE_MS, [event(1, "page", START_MS + 2 * MINUTE_MS, "u")])
+    found = read_all(reader_of([*quiet(HOUR_MS, 50 * MINUTE_MS), *quiet(HOUR_MS + 1_000), back]))
+    assert clocks(found) == [HOUR_MS, HOUR_MS + 1_000, HOUR_MS + 1_000]
+
+
+def test_an_event_a_little_ahead_keeps_its_time_but_moves_nobody_elses() -> None:
+    """Late events of the same batch, and the lines of orders, find their times again."""
+    ahead_ms = START_MS + AHEAD_MS_MAX
+    late_ms = START_MS - LATENESS_MS_DEFAULT - 1
+    lines = [{"product_id": "a", "price": 1}]
+    events = [
+        event(1, "page", START_MS - 5, "u"),
+        event(2, "Order Completed", ahead_ms, "u", products=lines),
+        event(3, "Order Completed", late_ms, "u", products=lines),
+        event(4, "page", START_MS - 7, "v"),
+        event(5, "page", ahead_ms - 1, "v"),
     ]
-    found = read_all(reader_of(steps))
-    assert clocks(found) == [ahead_ms, ahead_ms + 1, ahead_ms + 1_500]
+    found = read_all(reader_of([Step(START_MS, events), *quiet(1_000)]))
+    batch = batches(found)[0].decoded
+    assert batch is not None
+    kept_ms = [START_MS - 5, ahead_ms, ahead_ms, START_MS - 7, ahead_ms - 1]
+    clock_ms = [START_MS - 5, START_MS, START_MS, START_MS, START_MS]
+    assert batch.records[:, TIME].tolist() == kept_ms
+    assert batch.records[:, CLOCK].tolist() == clock_ms
+    assert [lost.event_time_ms for read in found for lost in read.late] == [late_ms]
+    assert clocks(found) == [0, 1_000]
+    counts = found[-1].counts
+    assert counts is not None
+    assert counts.ahead == 0
 
 
 def test_an_event_older_than_the_confirmed_time_allows_is_late() -> None:

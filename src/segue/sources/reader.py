@@ -13,7 +13,7 @@ from segue.limits import AHEAD_MS_MAX, BATCH_BYTES_MAX, TICK_BEHIND_MS, TICK_MS
 from segue.routing.packet import CLOCK_END, ROW_BITS, Place, SourceBatch
 from segue.sources.interface import BrokenChunk, LineChunk, Partition, QuietChunk, TableChunk
 from segue.sources.pace import Pace
-from segue_kernels.record import FLAG_IS_LINE, PACK, TIME
+from segue_kernels.record import FLAG_IS_LINE, PACK, SEQUENCE, TIME
 
 
 @dataclass(slots=True)
@@ -43,8 +43,9 @@ class BatchReader:
 
     The partition's clock and row numbers move at rows: where chunks and batches end changes nothing. The clock never
     goes back. With a wall clock the input is live:
-    - an event more than AHEAD_MS_MAX ahead of its arrival is set to its arrival: one phone with a wrong clock must not
-      make everybody else's events late;
+    - an event more than AHEAD_MS_MAX ahead of its arrival is set to its arrival; one that is less ahead keeps its time,
+      but moves the partition's clock no further than to its arrival. One phone with a wrong clock must not make its
+      owner's next day late, nor other customers' events, nor have other partitions' rows wait for it;
     - while the partition confirms that nothing is missing, a tick (a batch without rows) moves its clock to the time
       that was confirmed, so that what is due on an idle night comes. Unconfirmed, it stands still: an outage is no
       silence of the customers.
@@ -127,7 +128,10 @@ class BatchReader:
         events = decoded.events
         if self._clock is not None:
             self._counts.ahead += _set_to_arrival(decoded, self._arrival_ms)
-        self._clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
+        if self._clock is not None and (decoded.records[:, TIME] > self._arrival_ms).any():
+            self._clock_ms = self._stamp_ahead(decoded)
+        else:
+            self._clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
         self._row += events
         to_all = self._clock_ms >= self._told_ms + TICK_MS
         if to_all:
@@ -141,6 +145,16 @@ class BatchReader:
         self._counts.late += len(decoded.late)
         self._pace.progressed(self._index, events, 0)
         self._emitted()
+
+    def _stamp_ahead(self, decoded: Decoded) -> int:
+        """Stamp as if what is ahead of its arrival happened when it arrives; the new clock. The times stay."""
+        times = decoded.records[:, TIME].copy()
+        number = np.cumsum((decoded.records[:, PACK] >> 8) & FLAG_IS_LINE == 0) - 1
+        np.minimum(times, self._arrival_ms, out=decoded.records[:, TIME])
+        clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
+        kept = np.isin(number, decoded.records[:, SEQUENCE] - self._sequence())
+        decoded.records[:, TIME] = times[kept]
+        return clock_ms
 
     def _tick(self, caught_up_ms: int, result: ReadBatch) -> None:
         pause_ms = TICK_BEHIND_MS if self._pace.is_behind(self._index) else TICK_MS
