@@ -65,7 +65,7 @@ def test_a_tick_is_told_to_all_and_a_batch_that_says_so() -> None:
     assert [destination for destination, _ in made] == list(range(8))
     assert all(packet.end == (900, 9) and not len(packet.records) for _, packet in made)
     batch = batch_of([(1, 0)])
-    batch.to_all = True
+    batch.tell_clock = True
     assert [destination for destination, _ in packets(batch, 4, 1)[0]] == list(range(8))
 
 

@@ -95,8 +95,8 @@ def _unpack(
 class SourceBatch:
     """One decoded batch of one source partition.
 
-    decoded  None = no rows: the partition has ended (`end` says so), or the wall clock has moved its clock
-    to_all   anonymous shards without a row of it get a packet too, for they have to know how late it is
+    decoded     None = no rows: the partition has ended (`end` says so), or the wall clock has moved its clock
+    tell_clock  anonymous shards without a row of it get a packet too, for they have to know how late it is
     """
 
     partition: int
@@ -104,7 +104,7 @@ class SourceBatch:
     start: Place
     end: Place
     decoded: Decoded | None
-    to_all: bool = False
+    tell_clock: bool = False
 
 
 @dataclass(slots=True)
@@ -166,8 +166,8 @@ def packets(batch: SourceBatch, shards: int, partitions: int) -> tuple[list[tupl
         decoded = batch.decoded
         routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards)
     via = tuple(shard for shard in range(shards) if len(routed.records[shards + shard]))
-    to_all = batch.to_all or batch.decoded is None or partitions > 1
-    return list(_packets(batch, routed, shards, via, to_all)), routed.about_nobody
+    everyone = batch.tell_clock or batch.decoded is None or partitions > 1
+    return list(_packets(batch, routed, shards, via, everyone)), routed.about_nobody
 
 
 def _packets(

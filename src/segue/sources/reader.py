@@ -133,10 +133,10 @@ class BatchReader:
         else:
             self._clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
         self._row += events
-        to_all = self._clock_ms >= self._told_ms + TICK_MS
-        if to_all:
+        tell_clock = self._clock_ms >= self._told_ms + TICK_MS
+        if tell_clock:
             self._told_ms = self._clock_ms
-        result.batches.append(SourceBatch(self._index, self._batch, start, self._place(), decoded, to_all))
+        result.batches.append(SourceBatch(self._index, self._batch, start, self._place(), decoded, tell_clock))
         result.dead += decoded.dead
         result.late += decoded.late
         self._counts.lines += decoded.lines
