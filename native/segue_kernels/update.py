@@ -63,6 +63,7 @@ from segue_kernels.windows import (
     tumble_key,
 )
 
+
 @inline
 def note_product(shard: Shard, records: Array, i: int, text: Array) -> None:
     """Keep the name of a record's product."""

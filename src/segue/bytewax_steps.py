@@ -21,7 +21,9 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from segue import limits
 from segue.actions.encode import DEAD_LETTERS, DECISIONS, LATE, ActionEncoder, encode_dead, encode_late
+from segue.clock import WALL_CLOCK, Clock
 from segue.decide.engine import Decisions, ShardEngine
 from segue.errors import SinkError
 from segue.events.decode import Decoder
@@ -43,6 +45,10 @@ from segue_kernels.siphash import hash_bytes
 
 LABEL_PERIOD = 48
 WAIT = timedelta(milliseconds=1)  # before a reader held back by its pace looks again
+IDLE = timedelta(milliseconds=limits.READ_IDLE_MS)  # ... or one whose live input had nothing
+_LIVE_ARRIVAL_MS = (
+    253_402_300_799_000  # end of the calendar: live, nothing is refused for being in the future
+)
 
 Addressed = tuple[int, Packet]  # (destination, packet)
 Output = tuple[str, bytes | pa.RecordBatch]
@@ -62,8 +68,9 @@ def shard_label(prefix: str, shard: int) -> str:
 
 
 class _PartitionReader(StatefulSourcePartition[ReadBatch, None]):
-    def __init__(self, reader: BatchReader) -> None:
+    def __init__(self, reader: BatchReader, live: bool) -> None:
         self._reader = reader
+        self._live = live
         self._awake: datetime | None = None
 
     def next_batch(self) -> Iterable[ReadBatch]:
@@ -73,7 +80,13 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, None]):
         if not self._reader.may_read():
             self._awake = datetime.now(UTC) + WAIT
             return []
-        return [self._reader.read()]
+        read = self._reader.read()
+        if self._reader.quiet:
+            if self._live:
+                self._awake = datetime.now(UTC) + IDLE
+            if not read.batches:
+                return []
+        return [read]
 
     def next_awake(self) -> datetime | None:
         return self._awake
@@ -86,10 +99,11 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, None]):
 
 
 class _EventSource(FixedPartitionedSource[ReadBatch, None]):
-    def __init__(self, source: Source[Any], settings: Settings, pace: Pace) -> None:
+    def __init__(self, source: Source[Any], settings: Settings, pace: Pace, clock: Clock) -> None:
         self._source = source
         self._settings = settings
         self._pace = pace
+        self._clock = clock
         self._names = {f"{i:05d} {name}": (i, name) for i, name in enumerate(source.partitions)}
 
     def list_parts(self) -> list[str]:
@@ -98,14 +112,19 @@ class _EventSource(FixedPartitionedSource[ReadBatch, None]):
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _PartitionReader:
         index, name = self._names[for_part]
         settings = self._settings
-        decoder = Decoder(secret(), settings.currency, settings.arrival_ms, settings.lateness_ms)
-        reader = BatchReader(self._source.open(name), index, decoder, self._pace, settings.batch_rows)
-        return _PartitionReader(reader)
+        arrival_ms = _LIVE_ARRIVAL_MS if settings.live else settings.arrival_ms
+        decoder = Decoder(secret(), settings.currency, arrival_ms, settings.lateness_ms)
+        clock = self._clock if settings.live else None
+        partition = self._source.open(name)
+        reader = BatchReader(partition, index, decoder, self._pace, settings.batch_rows, clock)
+        return _PartitionReader(reader, settings.live)
 
 
-def read_events(flow: Dataflow, source: Source[Any], settings: Settings, pace: Pace) -> Stream[ReadBatch]:
-    """Batches of decoded, stamped events, with what could not be used."""
-    return op.input("events", flow, _EventSource(source, settings, pace))
+def read_events(
+    flow: Dataflow, source: Source[Any], settings: Settings, pace: Pace, clock: Clock = WALL_CLOCK
+) -> Stream[ReadBatch]:
+    """Batches of decoded, stamped events, with what could not be used. Only a live run looks at the clock."""
+    return op.input("events", flow, _EventSource(source, settings, pace, clock))
 
 
 def rejected(batches: Stream[ReadBatch]) -> Stream[Output]:
@@ -125,6 +144,7 @@ def rejected(batches: Stream[ReadBatch]) -> Stream[Output]:
                     dead_letters=counts.dead_letters,
                     late=counts.late,
                     counters={"unknown_zones": counts.unknown_zones} if counts.unknown_zones else {},
+                    ahead=counts.ahead,
                 )
                 yield SUMMARY, encode_part(part)
 
@@ -183,13 +203,62 @@ def _count_offers(offers: dict[int, int], decided: list[Decisions]) -> None:
             offers[offer] = offers.get(offer, 0) + count
 
 
-class _AnonymousLogic(StatefulBatchLogic[Addressed, Any, None]):
+class _ShardLogic(StatefulBatchLogic[Addressed, Any, None]):
+    """A shard whose due timers fire a share at a time: the worker's sources are read between two shares, however
+    many timers come due in one second. It asks to be woken at once while some are left, and never for later: what
+    is due by time alone comes with a packet, for time is what the partitions' clocks say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._share = max(1, limits.TIMERS_PER_STEP // settings.shards)
+        self._due = False
+        self._offers: dict[int, int] = {}
+
+    def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
+        """Fire due timers; whether none is left."""
+        raise NotImplementedError
+
+    def engine(self) -> ShardEngine:
+        """What owns the shard's state."""
+        raise NotImplementedError
+
+    def looked(self) -> list[Decisions]:
+        """After a packet: a share of what is due, unless the next one is asked for already."""
+        return [] if self._due else self.fire()
+
+    def fire(self) -> list[Decisions]:
+        """A share of what is due."""
+        decided, done = self.advance(self._share)
+        self._due = not done
+        return self.counted(decided)
+
+    def counted(self, decided: list[Decisions]) -> list[Decisions]:
+        """The same, its actions counted."""
+        _count_offers(self._offers, decided)
+        return decided
+
+    def on_notify(self) -> tuple[list[Any], bool]:
+        return list(self.fire()), StatefulBatchLogic.RETAIN
+
+    def notify_at(self) -> datetime | None:
+        return datetime.now(UTC) if self._due else None
+
+    def on_eof(self) -> tuple[list[Any], bool]:
+        told: list[Any] = []
+        while self._due:
+            told += self.fire()
+        return [*told, _shard_part(self.engine(), self._offers)], StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> None:
+        return None
+
+
+class _AnonymousLogic(_ShardLogic):
     def __init__(self, policies: CompiledPolicies, settings: Settings, partitions: int) -> None:
+        super().__init__(settings)
         self._policies = policies
         self._settings = settings
         self._partitions = partitions
         self._shard: AnonymousShard | None = None
-        self._offers: dict[int, int] = {}
 
     def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
         if self._shard is None:
@@ -198,41 +267,55 @@ class _AnonymousLogic(StatefulBatchLogic[Addressed, Any, None]):
         for _, packet in values:
             self._shard.arrivals.push(packet)
         decided, passed = self._shard.process()
-        _count_offers(self._offers, decided)
-        return [*decided, *passed], StatefulBatchLogic.RETAIN
+        return [*self.counted(decided), *passed, *self.looked()], StatefulBatchLogic.RETAIN
 
-    def on_eof(self) -> tuple[list[Any], bool]:
+    def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
         assert self._shard is not None
-        return [_shard_part(self._shard.engine, self._offers)], StatefulBatchLogic.RETAIN
+        return self._shard.advance(timers_max)
 
-    def snapshot(self) -> None:
-        return None
+    def engine(self) -> ShardEngine:
+        assert self._shard is not None
+        return self._shard.engine
 
 
-class _KnownLogic(StatefulBatchLogic[Addressed, Any, None]):
+class _KnownLogic(_ShardLogic):
+    """In a replay a packet counts as taken when all that is due by it has fired: reading does not run away from the
+    timers. Live, reading goes first."""
+
     def __init__(self, policies: CompiledPolicies, settings: Settings, partitions: int, pace: Pace) -> None:
+        super().__init__(settings)
         self._engine = ShardEngine(policies, settings.engine())
-        self._arrivals = Arrivals(partitions)
+        self._arrivals = Arrivals(partitions, settings.lateness_ms)
         self._pace = pace
-        self._offers: dict[int, int] = {}
+        self._live = settings.live
+        self._untold: list[tuple[int, int]] = []  # (shard, partition) of packets not yet told to the pace
 
     def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
         for shard, packet in values:
             self._arrivals.push(packet)
             if packet.sender < 0:
-                self._pace.taken(shard, packet.partition)
+                self._untold.append((shard, packet.partition))
+        if self._live:
+            self._tell_pace()
         released = self._arrivals.release()
-        if released is None or not len(released.records):
-            return [], StatefulBatchLogic.RETAIN
-        decided = self._engine.process(released)
-        _count_offers(self._offers, decided)
-        return list(decided), StatefulBatchLogic.RETAIN
+        decided: list[Decisions] = []
+        if released is not None and len(released.records):
+            decided = self.counted(self._engine.process(released))
+        return [*decided, *self.looked()], StatefulBatchLogic.RETAIN
 
-    def on_eof(self) -> tuple[list[Any], bool]:
-        return [_shard_part(self._engine, self._offers)], StatefulBatchLogic.RETAIN
+    def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
+        decided, done = self._engine.advance(self._arrivals.watermark_ms(), timers_max)
+        if done:
+            self._tell_pace()
+        return decided, done
 
-    def snapshot(self) -> None:
-        return None
+    def engine(self) -> ShardEngine:
+        return self._engine
+
+    def _tell_pace(self) -> None:
+        for shard, partition in self._untold:
+            self._pace.taken(shard, partition)
+        self._untold.clear()
 
 
 def decide(

@@ -6,7 +6,6 @@ import functools
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, cast
@@ -114,6 +113,12 @@ Shards = Annotated[
 Interleave = Annotated[
     bool, typer.Option("--interleave", help="Merge a folder's files by time instead of one after the other.")
 ]
+Live = Annotated[
+    bool,
+    typer.Option(
+        "--live", help="The events happen now: the wall clock tells when an idle input's waits are due."
+    ),
+]
 Currency = Annotated[str, typer.Option("--currency", help="Of prices that name none (ISO 4217).")]
 Timezone = Annotated[
     str, typer.Option("--timezone", metavar="ZONE", help="Of customers who told none: Europe/Berlin, …")
@@ -152,6 +157,7 @@ def run(
     batch: Batch = limits.BATCH_ROWS_DEFAULT,
     shards: Shards = limits.SHARDS_DEFAULT,
     interleave: Interleave = False,
+    live: Live = False,
     currency: Currency = "EUR",
     timezone: Timezone = "UTC",
     table: Tables = None,
@@ -172,6 +178,7 @@ def run(
       zcat old/*.gz | segue run - --out out --policies policies/
       segue run web.jsonl shop.parquet --out out --processes 2
       segue run web.jsonl --out out --timezone Europe/Berlin --table catalogue=products.csv
+      tail -f shop.jsonl | segue run - --out out --live
     """
     from segue.run.arguments import duration_ms, named_files
     from segue.settings import Settings
@@ -179,6 +186,7 @@ def run(
     settings = Settings(
         inputs=tuple(inputs),
         interleave=interleave,
+        live=live,
         out=out,
         policies=tuple(policies or ()),
         native=not no_native,
@@ -196,7 +204,9 @@ def run(
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    from segue.clock import WALL_CLOCK
+
+    return WALL_CLOCK.now_ms()
 
 
 def _run(settings: Any, processes: int, overwrite: bool, quiet: bool) -> None:

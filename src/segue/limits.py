@@ -22,11 +22,18 @@ BATCH_BYTES_MAX = 64 << 20  # a batch ends here even when it has fewer rows
 IN_FLIGHT_BATCHES_MAX = 4  # per source partition
 PARTITIONS_MAX = 256  # inputs read side by side
 READ_WAIT_MS = 100  # a pipe that gives nothing for this long is quiet; the reader asks again later
+READ_IDLE_MS = 5  # a live input that is quiet is looked at again so soon; the worker has other things to do
 READ_LINGER_MS = 20  # lines of a pipe wait this long at most for more to share their batch
 DEAD_LETTER_BYTES_MAX = 65_536  # original bytes kept in a dead letter; longer ones are cut and say so
 
 # --- time --------------------------------------------------------------------------------------------
 LATENESS_MS_DEFAULT = 5 * MINUTE_MS
+AHEAD_MS_MAX = 5 * MINUTE_MS  # live: an event further ahead of its arrival is set to its arrival
+TICK_MS = 1_000  # live: the clock of an idle partition moves at most so often ...
+TICK_BEHIND_MS = 20  # ... but so often while it holds back another partition's rows
+TIMERS_PER_STEP = (
+    2_048  # due timers that a worker's shards fire between two reads: with their actions about 10 ms
+)
 WINDOW_MS_MAX = 3_650 * DAY_MS
 RETENTION_MS_DEFAULT = 400 * DAY_MS  # a customer idle for longer starts again (consent and caps stay)
 

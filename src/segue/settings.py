@@ -6,12 +6,12 @@ Processes of one run share them as a JSON file whose path is in the environment 
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import msgspec
 
 from segue import limits
+from segue.clock import WALL_CLOCK
 from segue.errors import SettingsError
 from segue.events.hashing import SECRET_BYTES
 from segue.reference.zones import zone_number
@@ -28,7 +28,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One run. Times in milliseconds; the secret is not here: it comes from the environment (see `secret`).
 
     inputs       files, folders, "-"; or the name of a data set
-    arrival_ms   when the run began (0: when the settings are loaded): events further ahead of it than
+    live         the events happen now: what is too far ahead of the wall clock is set to it, and where an input is
+                 confirmed to be idle the wall clock moves time on. Otherwise the run is a replay: only event time
+    arrival_ms   of a replay: when the run began (0: when the settings are loaded); events further ahead of it than
                  FUTURE_MS_MAX are dead letters
     timezone     IANA name; of customers who told none
     tables       file of each reference table, by name
@@ -38,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs: tuple[str, ...] = ()
     dataset: str = ""
     interleave: bool = False
+    live: bool = False
     out: str = "out"
     policies: tuple[str, ...] = ()
     native: bool = True
@@ -86,6 +89,10 @@ def check(settings: Settings) -> None:
         if not least <= value <= most:
             raise SettingsError(_STEP, f"{name} is {value}", f"it must be from {least} to {most}")
     zone_number(settings.timezone)
+    if settings.live and settings.dataset:
+        raise SettingsError(
+            _STEP, f'the data set "{settings.dataset}" is not live', "leave live out: it is a replay"
+        )
 
 
 def secret() -> bytes:
@@ -139,5 +146,5 @@ def load_settings() -> Settings:
         raise SettingsError(_STEP, f'"{path}" is not JSON: {error}', "see README, Settings") from error
     check(settings)
     if settings.arrival_ms == 0:
-        return msgspec.structs.replace(settings, arrival_ms=time.time_ns() // 1_000_000)
+        return msgspec.structs.replace(settings, arrival_ms=WALL_CLOCK.now_ms())
     return settings

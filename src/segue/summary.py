@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 OUTPUT = "summary"  # where partitions and shards send their parts; one JSON line each
+_SUMS = ("lines", "events", "dead_letters", "late", "ahead", "about_nobody", "customers", "state_bytes")
 
 
 class Part(msgspec.Struct, kw_only=True):
@@ -16,6 +17,7 @@ class Part(msgspec.Struct, kw_only=True):
     events: int = 0
     dead_letters: int = 0
     late: int = 0
+    ahead: int = 0
     about_nobody: int = 0
     customers: int = 0
     state_bytes: int = 0
@@ -33,7 +35,7 @@ def add_up(lines: bytes) -> Part:
     total = Part()
     for line in lines.splitlines():
         part = msgspec.json.decode(line, type=Part)
-        for name in ("lines", "events", "dead_letters", "late", "about_nobody", "customers", "state_bytes"):
+        for name in _SUMS:
             setattr(total, name, getattr(total, name) + getattr(part, name))
         for counter, count in part.counters.items():
             total.counters[counter] = total.counters.get(counter, 0) + count

@@ -71,7 +71,10 @@ def run_segue(
     """Everything that Segue says about these partitions; `after_step` sees it grow batch by batch."""
     outcome = Outcome()
     waiting = [source_batches(p, n, decoder, choice, outcome) for n, p in enumerate(payloads)]
-    known = [(ShardEngine(policies, settings), Arrivals(len(payloads))) for _ in range(settings.shards)]
+    known = [
+        (ShardEngine(policies, settings), Arrivals(len(payloads), settings.lateness_ms))
+        for _ in range(settings.shards)
+    ]
     anonymous = [AnonymousShard(n, policies, settings, len(payloads)) for n in range(settings.shards)]
     encoder = ActionEncoder(policies)
     while any(waiting):

@@ -16,6 +16,7 @@ from segue_kernels.route import no_rows
 from tests.kernels.drivers import Bytes, Words, quick
 
 SENDERS = 2
+LATENESS_MS = 3
 # of each event: how far the clock moves, lines, and which way it comes (-1 straight, else an anonymous shard)
 PARTITION = st.lists(
     st.tuples(
@@ -69,6 +70,7 @@ class Way:
     histories: dict[bytes, int] = field(default_factory=dict)
     with_rows: Counter[tuple[int, int]] = field(default_factory=Counter)
     batches: dict[tuple[int, int], set[int]] = field(default_factory=dict)  # the sequences in them
+    final_clock: int = -1
 
 
 def build(partitions: list[Partition], data: st.DataObject) -> Way:
@@ -100,17 +102,27 @@ def build(partitions: list[Partition], data: st.DataObject) -> Way:
             way.batches[p, batch] = set(range(start[1], end[1]))
             queue.append((packet, passed))
             batch += 1
+            if data.draw(st.booleans()):  # the wall clock moves the partition's
+                clock += 2
+                nothing, none = no_rows()
+                queue.append((Packet(p, batch, end, (clock, end[1]), nothing, none), {}))
+                batch += 1
         place: Place = (clock, p << ROW_BITS | row)
         records, text = no_rows()
         queue.append((Packet(p, batch, place, (CLOCK_END, place[1]), records, text), {}))
         way.sources.append(queue)
+        way.final_clock = max(way.final_clock, clock)
     way.expected.sort()
     return way
 
 
 def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
-    """Hand everything over in some order that keeps each sender's own; release after some of it."""
-    arrivals = Arrivals(partitions)
+    """Hand everything over in some order that keeps each sender's own; release after some of it.
+
+    The watermark never goes back, and no row comes after it that is older.
+    """
+    watermark = -1
+    arrivals = Arrivals(partitions, LATENESS_MS)
     mailboxes: list[deque[Packet]] = [deque() for _ in range(SENDERS)]
     found: list[Released] = []
     held: list[list[tuple[Packet, dict[int, Rows]]]] = [[] for _ in range(SENDERS)]
@@ -149,15 +161,20 @@ def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
         else:
             arrivals.push(mailboxes[n].popleft())
         if data.draw(st.booleans()):
-            _take(arrivals, found)
-    _take(arrivals, found)
+            _take(arrivals, found, watermark)
+            assert arrivals.watermark_clock() >= watermark
+            watermark = arrivals.watermark_clock()
+    _take(arrivals, found, watermark)
     assert arrivals.ended
+    assert arrivals.watermark_clock() == way.final_clock + 1 + LATENESS_MS
+    assert arrivals.watermark_ms() == way.final_clock + 1
     return found
 
 
-def _take(arrivals: Arrivals, found: list[Released]) -> None:
+def _take(arrivals: Arrivals, found: list[Released], watermark: int) -> None:
     part = arrivals.release()
     if part is not None:
+        assert (part.records[:, record.CLOCK] >= watermark).all()
         found.append(part)
         assert arrivals.release() is None  # nothing twice
 
@@ -188,7 +205,7 @@ def test_rows_are_merged_in_one_order(partitions: list[Partition], data: st.Data
 
 
 def test_a_finished_batch_has_all_its_rows_out() -> None:
-    arrivals = Arrivals(2)
+    arrivals = Arrivals(2, LATENESS_MS)
     records = np.array([words for row in range(3) for words, _ in make_rows(0, row, 10 * row, 0)])
     first = Packet(0, 0, (-1, 0), (20, 3), records, np.zeros(0, np.uint8))
     arrivals.push(first)
@@ -210,7 +227,7 @@ def test_a_finished_batch_has_all_its_rows_out() -> None:
 
 def test_a_report_may_come_before_its_batch() -> None:
     """Anonymous shards may be faster than the straight way."""
-    arrivals = Arrivals(1)
+    arrivals = Arrivals(1, LATENESS_MS)
     nothing, text = no_rows()
     passed = np.array([make_rows(0, 1, 5, 0)[0][0]])
     report = Packet(-1, -1, ANY_PLACE, ANY_PLACE, passed, np.zeros(9, np.uint8), (), 1, ((0, 0),))
@@ -223,3 +240,30 @@ def test_a_report_may_come_before_its_batch() -> None:
     assert part.records[:, record.SEQUENCE].tolist() == [0, 1, 2]
     assert nothing.shape == (0, record.RECORD_WORDS)
     assert len(text) == 0
+
+
+def test_the_watermark_waits_for_the_anonymous_shards() -> None:
+    """What an identify brings along may have to come before what is due."""
+    arrivals = Arrivals(1, LATENESS_MS)
+    nothing, text = no_rows()
+    arrivals.push(Packet(0, 0, (-1, 0), (5, 2), nothing, text))
+    assert arrivals.watermark_clock() == 5
+    arrivals.push(Packet(0, 1, (5, 2), (9, 4), nothing, text, (1,)))
+    arrivals.push(Packet(0, 2, (9, 4), (CLOCK_END, 4), nothing, text))
+    assert arrivals.watermark_ms() == 5 - LATENESS_MS
+    arrivals.push(Packet(-1, -1, ANY_PLACE, ANY_PLACE, nothing, text, (), 1, ((0, 1),)))
+    assert arrivals.watermark_ms() == 9 + 1
+
+
+def test_the_slowest_partition_holds_the_watermark_until_it_ends() -> None:
+    arrivals = Arrivals(2, LATENESS_MS)
+    nothing, text = no_rows()
+    other = 1 << ROW_BITS
+    arrivals.push(Packet(0, 0, (-1, 0), (70, 0), nothing, text))
+    assert arrivals.watermark_clock() == -1
+    arrivals.push(Packet(1, 0, (-1, other), (20, other), nothing, text))
+    assert arrivals.watermark_clock() == 20
+    arrivals.push(Packet(1, 1, (20, other), (CLOCK_END, other), nothing, text))
+    assert arrivals.watermark_clock() == 70
+    arrivals.push(Packet(0, 1, (70, 0), (CLOCK_END, 0), nothing, text))
+    assert arrivals.watermark_ms() == 71

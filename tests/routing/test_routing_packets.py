@@ -87,6 +87,15 @@ def test_what_all_hear_of_asks_nobody_to_wait() -> None:
             assert released.finished == (() if packet.heard else ((0, 7),))
 
 
+def test_a_tick_is_told_to_all_and_a_batch_that_says_so() -> None:
+    made, _ = packets(SourceBatch(0, 1, (5, 9), (900, 9), None), 4, 1)
+    assert [destination for destination, _ in made] == list(range(8))
+    assert all(packet.end == (900, 9) and not len(packet.records) for _, packet in made)
+    batch = batch_of([(1, 0)])
+    batch.tell_clock = True
+    assert [destination for destination, _ in packets(batch, 4, 1)[0]] == list(range(8))
+
+
 def same(first: Packet, second: Packet) -> None:
     for name in ("partition", "batch", "start", "end", "via", "sender", "finished", "heard"):
         assert getattr(first, name) == getattr(second, name)

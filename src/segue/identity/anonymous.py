@@ -32,7 +32,7 @@ class AnonymousShard:
         self.shard = shard
         self.shards = settings.shards
         self.engine = ShardEngine(policies, settings)
-        self.arrivals = Arrivals(partitions)
+        self.arrivals = Arrivals(partitions, settings.lateness_ms)
         self._words = self.engine.state.words
 
     def process(self) -> tuple[list[Decisions], list[tuple[int, Packet]]]:
@@ -55,6 +55,11 @@ class AnonymousShard:
             released.finished,
         )
         return decided, passed
+
+    def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
+        """Fire what is due by now, `timers_max` timers at most; whether that was all. Call it after `process`: a
+        history that was passed on took its timers along."""
+        return self.engine.advance(self.arrivals.watermark_ms(), timers_max)
 
     def _resolve(self, records: Words, text: Bytes) -> tuple[npt.NDArray[np.uint8], Words, Bytes, Words]:
         n = len(records)

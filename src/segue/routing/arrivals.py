@@ -3,6 +3,9 @@
 The order is a property of the input: it depends neither on where batches end, nor on how many workers there are, nor on
 who was faster. A row is released once no row that may still come could stand before it. Rows that pass an
 anonymous shard first are waited for; their batch's start is as far as the known shard may go meanwhile.
+
+The watermark is what the order says about time: the least clock that a row to come can have. Timers due more than the
+lateness before it are due for good. At the end nothing can come any more, and all that is due by the final clock is.
 """
 
 from __future__ import annotations
@@ -34,9 +37,11 @@ class Released:
 
 
 class Arrivals:
-    """The merge in front of one shard."""
+    """The merge in front of one shard. lateness_ms: how far an event may be behind the clock at its row."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, lateness_ms: int) -> None:
+        self._lateness_ms = lateness_ms
+        self._final_clock_ms = -1  # the greatest last clock of the partitions that have ended
         self._next: list[Place] = [(-1, p << ROW_BITS) for p in range(partitions)]
         self._waiting: list[Packet] = []
         self._unfinished: list[Packet] = []  # packets with rows, until every row of theirs is released
@@ -47,6 +52,8 @@ class Arrivals:
         """Take a packet in; packets of one partition come in order."""
         if packet.sender < 0:
             self._next[packet.partition] = packet.end
+            if packet.end[0] >= CLOCK_END:
+                self._final_clock_ms = max(self._final_clock_ms, packet.start[0])
             for sender in packet.via:
                 key = (sender, packet.partition, packet.batch)
                 if key in self._early:
@@ -72,6 +79,19 @@ class Arrivals:
     def ended(self) -> bool:
         """Whether nothing more can come."""
         return not self._waiting and self.frontier()[0] >= CLOCK_END
+
+    def watermark_clock(self) -> int:
+        """The least clock that a row can have which was not released; right after `release`, one that is to come.
+
+        When all has ended it stands beyond the final clock by the lateness: a timer due at the final clock is
+        due for good.
+        """
+        clock_ms = self.frontier()[0]
+        return clock_ms if clock_ms < CLOCK_END else self._final_clock_ms + 1 + self._lateness_ms
+
+    def watermark_ms(self) -> int:
+        """Timers due before this are due for good: no event that may still come is older."""
+        return self.watermark_clock() - self._lateness_ms
 
     def release(self) -> Released | None:
         """The rows that may go, in order; None if there are none and no batch was finished."""

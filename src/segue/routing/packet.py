@@ -105,13 +105,18 @@ def _unpack(
 
 @dataclass(slots=True)
 class SourceBatch:
-    """One decoded batch of one source partition; `decoded` is None for the batch that says it has ended."""
+    """One decoded batch of one source partition.
+
+    decoded     None = no rows: the partition has ended (`end` says so), or the wall clock has moved its clock
+    tell_clock  anonymous shards without a row of it get a packet too, for they have to know how late it is
+    """
 
     partition: int
     batch: int
     start: Place
     end: Place
     decoded: Decoded | None
+    tell_clock: bool = False
 
 
 @dataclass(slots=True)
@@ -186,7 +191,8 @@ def packets(
     """(destination, packet) for one source batch, and how many of its events are about no customer.
 
     Every shard of known customers gets one, empty or not, for it has to know how far the partition has come;
-    so does every anonymous shard when there are several partitions to merge, or rows that all must hear of.
+    so does every anonymous shard when there are several partitions to merge, when the batch says so, or when it has
+    rows that all must hear of.
     to_all  uint8 a type: 1 = such rows (segue.reference.world.types_for_all)
     """
     if batch.decoded is None:
@@ -198,8 +204,8 @@ def packets(
         decoded = batch.decoded
         routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards, to_all=to_all)
     via = tuple(shard for shard in range(shards) if routed.own[shards + shard])
-    ended = batch.decoded is None
-    return list(_packets(batch, routed, shards, via, ended or partitions > 1)), routed.about_nobody
+    everyone = batch.tell_clock or batch.decoded is None or partitions > 1
+    return list(_packets(batch, routed, shards, via, everyone)), routed.about_nobody
 
 
 def _packets(

@@ -28,6 +28,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     events        that could be read; dead letters are not among them
     about_nobody  without a customer: prices, stock
     unknown_zones events whose time zone nobody knows; they count all the same
+    ahead         of the events: dated too far ahead of their arrival, and set to it (live runs)
+    timers_fired  waits and ends of sessions that came due
+    changes       segments entered or left, stages entered
+    credits       left events of joins that were credited with a right one
     decisions     slots that had candidates; actions are those with a winner
     bounds        how often a bound of the state was met
     """
@@ -47,6 +51,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int
     about_nobody: int
     unknown_zones: int
+    ahead: int
+    timers_fired: int
+    changes: int
+    credits: int
     customers_merged: int
     bounds: dict[str, int]
     processes: int
@@ -55,7 +63,20 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     policies_digest: str
 
 
-_BOUNDS = ("dedupe_overflow", "sum_bound_met", "keys_spilled", "customers_evicted", "quarantines")
+_BOUNDS = (
+    "dedupe_overflow",
+    "sum_bound_met",
+    "keys_spilled",
+    "customers_evicted",
+    "quarantines",
+    "timers_quarantined",
+    "waits_refused",
+    "join_bound_met",
+    "sequence_bound_met",
+    "session_bound_met",
+    "names_missing",
+    "unknown_keys",
+)
 
 
 def summarise(part: Part, policies: CompiledPolicies, seconds: float, processes: int) -> Summary:
@@ -88,6 +109,10 @@ def summarise(part: Part, policies: CompiledPolicies, seconds: float, processes:
         quarantined=counters.get("quarantined_events", 0),
         about_nobody=part.about_nobody,
         unknown_zones=counters.get("unknown_zones", 0),
+        ahead=part.ahead,
+        timers_fired=counters.get("timers_fired", 0),
+        changes=counters.get("changes", 0),
+        credits=counters.get("credits", 0),
         customers_merged=counters.get("customers_merged", 0),
         bounds={name: counters[name] for name in _BOUNDS if name in counters},
         processes=processes,
@@ -113,10 +138,19 @@ def show(summary: Summary, console: Console, out: str) -> None:
         _row(table, f"  {channel}", count, "")
     for row in summary.actions_by_journey:
         _row(table, f"  {row.journey}", row.actions, f"{row.policy} version {row.version}")
+    for name, number, note in (
+        ("timers", summary.timers_fired, "waits and sessions that came due"),
+        ("changes", summary.changes, "of segments and stages"),
+        ("credits", summary.credits, "joins that matched"),
+    ):
+        if number:
+            _row(table, name, number, note)
     _row(table, "dead letters", summary.dead_letters, "")
     _row(table, "late", summary.late, "")
     _row(table, "duplicates", summary.duplicates, "")
     _row(table, "quarantined", summary.quarantined, "")
+    if summary.ahead:
+        _row(table, "ahead", summary.ahead, "of their arrival, and set to it")
     if summary.about_nobody:
         _row(table, "about nobody", summary.about_nobody, "prices and stock")
     if summary.unknown_zones:

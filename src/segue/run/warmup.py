@@ -20,6 +20,7 @@ from segue.decide.engine import Decisions, ShardEngine
 from segue.events.decode import Decoder
 from segue.events.names import CODE_BY_NAME
 from segue.identity.anonymous import AnonymousShard
+from segue.limits import TIMERS_PER_STEP
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import ReferenceWorld
@@ -76,7 +77,8 @@ def warm_up(step: Step) -> None:
                 if destination >= _SHARDS:
                     shard.arrivals.push(packet)
                     decisions, further = shard.process()
-                    decided += decisions
+                    due, _ = shard.advance(TIMERS_PER_STEP)
+                    decided += decisions + due
                     passed += [packet for _, packet in further]
         with step("compile 5/5: joining histories, writing actions"):
             known = [packet for destination, packet in routed if destination < _SHARDS] + passed
@@ -92,13 +94,15 @@ def warm_up(step: Step) -> None:
 
 def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings) -> list[Decisions]:
     engine = ShardEngine(policies, settings.engine())
-    arrivals = Arrivals(partitions=2)
+    arrivals = Arrivals(2, settings.lateness_ms)
     decided: list[Decisions] = []
     for packet in known:
         arrivals.push(packet)
         released = arrivals.release()
         if released is not None and len(released.records):
             decided += engine.process(released)
+        due, _ = engine.advance(arrivals.watermark_ms(), TIMERS_PER_STEP)
+        decided += due
     return decided
 
 

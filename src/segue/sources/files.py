@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from segue.clock import WALL_CLOCK, Clock
 from segue.errors import SourceError, did_you_mean
-from segue.limits import PARTITIONS_MAX
+from segue.limits import PARTITIONS_MAX, READ_WAIT_MS
 from segue.sources.formats import HEAD_BYTES, KNOWN, Compression, Form, Format, detect, unreadable
-from segue.sources.interface import QUIET, BrokenChunk, Chunk
+from segue.sources.interface import BrokenChunk, Chunk, QuietChunk
 from segue.sources.lines import LineReader
 from segue.sources.streams import ByteStream, FileBytes, GzipBytes, PipeBytes, StreamBroken, ZstdBytes
 from segue.sources.tables import TableReader
@@ -53,10 +54,12 @@ class FileSource(msgspec.Struct, frozen=True):
 
     partitions  names, in the order of their index: as given, or per file of an interleaved folder
     skipped     files of folders that are in no known format and are not read
+    live        pipes tell when they are empty, and are not waited for
     """
 
     files: dict[str, tuple[_Entry, ...]]
     skipped: tuple[str, ...] = ()
+    live: bool = False
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -70,14 +73,18 @@ class FileSource(msgspec.Struct, frozen=True):
         """
         if name not in self.files:
             raise SourceError(_STEP, f'no input "{name}"', did_you_mean(name, list(self.files)))
-        return FilePartition(name, self.files[name], position or FilePosition())
+        clock = WALL_CLOCK if self.live else None
+        return FilePartition(name, self.files[name], position or FilePosition(), clock)
 
 
-def file_source(inputs: Sequence[str | os.PathLike[str]], *, interleave: bool = False) -> FileSource:
+def file_source(
+    inputs: Sequence[str | os.PathLike[str]], *, interleave: bool = False, live: bool = False
+) -> FileSource:
     """List the inputs and look at the first bytes of each file: afterwards only what changes can go wrong.
 
     inputs      files, folders (files in name order, recursively, hidden ones skipped), "-" (standard input)
     interleave  each file of a folder becomes a partition of its own
+    live        the events happen now: pipes tell when they are empty
 
     Raises SourceError: no input, a missing or unreadable one, an unknown format, nothing to read in a folder,
     an input or a file given twice, more than PARTITIONS_MAX partitions.
@@ -118,7 +125,7 @@ def file_source(inputs: Sequence[str | os.PathLike[str]], *, interleave: bool = 
             f"{len(files)} inputs side by side; {PARTITIONS_MAX} are possible",
             "read the folder's files one after the other (without interleaving)",
         )
-    return FileSource(files, tuple(skipped))
+    return FileSource(files, tuple(skipped), live)
 
 
 def _check_stdin() -> None:
@@ -230,11 +237,20 @@ def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[str]:
 
 
 class FilePartition:
-    """The files of one input, one after the other; where one breaks, the next begins."""
+    """The files of one input, one after the other; where one breaks, the next begins.
 
-    def __init__(self, name: str, entries: tuple[_Entry, ...], position: FilePosition) -> None:
+    With a clock its pipes are live. One that is empty while its writer is there is caught up, unless a line has begun,
+    or it is compressed: what a compressor holds back nobody knows.
+    """
+
+    def __init__(
+        self, name: str, entries: tuple[_Entry, ...], position: FilePosition, clock: Clock | None = None
+    ) -> None:
         self._name = name
         self._entries = entries
+        self._clock = clock
+        self._wait_ms = READ_WAIT_MS if clock is None else 0
+        self._plain = True  # what the pipe brings is not compressed, as far as is known
         self._index = position.index
         self._reader: LineReader | TableReader | None = None
         self._pipe: PipeBytes | None = None
@@ -251,10 +267,11 @@ class FilePartition:
         """The next chunk; None when the last file has ended."""
         while self._index < len(self._entries):
             entry = self._entries[self._index]
+            looked_ms = self._clock.now_ms() if self._clock else None  # before the pipe was found to be empty
             if self._reader is None:
                 if entry.format is None:
                     if not self._open_pipe(entry.path):
-                        return QUIET
+                        return QuietChunk(looked_ms)
                 else:
                     try:
                         self._reader = self._open(entry, entry.format, FilePosition())
@@ -267,6 +284,9 @@ class FilePartition:
                         return BrokenChunk(entry.path, 0, 1, reason, b"")
             assert self._reader is not None
             chunk = self._reader.read(rows_max, bytes_max)
+            if isinstance(chunk, QuietChunk):
+                assert isinstance(self._reader, LineReader)
+                return QuietChunk(looked_ms if self._plain and self._reader.between_lines else None)
             if chunk is not None:
                 return chunk
             self._close_reader()
@@ -318,7 +338,7 @@ class FilePartition:
                 except OSError as error:
                     raise _unopened(path, error) from error
         try:
-            head = self._pipe.peek(HEAD_BYTES)
+            head = self._pipe.peek(HEAD_BYTES, self._wait_ms)
         except StreamBroken as broken:
             raise SourceError(_STEP, f'"{path}" {broken}') from broken
         if head is None:
@@ -335,7 +355,9 @@ class FilePartition:
         if found.form is Form.ARROW_STREAM:
             self._reader = TableReader(self._pipe, found.form, path)
         else:
-            self._reader = LineReader(_unwrapping(self._pipe, found.compression), path)
+            self._plain = found.compression is Compression.NONE
+            stream = _unwrapping(self._pipe, found.compression)
+            self._reader = LineReader(stream, path, wait_ms=self._wait_ms)
         return True
 
     def _resume(self, position: FilePosition) -> None:

@@ -57,7 +57,13 @@ class BrokenChunk:
 
 @dataclass(frozen=True, slots=True)
 class QuietChunk:
-    """A live input (a pipe, a topic) has nothing right now: ask again later. It holds no rows."""
+    """A live input (a pipe, a topic) has nothing right now: ask again later. It holds no rows.
+
+    caught_up_ms  wall time up to which it is confirmed that nothing is missing: the reader stands at the end.
+                  None while the input is unreachable, the reader lags or resumes, or nobody can tell
+    """
+
+    caught_up_ms: int | None = None
 
 
 Chunk = LineChunk | TableChunk | BrokenChunk | QuietChunk

@@ -36,6 +36,7 @@ class LineReader:
         line: int = 0,
         *,
         bytes_left: int | None = None,
+        wait_ms: int = READ_WAIT_MS,
         line_bytes_max: int = MESSAGE_BYTES_MAX,
         read_bytes: int = READ_BYTES,
     ) -> None:
@@ -44,6 +45,7 @@ class LineReader:
         self.offset = offset
         self.line = line
         self._bytes_left = bytes_left  # of the stream, if known: small files need no large buffer
+        self._wait_ms = wait_ms  # for the first bytes of a chunk
         self._line_bytes_max = line_bytes_max
         self._read_bytes = read_bytes
         self._buffer: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
@@ -54,6 +56,11 @@ class LineReader:
         self._broken = ""
         self._long_line: bytes | None = None  # the beginning of the too long line that is being skipped
         self._long_line_bytes = 0
+
+    @property
+    def between_lines(self) -> bool:
+        """Whether all that was read is delivered: no line has begun that lacks its end."""
+        return self._start == self._end and self._long_line is None
 
     def read(self, rows_max: int, bytes_max: int) -> LineChunk | BrokenChunk | QuietChunk | None:
         """The next chunk, QUIET, or None when everything was delivered."""
@@ -83,7 +90,7 @@ class LineReader:
                 continue
             if self._ended:
                 return self._last(cut, lines)
-            wait_ms = READ_WAIT_MS
+            wait_ms = self._wait_ms
             if lines and self._stream.live:
                 wait_ms = max(0, int((deadline - time.monotonic()) * 1_000))
             moved = self._start
@@ -150,7 +157,7 @@ class LineReader:
             have = self._buffer[self._start : self._end].tobytes()
             if have and not BYTE_ORDER_MARK.startswith(have):
                 return None
-            if self._fill(self._read_bytes, 1, READ_WAIT_MS) == QUIET_BYTES:
+            if self._fill(self._read_bytes, 1, self._wait_ms) == QUIET_BYTES:
                 return QUIET
         if self._buffer[self._start : self._end][: len(BYTE_ORDER_MARK)].tobytes() == BYTE_ORDER_MARK:
             self._consume(self._start + len(BYTE_ORDER_MARK), 0)
@@ -171,7 +178,7 @@ class LineReader:
             self._start = stop
             if found or self._ended:
                 break
-            if self._fill(self._read_bytes, 1, READ_WAIT_MS) == QUIET_BYTES:
+            if self._fill(self._read_bytes, 1, self._wait_ms) == QUIET_BYTES:
                 return QUIET
         length = self._long_line_bytes - found
         raw = self._long_line[:length]

@@ -16,7 +16,7 @@ def open_source(settings: Settings) -> Source[Any]:
         from segue.datasets.source import dataset_source
 
         return dataset_source(settings.dataset)
-    return file_source(settings.inputs, interleave=settings.interleave)
+    return file_source(settings.inputs, interleave=settings.interleave, live=settings.live)
 
 
 def shared_pace(settings: Settings, partitions: int) -> Pace:

@@ -97,10 +97,17 @@ class Pace:
         running = self._partition[:, _DONE] == 0
         return before <= int(self._partition[:, _CLOCK].min(where=running, initial=_CLOCK_NEVER_MS))
 
+    def is_behind(self, partition: int) -> bool:
+        """Whether another unfinished partition has come further: its rows may wait for this one's clock."""
+        running = self._partition[:, _DONE] == 0
+        most = int(self._partition[:, _CLOCK].max(where=running, initial=CLOCK_UNKNOWN_MS))
+        return int(self._partition[partition, _CLOCK]) < most
+
     def emitted(self, partition: int, clock_ms: int = CLOCK_UNKNOWN_MS) -> None:
         """The reader has sent a batch, after which the partition's clock is `clock_ms`.
 
-        A batch without any event (all of it dead letters, say) leaves the clock as it is.
+        A batch without any event (all of it dead letters, say) leaves the clock as it is; a tick has none, but
+        moves it.
         """
         cells = self._partition[partition]
         count = int(cells[_EMITTED])

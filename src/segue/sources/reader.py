@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from segue.clock import Clock
 from segue.events.batch import DeadLetter, Decoded, Late, Origin
 from segue.events.decode import Decoder
-from segue.limits import BATCH_BYTES_MAX
+from segue.limits import AHEAD_MS_MAX, BATCH_BYTES_MAX, TICK_BEHIND_MS, TICK_MS
 from segue.routing.packet import CLOCK_END, ROW_BITS, Place, SourceBatch
 from segue.sources.interface import BrokenChunk, LineChunk, Partition, QuietChunk, TableChunk
 from segue.sources.pace import Pace
+from segue_kernels.record import FLAG_IS_LINE, PACK, SEQUENCE, TIME
 
 
 @dataclass(slots=True)
 class ReadCounts:
-    """What one partition gave: input lines (rows), events, dead letters, late events, unknown time zones."""
+    """What one partition gave: input lines (rows), events, dead letters, late events, unknown time zones, and (live)
+    events that were dated too far ahead of their arrival."""
 
     lines: int = 0
     events: int = 0
     dead_letters: int = 0
     late: int = 0
     unknown_zones: int = 0
+    ahead: int = 0
 
 
 @dataclass(slots=True)
@@ -36,36 +42,62 @@ class ReadBatch:
 class BatchReader:
     """Reads one partition at the pace the others and the shards allow.
 
-    The partition's clock and row numbers move at rows: where chunks and batches end changes nothing.
+    The partition's clock and row numbers move at rows: where chunks and batches end changes nothing. The clock never
+    goes back. With a wall clock the input is live:
+    - an event more than AHEAD_MS_MAX ahead of its arrival is set to its arrival; one that is less ahead keeps its time,
+      but moves the partition's clock no further than to its arrival. One phone with a wrong clock must not make its
+      owner's next day late, nor other customers' events, nor have other partitions' rows wait for it;
+    - while the partition confirms that nothing is missing, a tick (a batch without rows) moves its clock to the time
+      that was confirmed, so that what is due on an idle night comes. Unconfirmed, it stands still: an outage is no
+      silence of the customers.
     """
 
     def __init__(
-        self, partition: Partition, index: int, decoder: Decoder, pace: Pace, batch_rows: int
+        self,
+        partition: Partition,
+        index: int,
+        decoder: Decoder,
+        pace: Pace,
+        batch_rows: int,
+        clock: Clock | None = None,
     ) -> None:
         self._partition = partition
         self._index = index
         self._decoder = decoder
         self._pace = pace
         self._batch_rows = batch_rows
+        self._clock = clock
+        self._arrival_ms = 0
+        self._ticked_ms = -1
+        self._told_ms = -1  # what every shard was told of the clock
         self._clock_ms = -1
         self._row = 0
         self._batch = 0
         self._counts = ReadCounts()
         self._ended = False
+        self._quiet = False
 
     @property
     def ended(self) -> bool:
         """Whether the batch that says so has been given."""
         return self._ended
 
+    @property
+    def quiet(self) -> bool:
+        """Whether the input had nothing at the last step: there is time to wait a little."""
+        return self._quiet
+
     def may_read(self) -> bool:
         """Whether the next batch may be read now."""
         return self._pace.may_read(self._index)
 
     def read(self) -> ReadBatch:
-        """The next step: batches of one chunk, or the end."""
+        """The next step: batches of one chunk, a tick, nothing, or the end."""
         chunk = self._partition.read(self._batch_rows, BATCH_BYTES_MAX)
         result = ReadBatch()
+        self._quiet = isinstance(chunk, QuietChunk)
+        if self._clock is not None:
+            self._arrival_ms = self._clock.now_ms()
         if chunk is None:
             self._ended = True
             self._pace.done(self._index)
@@ -88,14 +120,26 @@ class BatchReader:
             self._counts.dead_letters += 1
         else:
             assert isinstance(chunk, QuietChunk)
+            if self._clock is not None and chunk.caught_up_ms is not None:
+                self._tick(chunk.caught_up_ms, result)
         return result
 
     def _add(self, decoded: Decoded, result: ReadBatch) -> None:
         start = self._place()
         events = decoded.events
-        self._clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
+        if self._clock is not None:
+            self._counts.ahead += _set_to_arrival(decoded, self._arrival_ms)
+        if self._clock is not None and (decoded.records[:, TIME] > self._arrival_ms).any():
+            self._clock_ms = self._stamp_ahead(decoded)
+        else:
+            self._clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
         self._row += events
-        result.batches.append(SourceBatch(self._index, self._batch, start, self._place(), decoded))
+        tell_clock = self._clock_ms >= self._told_ms + TICK_MS
+        if tell_clock:
+            self._told_ms = self._clock_ms
+        result.batches.append(
+            SourceBatch(self._index, self._batch, start, self._place(), decoded, tell_clock)
+        )
         result.dead += decoded.dead
         result.late += decoded.late
         self._counts.lines += decoded.lines
@@ -103,8 +147,30 @@ class BatchReader:
         self._counts.dead_letters += len(decoded.dead)
         self._counts.late += len(decoded.late)
         self._counts.unknown_zones += decoded.unknown_zones
-        self._batch += 1
         self._pace.progressed(self._index, events, 0)
+        self._emitted()
+
+    def _stamp_ahead(self, decoded: Decoded) -> int:
+        """Stamp as if what is ahead of its arrival happened when it arrives; the new clock. The times stay."""
+        times = decoded.records[:, TIME].copy()
+        number = np.cumsum((decoded.records[:, PACK] >> 8) & FLAG_IS_LINE == 0) - 1
+        np.minimum(times, self._arrival_ms, out=decoded.records[:, TIME])
+        clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
+        kept = np.isin(number, decoded.records[:, SEQUENCE] - self._sequence())
+        decoded.records[:, TIME] = times[kept]
+        return clock_ms
+
+    def _tick(self, caught_up_ms: int, result: ReadBatch) -> None:
+        pause_ms = TICK_BEHIND_MS if self._pace.is_behind(self._index) else TICK_MS
+        if caught_up_ms <= self._clock_ms or caught_up_ms < self._ticked_ms + pause_ms:
+            return
+        start = self._place()
+        self._clock_ms = self._ticked_ms = self._told_ms = caught_up_ms
+        result.batches.append(SourceBatch(self._index, self._batch, start, self._place(), None))
+        self._emitted()
+
+    def _emitted(self) -> None:
+        self._batch += 1
         self._pace.emitted(self._index, self._clock_ms)
 
     def _sequence(self) -> int:
@@ -116,3 +182,12 @@ class BatchReader:
     def close(self) -> None:
         """Let go of the input."""
         self._partition.close()
+
+
+def _set_to_arrival(decoded: Decoded, arrival_ms: int) -> int:
+    """Events further ahead of their arrival than may be happen when they arrive, with their lines; how many."""
+    ahead = decoded.records[:, TIME] > arrival_ms + AHEAD_MS_MAX
+    if not ahead.any():
+        return 0
+    decoded.records[ahead, TIME] = arrival_ms
+    return int(np.count_nonzero((decoded.records[ahead, PACK] >> 8) & FLAG_IS_LINE == 0))
