@@ -1,10 +1,10 @@
 """State by product or category, exact at any number of keys: slots in the row, the rest spilled to the shard's pool.
 
 A keyed stream's area in the row is [watermark, slots keys, slots entries]. The first word of an entry is its newest
-time (or window start). When a key needs a slot and none is free, the entry longest untouched leaves: into
-nothing if its window has passed, else into a spilled entry found through a hash of (row, stream, key). The
-watermark is the greatest newest time that ever spilled: a key missing from the slots is looked for outside only if
-that is inside the window.
+time (or window start; DECAY has its newest epoch and FIRST its only time there: no window ends them). When a key
+needs a slot and none is free, the entry longest untouched leaves: into nothing if its window has passed, else into a
+spilled entry found through a hash of (row, stream, key). The watermark is the greatest first word that ever
+spilled: a key missing from the slots is looked for outside only if that is inside the window.
 
 A spilled entry is a pool block: [next, previous (the customer's list), stream | row << 16, key, entry].
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 from segue_kernels.index import EMPTY, LOW, TOMBSTONE, put
 from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.plan import (
+    JOIN_TYPE,
     SENT_TYPE,
     STREAM_ENTRY_WORDS,
     STREAM_OFFSET,
@@ -224,7 +225,8 @@ def entry_not_in_slots(
             oldest = newest
             victim = i
     at = entries + victim * words
-    if rows[area + 1 + victim] != 0 and not expired(oldest, window, now):
+    # oldest 0: a free slot, or one that a join has emptied
+    if oldest != 0 and not expired(oldest, window, now):
         spill_entry(shard, row, base, stream, rows[area + 1 + victim], words, at)
         if oldest > watermark:
             rows[area] = oldest
@@ -247,6 +249,7 @@ def forget_spilled(shard: Shard, streams: Array, base: int, sent_too: bool) -> N
     while block != 0:
         following = shard.pool[block + SPILL_NEXT]
         stream = shard.pool[block + SPILL_OWNER] & 0xFFFF
-        if sent_too or streams[stream, STREAM_TYPE] < SENT_TYPE:
+        kind = streams[stream, STREAM_TYPE]
+        if sent_too or not (SENT_TYPE <= kind < JOIN_TYPE):
             drop_spilled(shard, base, block, streams[stream, STREAM_ENTRY_WORDS])
         block = following

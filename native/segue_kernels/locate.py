@@ -1,4 +1,7 @@
-"""What the programs of an event need beside the row's own areas: entries by product or category, moments, lookups."""
+"""What the programs of an event need beside the row's own areas: entries by product or category, and lookups.
+
+Moments (moments.py) are filled before, once for all records of the event.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from segue_kernels.jit import Array, inline
 from segue_kernels.keyed import slot_entry
 from segue_kernels.plan import BY_PRODUCT, STREAM_BY
 from segue_kernels.record import CATEGORY, PRODUCT
-from segue_kernels.shard import Plan, Scratch, Shard
+from segue_kernels.shard import Plan, Scratch, Shard, World
+from segue_kernels.tables import fill_lookups
 
 
 @inline
@@ -14,14 +18,17 @@ def locate_entries(
     shard: Shard,
     plan: Plan,
     scratch: Scratch,
+    world: World,
     records: Array,
     i: int,
     kind_of_event: int,
     row: int,
     base: int,
     now: int,
+    place: int,
 ) -> None:
-    """Find the entries that the programs of this event type read for the record's product and category."""
+    """Find the entries that the programs of this event type read for the record's product and category, and what
+    the tables say of it; `place` is the clock that says which versions of them have arrived."""
     for which in range(plan.locate_start[kind_of_event], plan.locate_start[kind_of_event + 1]):
         s = plan.locate[which]
         by = plan.streams[s, STREAM_BY]
@@ -32,3 +39,5 @@ def locate_entries(
             if at >= 0:
                 at -= base
         scratch.location[s] = at
+    if plan.lookup_types[kind_of_event] != 0:
+        fill_lookups(plan, world, scratch, shard.meta, records, i, now, place)

@@ -39,6 +39,10 @@ FLAG_HAS_AMOUNT = 0b0010_0000
 FLAG_HAS_QUANTITY = 0b0100_0000
 FLAG_HAS_HISTORY = 0b1000_0000  # an identify that brings the anonymous row along (set by the engine)
 
+# the customer's time zone: 1 + its place in the sorted list of all names; 0 = not told
+ZONE_SHIFT = 52
+ZONE_MASK = 0x3FF
+
 KIND_USER = 0
 KIND_LOYALTY = 1
 KIND_ANONYMOUS = 2

@@ -184,6 +184,10 @@ def entry_words(kind: int, k: int) -> int:
         plan.TUMBLE_SUM: 2,
         plan.DISTINCT: 2 * k,
         plan.TUMBLE_DISTINCT: 2 + k,
+        plan.DECAY: 1 + plan.DECAY_EPOCHS,
+        plan.FIRST: 2,
+        plan.SESSIONS: 1 + 2 * k,
+        plan.LEFT: 3 * k,
     }
     return sizes[kind]
 
@@ -208,6 +212,8 @@ def tables(
         row[plan.STREAM_WINDOW_MS] = of["window_ms"]
         row[plan.STREAM_FIELD], row[plan.STREAM_CURRENCY] = of["field"], of["currency"]
         row[plan.STREAM_ENTRY_WORDS], row[plan.STREAM_TYPE] = words, of["type"]
+        row[plan.STREAM_SOURCE], row[plan.STREAM_FLAGS] = of.get("source", 0), of.get("flags", 0)
+        row[plan.STREAM_WIDTH_MS] = of.get("width_ms", 0)
         row[plan.STREAM_AREA_WORDS] = 1 + slots + slots * words if of["by"] else words
         offset += int(row[plan.STREAM_AREA_WORDS])
     types = rows[:, plan.STREAM_TYPE]
@@ -240,6 +246,7 @@ def tables(
         **no_extras(),
         "row_words": -(-offset // plan.ROW_ALIGN_WORDS) * plan.ROW_ALIGN_WORDS,
     }
+    made["journey_locate_start"] = np.zeros(len(given.get("journeys", journeys)) + 1, np.int64)
     return SimpleNamespace(**{**made, **given})
 
 
@@ -287,7 +294,8 @@ def _signed(word: int) -> int:
 
 def records_of(events: Iterable[dict[str, int]], names: Sequence[bytes] = ()) -> tuple[Words, Bytes]:
     """Records and text of events: time and, by choice, customer (number), message, product, category, kind,
-    type, flags, price, amount, quantity, currency, consent, clock, sequence. names[customer] is the identifier.
+    type, flags, price, amount, quantity, currency, consent, clock, sequence, source. names[customer] is the
+    identifier.
     """
     given = list(events)
     records = np.zeros((len(given), record.RECORD_WORDS), np.int64)
@@ -301,6 +309,7 @@ def records_of(events: Iterable[dict[str, int]], names: Sequence[bytes] = ()) ->
         row[record.PRODUCT], row[record.CATEGORY] = event.get("product", 0), event.get("category", 0)
         row[record.PRICE], row[record.AMOUNT] = event.get("price", 0), event.get("amount", 0)
         row[record.CODE] = event.get("consent", 0)
+        row[record.SOURCE] = event.get("source", 0)
         row[record.SEQUENCE] = event.get("sequence", n)
         flags = event.get("flags", 0) | event.get("kind", record.KIND_USER)
         low = event.get("type", TYPE_A) | flags << 8

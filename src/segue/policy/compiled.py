@@ -88,6 +88,8 @@ class CompiledPolicies:
     trigger: Int64Array  # journey indexes, ascending, by event type
     locate_start: Int64Array  # [257]
     locate: Int64Array  # keyed stream indexes, by event type
+    journey_locate_start: Int64Array  # [journeys + 1]
+    journey_locate: Int64Array  # keyed stream indexes that a journey reads when a timer or a change fires it
     journeys: Int64Array  # [n, 20]
     journeys_f: Float64Array  # [n, 2]
     offers: Int64Array  # [n, 12]
@@ -133,6 +135,8 @@ class CompiledPolicies:
 def no_extras() -> dict[str, Any]:
     """The tables of policies without waits, segments, stages, sessions, joins and lookups."""
     return {
+        "journey_locate_start": np.zeros(1, np.int64),
+        "journey_locate": np.zeros(0, np.int64),
         "waits": np.zeros(0, np.int64),
         "watch": np.zeros(plan.TYPES, np.uint8),
         "segments": np.zeros((0, plan.SEGMENT_WORDS), np.int64),

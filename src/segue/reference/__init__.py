@@ -1,0 +1,1 @@
+"""What a worker knows that is not a customer's."""
