@@ -10,6 +10,7 @@ from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.keyed import expired, forget_spilled
 from segue_kernels.memory import prefetch
 from segue_kernels.plan import (
+    JOIN_TYPE,
     SENT_TYPE,
     STREAM_AREA_WORDS,
     STREAM_BY,
@@ -22,6 +23,7 @@ from segue_kernels.plan import (
 from segue_kernels.pool import free_block, take_block
 from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, FLAG_IS_LINE, FLAG_KIND, HEAP, PACK
 from segue_kernels.row import (
+    CHECK_DUE,
     CLOCK,
     CLOCK_MAX,
     CONSENT,
@@ -48,8 +50,13 @@ from segue_kernels.row import (
     REDIRECT,
     ROWS_FREE,
     ROWS_USED,
+    SEGMENTS,
     SPILL_HEAD,
+    STAGE,
     SWEEP_POSITION,
+    WAITS,
+    WHEEL_DUE,
+    ZONE,
 )
 from segue_kernels.shard import (
     SET_LATENESS_MS,
@@ -64,6 +71,8 @@ from segue_kernels.shard import (
     Plan,
     Shard,
 )
+from segue_kernels.timers import take_off
+from segue_kernels.waits import forget_waits
 
 AHEAD = 8  # records looked at before their turn, so that their cache lines are on the way
 
@@ -171,19 +180,34 @@ def find_or_add(
     return n, STOP_END
 
 
+@inline
+def is_sent(streams: Array, s: int) -> bool:
+    """Whether a stream tells of what was sent: it outlives the behaviour."""
+    return bool(SENT_TYPE <= streams[s, STREAM_TYPE] < JOIN_TYPE)
+
+
 @outline
 def forget_behaviour(shard: Shard, plan: Plan, base: int) -> None:
-    """Start a customer's behaviour again; identity, consent and what was sent stay."""
+    """Start a customer's behaviour again; identity, consent and what was sent stay.
+
+    His timers are gone too: the row may go on hanging in the wheel until it comes up.
+    """
     streams = plan.streams
     for s in range(len(streams)):
-        if streams[s, STREAM_TYPE] < SENT_TYPE:
+        if not is_sent(streams, s):
             at = base + streams[s, STREAM_OFFSET]
             for w in range(streams[s, STREAM_AREA_WORDS]):
                 shard.rows[at + w] = 0
     if shard.rows[base + SPILL_HEAD] != 0:
         forget_spilled(shard, streams, base, False)
     forget_ids(shard, base)
+    if shard.rows[base + WAITS] != 0:
+        forget_waits(shard, base)
     shard.rows[base + RATE] = 0
+    shard.rows[base + SEGMENTS] = 0
+    shard.rows[base + STAGE] = 0
+    shard.rows[base + CHECK_DUE] = 0
+    shard.rows[base + ZONE] = 0
 
 
 @inline
@@ -196,7 +220,7 @@ def must_stay(shard: Shard, plan: Plan, base: int, now: int) -> bool:
             return True
     streams = plan.streams
     for s in range(len(streams)):
-        if streams[s, STREAM_TYPE] >= SENT_TYPE:
+        if is_sent(streams, s):
             at = base + streams[s, STREAM_OFFSET]
             window = streams[s, STREAM_WINDOW_MS]
             if streams[s, STREAM_BY] == 0:
@@ -222,6 +246,8 @@ def free_row(shard: Shard, plan: Plan, row: int, row_words: int) -> None:
     if shard.rows[base + SPILL_HEAD] != 0:
         forget_spilled(shard, plan.streams, base, True)
     forget_ids(shard, base)
+    forget_waits(shard, base)
+    take_off(shard, row, row_words)
     length = (shard.rows[base + FLAGS] >> FLAG_NAME_SHIFT) & 0xFF
     if length > NAME_INLINE_BYTES:
         free_block(shard.pool, shard.meta, shard.rows[base + NAME], (length + 7) >> 3)
@@ -239,7 +265,7 @@ def sweep(shard: Shard, plan: Plan, settings: Array, steps: int) -> int:
     """Look at the next `steps` rows; free those idle beyond the retention. Returns how many were freed.
 
     A row goes only when no event that may still come could see what it holds (its customer's next event would
-    find the retention passed), so when the sweep comes by changes no decision.
+    find the retention passed), so when the sweep comes by changes no decision. One with timers is left alone.
     """
     row_words = settings[SET_ROW_WORDS]
     meta = shard.meta
@@ -255,7 +281,8 @@ def sweep(shard: Shard, plan: Plan, settings: Array, steps: int) -> int:
         base = position * row_words
         clock = shard.rows[base + CLOCK]
         in_use = (shard.rows[base + FLAGS] & FLAG_IN_USE) != 0
-        if in_use and shard.rows[base + REDIRECT] == 0 and clock != 0 and clock < floor:
+        idle = clock != 0 and clock < floor and shard.rows[base + WHEEL_DUE] == 0
+        if in_use and shard.rows[base + REDIRECT] == 0 and idle:
             if not must_stay(shard, plan, base, meta[CLOCK_MAX] - settings[SET_LATENESS_MS]):
                 mark_dirty(shard, position)
                 free_row(shard, plan, position, row_words)

@@ -13,7 +13,9 @@ import math
 import numpy as np
 
 from segue_kernels.jit import Array, inline
+from segue_kernels.joins import note_action
 from segue_kernels.keyed import slot_entry
+from segue_kernels.names import list_items
 from segue_kernels.plan import (
     BY_PRODUCT,
     JOURNEY_ALONGSIDE,
@@ -35,6 +37,7 @@ from segue_kernels.plan import (
     OFFER_F_CONTEXT,
     OFFER_F_LEVER,
     OFFER_F_VALUE,
+    OFFER_ITEMS_STREAM,
     OFFER_JOURNEY,
     OFFER_SLOT,
     OFFER_TIE_RANK,
@@ -58,15 +61,22 @@ from segue_kernels.row import (
     COUNT_ACTIONS,
     COUNT_CANDIDATES,
     COUNT_DECISIONS,
+    SEGMENTS,
+    STAGE,
 )
 from segue_kernels.score import logits, propensity
 from segue_kernels.shard import (
     ACTION_HI,
     ACTION_ITEM,
+    ACTION_ITEMS,
+    ACTION_ITEMS_COUNT,
     ACTION_LO,
     ACTION_LOG,
     ACTION_OFFER,
     ACTION_RECORD,
+    ACTION_SEGMENTS,
+    ACTION_STAGE,
+    ACTION_STEP,
     BELOW_MINIMUM,
     CURRENCY,
     LIMIT,
@@ -85,6 +95,7 @@ from segue_kernels.shard import (
     NOT_ELIGIBLE,
     OTHER_SLOT,
     OUT_ACTIONS,
+    OUT_ITEMS,
     OUT_LOG,
     OUT_REASONS,
     OUT_SAMPLE,
@@ -100,8 +111,6 @@ from segue_kernels.shard import (
 )
 from segue_kernels.siphash import siphash128_words
 from segue_kernels.windows import add_time
-
-STEP_FIRST = 1  # a journey has one step today
 
 
 @inline
@@ -388,6 +397,8 @@ def grant(
     out: Out,
     records: Array,
     header: int,
+    record: int,
+    step: int,
     fired: int,
     fired_count: int,
     count: int,
@@ -396,7 +407,11 @@ def grant(
     now: int,
     settings: Array,
 ) -> None:
-    """Grant the winners slot by slot and write a log row for each slot that had candidates."""
+    """Grant the winners slot by slot and write a log row for each slot that had candidates.
+
+    record  what these rows refer to: the header of an event, or -1 - t for row t of Out.timer_records
+    step    of the journey: 1 but for later waits
+    """
     for slot in range(len(plan.slot_hash)):
         candidates = scratch.candidates[slot]
         if candidates == 0:
@@ -448,7 +463,7 @@ def grant(
                         out.sample[sample + n, 0] = scratch.propensity[at]
                         out.sample[sample + n, 1] = scratch.score[at]
                     n += 1
-        out.log[log, LOG_RECORD] = header
+        out.log[log, LOG_RECORD] = record
         out.log[log, LOG_SLOT] = slot
         out.log[log, LOG_WINNER] = scratch.offer[winner] if winner >= 0 else -1
         out.log[log, LOG_CANDIDATES] = candidates
@@ -463,11 +478,13 @@ def grant(
         shard.meta[COUNT_CANDIDATES] += candidates
         if winner >= 0:
             offer = scratch.offer[winner]
+            journey = plan.offers[offer, OFFER_JOURNEY]
+            item = scratch.item[winner]
             low, high = siphash128_words(
                 decision_lo,
                 decision_hi,
-                plan.journey_hash[plan.offers[offer, OFFER_JOURNEY]],
-                STEP_FIRST,
+                plan.journey_hash[journey],
+                step,
                 0,
                 np.uint64(settings[SET_KEY0]),
                 np.uint64(settings[SET_KEY1]),
@@ -475,11 +492,31 @@ def grant(
             action = out.used[OUT_ACTIONS]
             out.used[OUT_ACTIONS] = action + 1
             out.actions[action, ACTION_LOG] = log
-            out.actions[action, ACTION_RECORD] = header
-            out.actions[action, ACTION_ITEM] = scratch.item[winner]
+            out.actions[action, ACTION_RECORD] = record
+            out.actions[action, ACTION_ITEM] = record + (item - header)
             out.actions[action, ACTION_OFFER] = offer
             out.actions[action, ACTION_LO] = np.int64(low)
             out.actions[action, ACTION_HI] = np.int64(high)
+            out.actions[action, ACTION_STEP] = step
+            out.actions[action, ACTION_SEGMENTS] = shard.rows[base + SEGMENTS]
+            out.actions[action, ACTION_STAGE] = shard.rows[base + STAGE]
+            out.actions[action, ACTION_ITEMS] = out.used[OUT_ITEMS]
+            listed = 0
+            if plan.offers[offer, OFFER_ITEMS_STREAM] >= 0:
+                listed = list_items(shard, plan, out, scratch, offer, base, now)
+            out.actions[action, ACTION_ITEMS_COUNT] = listed
+            if len(plan.joins) > 0:
+                note_action(
+                    shard,
+                    plan,
+                    journey,
+                    row,
+                    base,
+                    now,
+                    records[item, PRODUCT],
+                    out.actions[action, ACTION_LO],
+                    out.actions[action, ACTION_HI],
+                )
             out.numbers[action, 0] = scratch.propensity[winner]
             out.numbers[action, 1] = scratch.context[winner]
             out.numbers[action, 2] = plan.offers_f[offer, OFFER_F_VALUE]

@@ -1,14 +1,28 @@
-"""The driver: a batch of records in their order of arrival through state, conditions and decisions.
+"""The driver: a batch of records in their order of arrival, and timers in between, through state and decisions.
 
-For each event: consent, quarantine, duplicate, retention, clock, rate; then all its records update the streams
-that listen to its type; then the journeys triggered by the type are evaluated on each item, and those that
-fired are decided (decide.py). The run stops where an array must grow and goes on from there.
+For each event: its customer's timers that were certainly due before it (the watermark is past them); a history it
+brings; consent, quarantine, duplicate; the timers due before its own time; retention, clock, rate; then all its
+records update the streams that listen to its type; segments and the stage are looked at; then the journeys that it
+triggers are evaluated on each item, and those that fired are decided (decide.py) or begin to wait. What is due already
+then (a wait begun by a late event) fires at once. With no records left the wheel turns up to a watermark.
+
+Events and timers are work of one loop, so that what decides is compiled once. The run stops where an array must grow
+and goes on from there: what a stop leaves half done is a customer's timers, and meta says whose (row.TIMERS_OF).
 """
 
 from __future__ import annotations
 
 from segue_kernels.customers import AHEAD, forget_behaviour, mark_dirty
 from segue_kernels.decide import add_candidates, grant, keep_one_slot
+from segue_kernels.fire import (
+    CHECK,
+    NO_TIMER,
+    WAIT,
+    hang_sessions,
+    keep_record,
+    locate_for_journeys,
+    next_timer,
+)
 from segue_kernels.ids import remember, seen_before
 from segue_kernels.index import MOVES_PER_INSERT
 from segue_kernels.jit import Array, inline, kernel
@@ -17,25 +31,36 @@ from segue_kernels.locate import locate_entries
 from segue_kernels.memory import prefetch
 from segue_kernels.moments import fill_moments
 from segue_kernels.plan import (
+    BY_PRODUCT,
+    JOURNEY_BY,
+    JOURNEY_KIND,
+    JOURNEY_STILL,
     JOURNEY_WHEN,
+    ON_WAIT,
     STREAM_OFFSET,
 )
 from segue_kernels.programs import evaluate
+from segue_kernels.record import (
+    CATEGORY,
+    FLAG_HAS_HISTORY,
+    FLAG_HAS_LINES,
+    FLAG_IS_LINE,
+    MESSAGE_LO,
+    PACK,
+    PRODUCT,
+    SEQUENCE,
+    TIME,
+    ZONE_MASK,
+    ZONE_SHIFT,
+)
 from segue_kernels.record import (
     CLOCK as RECORD_CLOCK,
 )
 from segue_kernels.record import (
     CONSENT as RECORD_CONSENT,
 )
-from segue_kernels.record import (
-    FLAG_HAS_HISTORY,
-    FLAG_HAS_LINES,
-    FLAG_IS_LINE,
-    MESSAGE_LO,
-    PACK,
-    TIME,
-)
 from segue_kernels.row import (
+    CHECK_DUE,
     CLOCK,
     CLOCK_MAX,
     CONSENT,
@@ -54,13 +79,25 @@ from segue_kernels.row import (
     RING,
     SPILL_OLD_POSITION,
     SPILL_USED,
+    TIMERS_LIMIT,
+    TIMERS_OF,
+    TIMERS_SEEN,
+    WHEEL_DUE,
+    ZONE,
 )
+from segue_kernels.segments import look, next_check, prepare_look
 from segue_kernels.shard import (
     OUT_ACTIONS,
+    OUT_CHANGES,
+    OUT_CREDITS,
     OUT_FIRED,
+    OUT_ITEM_TEXT,
+    OUT_ITEMS,
     OUT_LOG,
     OUT_REASONS,
     OUT_SAMPLE,
+    OUT_TIMER_RECORDS,
+    OUT_TIMER_TEXT,
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
@@ -78,13 +115,26 @@ from segue_kernels.shard import (
     STOP_OUT,
     STOP_POOL,
     STOP_SPILL,
+    STOP_TIMERS,
     Out,
     Plan,
     Scratch,
     Shard,
     World,
 )
+from segue_kernels.tables import LAST_PLACE
+from segue_kernels.timers import first_row, hang_by
 from segue_kernels.update import update_streams
+from segue_kernels.waits import arm, next_step
+
+# where an event stands
+TAKE = 0  # the next one is to be taken, or the next row of the wheel
+BEFORE = 1  # timers that the watermark is past fire first
+READY = 2  # it counts; timers due before its time fire first
+AFTER = 3  # it is done; what is due already fires
+
+NOT_ASKED = -1  # in scratch.fired_at
+BEGUN = -2  # a wait
 
 MINUTE_MS = 60_000
 CONSENT_GIVEN = 1 << 16
@@ -118,6 +168,25 @@ def prefetch_state(shard: Shard, plan: Plan, base: int, kind_of_event: int) -> N
         prefetch(shard.rows, base + plan.streams[plan.locate[which], STREAM_OFFSET])
 
 
+@inline
+def is_out_full(out: Out, room: Array) -> bool:
+    """Whether an output array may be too small for one more event or timer. room[which]: used up to there is well."""
+    used = out.used
+    return bool(
+        used[OUT_LOG] >= room[OUT_LOG]
+        or used[OUT_REASONS] >= room[OUT_REASONS]
+        or used[OUT_FIRED] >= room[OUT_FIRED]
+        or used[OUT_ACTIONS] >= room[OUT_ACTIONS]
+        or used[OUT_SAMPLE] >= room[OUT_SAMPLE]
+        or used[OUT_TIMER_RECORDS] >= room[OUT_TIMER_RECORDS]
+        or used[OUT_TIMER_TEXT] >= room[OUT_TIMER_TEXT]
+        or used[OUT_CHANGES] >= room[OUT_CHANGES]
+        or used[OUT_CREDITS] >= room[OUT_CREDITS]
+        or used[OUT_ITEMS] >= room[OUT_ITEMS]
+        or used[OUT_ITEM_TEXT] >= room[OUT_ITEM_TEXT]
+    )
+
+
 @kernel
 def run(
     shard: Shard,
@@ -129,178 +198,343 @@ def run(
     text: Array,
     row_of: Array,
     start: int,
+    watermark: int,
+    timers_max: int,
     settings: Array,
 ) -> tuple[int, int]:
-    """Process records[start:] in order. Returns (how far it came, why it stopped: STOP_*)."""
+    """Process records[start:] in order, then fire the shard's timers due before `watermark` (0: none of them), at
+    most `timers_max`. Returns (how far it came, why it stopped: STOP_*).
+
+    First of all the timers of customer meta[TIMERS_OF] - 1 due before meta[TIMERS_LIMIT] fire.
+    """
     row_words = settings[SET_ROW_WORDS]
     retention = settings[SET_RETENTION_MS]
     rate_max = settings[SET_RATE_MAX]
     dedupe_ms = settings[SET_DEDUPE_MS]
     dedupe_max = settings[SET_DEDUPE_MAX]
+    lateness = settings[SET_LATENESS_MS]
     rows = shard.rows
     meta = shard.meta
     slots = len(plan.slot_hash)
-    candidates_max = len(scratch.offer)
-    journeys = len(plan.journeys)
-    log_room = len(out.log) - slots
-    action_room = len(out.actions) - slots
-    reasons_room = len(out.reasons) - candidates_max
-    sample_room = len(out.sample) - candidates_max
-    fired_room = len(out.fired) - journeys
     spill_room = ((len(shard.spill) * 5) >> 3) - settings[SET_SPILL_ROOM]
     pool_room = settings[SET_POOL_MAX] - settings[SET_POOL_ROOM]
     spilled = meta[COUNT_SPILLED]
+    timers_end = meta[TIMERS_SEEN] + timers_max
     n = len(records)
     i = start
-    while i < n:
-        if i + 2 * AHEAD < n:
-            ahead = row_of[i + 2 * AHEAD] * row_words
-            prefetch(rows, ahead)
-            prefetch(rows, ahead + 8)
-        if i + AHEAD < n:
-            prefetch_state(shard, plan, row_of[i + AHEAD] * row_words, records[i + AHEAD, PACK] & 0xFF)
-        header = i
-        pack = records[i, PACK]
-        flags = (pack >> 8) & 0xFF
-        kind_of_event = pack & 0xFF
-        end = i + 1
-        if flags & FLAG_HAS_LINES:
-            while end < n and ((records[end, PACK] >> 8) & FLAG_IS_LINE) != 0:
-                end += 1
-        if (
-            out.used[OUT_LOG] >= log_room
-            or out.used[OUT_ACTIONS] >= action_room
-            or out.used[OUT_REASONS] >= reasons_room
-            or out.used[OUT_SAMPLE] >= sample_room
-            or out.used[OUT_FIRED] >= fired_room
-        ):
-            return i, STOP_OUT
-        if meta[SPILL_USED] >= spill_room:
-            return i, STOP_SPILL
-        if meta[POOL_BUMP] >= pool_room:
-            return i, STOP_POOL
-        if flags & FLAG_HAS_HISTORY:
-            return i, STOP_HISTORY
-        i = end
+    phase = TAKE
+    limit = 0
+    row = 0
+    if meta[TIMERS_OF] != 0:
+        row = meta[TIMERS_OF] - 1
+        limit = meta[TIMERS_LIMIT]
+        meta[TIMERS_OF] = 0
+        phase = AFTER
+    base = row * row_words
+    header = start
+    end = start
+    flags = 0
+    kind_of_event = 0
+    time = 0
+    event_now = 0
+    while True:
+        if phase == TAKE:
+            if i >= n:
+                if watermark == 0:
+                    return n, STOP_END
+                row = first_row(shard, row_words, watermark)
+                if row < 0:
+                    return n, STOP_END
+                base = row * row_words
+                limit = watermark
+                phase = AFTER
+            else:
+                if i + 2 * AHEAD < n:
+                    ahead = row_of[i + 2 * AHEAD] * row_words
+                    prefetch(rows, ahead)
+                    prefetch(rows, ahead + 8)
+                if i + AHEAD < n:
+                    prefetch_state(
+                        shard, plan, row_of[i + AHEAD] * row_words, records[i + AHEAD, PACK] & 0xFF
+                    )
+                if is_out_full(out, scratch.room):
+                    return i, STOP_OUT
+                if meta[SPILL_USED] >= spill_room:
+                    return i, STOP_SPILL
+                if meta[POOL_BUMP] >= pool_room:
+                    return i, STOP_POOL
+                header = i
+                pack = records[i, PACK]
+                flags = (pack >> 8) & 0xFF
+                kind_of_event = pack & 0xFF
+                end = i + 1
+                if flags & FLAG_HAS_LINES:
+                    while end < n and ((records[end, PACK] >> 8) & FLAG_IS_LINE) != 0:
+                        end += 1
+                row = row_of[header]
+                base = row * row_words
+                time = records[header, TIME]
+                if records[header, RECORD_CLOCK] > meta[CLOCK_MAX]:
+                    meta[CLOCK_MAX] = records[header, RECORD_CLOCK]
+                limit = records[header, RECORD_CLOCK] - lateness
+                phase = BEFORE
 
-        row = row_of[header]
-        base = row * row_words
-        time = records[header, TIME]
-        if records[header, RECORD_CLOCK] > meta[CLOCK_MAX]:
-            meta[CLOCK_MAX] = records[header, RECORD_CLOCK]
-        clock = rows[base + CLOCK]
-        now = max(clock, time)
-        if kind_of_event == settings[SET_CONSENT_TYPE] or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]:
-            note_consent(shard, records, header, base)  # whatever becomes of the event otherwise
+        timer = NO_TIMER
+        waiting = 0  # block of the wait that fires
+        triggered = 0
+        if rows[base + WHEEL_DUE] != 0 and rows[base + WHEEL_DUE] < limit:
+            stop = STOP_END
+            if is_out_full(out, scratch.room):
+                stop = STOP_OUT
+            elif meta[SPILL_USED] >= spill_room:
+                stop = STOP_SPILL
+            elif meta[POOL_BUMP] >= pool_room:
+                stop = STOP_POOL
+            elif meta[TIMERS_SEEN] >= timers_end:
+                stop = STOP_TIMERS
+            if stop != STOP_END:
+                meta[TIMERS_OF] = row + 1
+                meta[TIMERS_LIMIT] = limit
+                return i, stop
+            timer, waiting, triggered = next_timer(shard, plan, scratch, out, row, limit, settings)
+            meta[TIMERS_SEEN] += 1
+
+        if timer == NO_TIMER:
+            if phase == AFTER:
+                phase = TAKE
+                continue
+            if phase == BEFORE:
+                if flags & FLAG_HAS_HISTORY:
+                    return i, STOP_HISTORY
+                event_now = max(rows[base + CLOCK], time)
+                if (
+                    kind_of_event == settings[SET_CONSENT_TYPE]
+                    or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]
+                ):
+                    note_consent(shard, records, header, base)  # whatever becomes of the event otherwise
+                    mark_dirty(shard, row)
+                if rows[base + QUARANTINE_UNTIL] > event_now:
+                    meta[COUNT_QUARANTINED_EVENTS] += 1
+                    i = end
+                    phase = TAKE
+                    continue
+                if seen_before(shard, base, records[header, MESSAGE_LO], event_now, dedupe_ms):
+                    meta[COUNT_DUPLICATES] += 1
+                    i = end
+                    phase = TAKE
+                    continue
+                phase = READY
+                limit = event_now
+                if rows[base + WHEEL_DUE] != 0 and rows[base + WHEEL_DUE] < limit:
+                    continue
+
+            i = end
+            phase = AFTER
             mark_dirty(shard, row)
-        if rows[base + QUARANTINE_UNTIL] > now:
-            meta[COUNT_QUARANTINED_EVENTS] += 1
-            continue
-        message = records[header, MESSAGE_LO]
-        if seen_before(shard, base, message, now, dedupe_ms):
-            meta[COUNT_DUPLICATES] += 1
-            continue
-        mark_dirty(shard, row)
-        if clock != 0 and now - clock > retention:
-            forget_behaviour(shard, plan, base)
-            if rows[base + FIRST_SEEN] != 0:  # else the sweep was here first
-                meta[COUNT_FORGOTTEN] += 1
-            rows[base + FIRST_SEEN] = 0
-            rows[base + EVENTS] = 0
-        meta[COUNT_DEDUPE_OVERFLOW] += remember(shard, base, message, now, dedupe_ms, dedupe_max)
-        rows[base + CLOCK] = now
-        if rows[base + FIRST_SEEN] == 0 or time < rows[base + FIRST_SEEN]:
-            rows[base + FIRST_SEEN] = time
-        rows[base + EVENTS] += 1
-        meta[COUNT_EVENTS] += 1
-        minute = now // MINUTE_MS
-        rate = rows[base + RATE]
-        rate = rate + 1 if (rate >> 20) == minute else (minute << 20) | 1
-        rows[base + RATE] = rate
-        if (rate & 0xFFFFF) > rate_max:
-            rows[base + QUARANTINE_UNTIL] = now + settings[SET_QUARANTINE_MS]
-            meta[COUNT_QUARANTINES] += 1
+            clock = rows[base + CLOCK]
+            if clock != 0 and event_now - clock > retention:
+                forget_behaviour(shard, plan, base)
+                if rows[base + FIRST_SEEN] != 0:  # else the sweep was here first
+                    meta[COUNT_FORGOTTEN] += 1
+                rows[base + FIRST_SEEN] = 0
+                rows[base + EVENTS] = 0
+            meta[COUNT_DEDUPE_OVERFLOW] += remember(
+                shard, base, records[header, MESSAGE_LO], event_now, dedupe_ms, dedupe_max
+            )
+            rows[base + CLOCK] = event_now
+            if rows[base + FIRST_SEEN] == 0 or time < rows[base + FIRST_SEEN]:
+                rows[base + FIRST_SEEN] = time
+            rows[base + EVENTS] += 1
+            meta[COUNT_EVENTS] += 1
+            minute = event_now // MINUTE_MS
+            rate = rows[base + RATE]
+            rate = rate + 1 if (rate >> 20) == minute else (minute << 20) | 1
+            rows[base + RATE] = rate
+            if (rate & 0xFFFFF) > rate_max:
+                rows[base + QUARANTINE_UNTIL] = event_now + settings[SET_QUARANTINE_MS]
+                meta[COUNT_QUARANTINES] += 1
+            zone = (records[header, PACK] >> ZONE_SHIFT) & ZONE_MASK
+            if zone != 0:
+                rows[base + ZONE] = max(rows[base + ZONE], (time << 10) | zone)
 
-        if (
-            plan.listen_start[kind_of_event] != plan.listen_start[kind_of_event + 1]
-            or plan.join_start[kind_of_event] != plan.join_start[kind_of_event + 1]
-        ):
-            for item in range(header, end):
-                is_header = item == header
-                is_item = end == header + 1 or not is_header
-                update_streams(
+            if (
+                plan.listen_start[kind_of_event] != plan.listen_start[kind_of_event + 1]
+                or plan.join_start[kind_of_event] != plan.join_start[kind_of_event + 1]
+            ):
+                for item in range(header, end):
+                    is_header = item == header
+                    is_item = end == header + 1 or not is_header
+                    update_streams(
+                        shard,
+                        plan,
+                        out,
+                        records,
+                        text,
+                        header,
+                        item,
+                        kind_of_event,
+                        row,
+                        base,
+                        event_now,
+                        is_item,
+                        is_header,
+                    )
+                hang_sessions(shard, plan, row, base, row_words)
+            if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
+                spilled_since = meta[COUNT_SPILLED] - spilled
+                move_spilled(
+                    shard,
+                    plan.streams,
+                    row_words,
+                    lateness,
+                    MOVES_PER_INSERT * (spilled_since + 1),
+                )
+            spilled = meta[COUNT_SPILLED]
+
+            triggers = plan.trigger_start[kind_of_event]
+            triggered = plan.trigger_start[kind_of_event + 1] - triggers
+            for t in range(triggered):
+                scratch.journey[t] = plan.trigger[triggers + t]
+
+        # --- what is decided: an event, or the record made for a timer --------------------------------------
+        source = records
+        strings = text
+        first = header
+        last = end
+        record = header
+        step = 1
+        now = event_now
+        place = LAST_PLACE
+        looks = timer == CHECK
+        if timer == NO_TIMER:
+            place = records[header, RECORD_CLOCK]
+            looks = plan.watch[kind_of_event] != 0 or (
+                rows[base + CHECK_DUE] != 0 and rows[base + CHECK_DUE] <= now
+            )
+        else:
+            source = out.timer_records
+            strings = out.timer_text
+            first = out.used[OUT_TIMER_RECORDS]
+            last = first + 1
+            record = -1 - first
+            step = source[first, SEQUENCE]
+            now = rows[base + CLOCK]
+        rows_before = out.used[OUT_LOG] + out.used[OUT_CHANGES]
+        is_changed = False
+        if looks:
+            if len(plan.moments) + len(plan.lookups) > 0:
+                prepare_look(shard, plan, world, scratch, source, first, base, now, place)
+            changes = out.used[OUT_CHANGES]
+            triggered = look(
+                shard, plan, scratch, out, source, first, record, base, row_words, now, triggered
+            )
+            is_changed = out.used[OUT_CHANGES] != changes
+            check = next_check(shard, plan, scratch, world, base, now)
+            if check != 0:
+                hang_by(shard, row, row_words, check)
+
+        fired = 0
+        if triggered > 0:
+            fill_moments(shard, plan, world, scratch, base, now)
+            settled = 0
+            for t in range(triggered):
+                scratch.fired_at[t] = NOT_ASKED
+            located = -1
+            for item in range(first, last):
+                if settled == triggered:
+                    break
+                if timer == NO_TIMER:
+                    locate_entries(
+                        shard, plan, scratch, world, records, item, kind_of_event, row, base, now, place
+                    )
+                if timer != NO_TIMER or is_changed:
+                    locate_for_journeys(
+                        shard, plan, scratch, world, source, item, triggered, row, base, now, place
+                    )
+                located = item
+                for t in range(triggered):
+                    if scratch.fired_at[t] != NOT_ASKED:
+                        continue
+                    journey = scratch.journey[t]
+                    asked = plan.journeys[journey, JOURNEY_STILL if timer == WAIT else JOURNEY_WHEN]
+                    if (
+                        asked >= 0
+                        and evaluate(plan, asked, rows, base, row_words, now, source, item, scratch.location)
+                        == 0.0
+                    ):
+                        continue
+                    if plan.journeys[journey, JOURNEY_KIND] != ON_WAIT or timer == WAIT:
+                        scratch.fired_at[t] = item
+                        settled += 1
+                        fired += 1
+                        continue
+                    by = plan.journeys[journey, JOURNEY_BY]
+                    if by == 0:
+                        arm(shard, plan, source, strings, first, item, journey, 0, row, settings)
+                        scratch.fired_at[t] = BEGUN
+                        settled += 1
+                        continue
+                    key = source[item, PRODUCT] if by == BY_PRODUCT else source[item, CATEGORY]
+                    if key != 0 and (last == first + 1 or item > first):
+                        arm(shard, plan, source, strings, first, item, journey, key, row, settings)
+            if fired > 0:
+                for slot in range(slots):
+                    scratch.best[slot] = -1
+                    scratch.candidates[slot] = 0
+                count = 0
+                fired_start = out.used[OUT_FIRED]
+                for t in range(triggered):
+                    item = scratch.fired_at[t]
+                    if item < 0:
+                        continue
+                    journey = scratch.journey[t]
+                    out.fired[out.used[OUT_FIRED]] = journey
+                    out.used[OUT_FIRED] += 1
+                    if item != located:
+                        if timer == NO_TIMER:
+                            locate_entries(
+                                shard,
+                                plan,
+                                scratch,
+                                world,
+                                records,
+                                item,
+                                kind_of_event,
+                                row,
+                                base,
+                                now,
+                                place,
+                            )
+                        if is_changed:
+                            locate_for_journeys(
+                                shard, plan, scratch, world, source, item, triggered, row, base, now, place
+                            )
+                        located = item
+                    count = add_candidates(
+                        shard, plan, scratch, source, item, journey, row, base, row_words, now, count
+                    )
+                keep_one_slot(plan, scratch, slots)
+                grant(
                     shard,
                     plan,
+                    scratch,
                     out,
-                    records,
-                    text,
-                    header,
-                    item,
-                    kind_of_event,
+                    source,
+                    first,
+                    record,
+                    step,
+                    fired_start,
+                    fired,
+                    count,
                     row,
                     base,
                     now,
-                    is_item,
-                    is_header,
+                    settings,
                 )
-        if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
-            spilled_since = meta[COUNT_SPILLED] - spilled
-            move_spilled(
-                shard,
-                plan.streams,
-                row_words,
-                settings[SET_LATENESS_MS],
-                MOVES_PER_INSERT * (spilled_since + 1),
-            )
-        spilled = meta[COUNT_SPILLED]
-
-        triggers = plan.trigger_start[kind_of_event]
-        triggered = plan.trigger_start[kind_of_event + 1] - triggers
-        if triggered == 0:
-            continue
-        fill_moments(shard, plan, world, scratch, base, now)
-        place = records[header, RECORD_CLOCK]
-        fired = 0
-        for t in range(triggered):
-            scratch.fired_at[t] = -1
-        located = -1
-        for item in range(header, end):
-            if fired == triggered:
-                break
-            locate_entries(shard, plan, scratch, world, records, item, kind_of_event, row, base, now, place)
-            located = item
-            for t in range(triggered):
-                if scratch.fired_at[t] < 0:
-                    journey = plan.trigger[triggers + t]
-                    when = plan.journeys[journey, JOURNEY_WHEN]
-                    if (
-                        evaluate(plan, when, rows, base, row_words, now, records, item, scratch.location)
-                        != 0.0
-                    ):
-                        scratch.fired_at[t] = item
-                        fired += 1
-        if fired == 0:
-            continue
-        for slot in range(slots):
-            scratch.best[slot] = -1
-            scratch.candidates[slot] = 0
-        count = 0
-        fired_start = out.used[OUT_FIRED]
-        for t in range(triggered):
-            item = scratch.fired_at[t]
-            if item < 0:
-                continue
-            journey = plan.trigger[triggers + t]
-            out.fired[out.used[OUT_FIRED]] = journey
-            out.used[OUT_FIRED] += 1
-            if item != located:
-                locate_entries(
-                    shard, plan, scratch, world, records, item, kind_of_event, row, base, now, place
-                )
-                located = item
-            count = add_candidates(
-                shard, plan, scratch, records, item, journey, row, base, row_words, now, count
-            )
-        keep_one_slot(plan, scratch, slots)
-        grant(shard, plan, scratch, out, records, header, fired_start, fired, count, row, base, now, settings)
-    return n, STOP_END
+        if timer != NO_TIMER:
+            if timer == WAIT:
+                due = next_step(shard, plan, base, waiting, fired > 0)
+                if due != 0 and due < now:
+                    limit = max(limit, due + 1)  # its next step was due before now: it fires at once
+            if out.used[OUT_LOG] + out.used[OUT_CHANGES] != rows_before:
+                keep_record(out)

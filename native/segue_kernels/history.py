@@ -3,29 +3,31 @@
 Joining is a union in every part (the latest of consent, the greatest clock, the k largest of each window), so the order
 in which rows are joined does not matter.
 
-    [words in all, clock, first seen, events, rate, quarantined until, 2 spare]
+    [words in all, clock, first seen, events, rate, quarantined until, segments, stage, zone, 7 spare]
     [consent: 16] [ids: n, n ids, n times] [areas of the streams as in the row] [spilled: n, n x (stream, key, entry)]
+    [waits: n, n x block (waits.py)] [names of products (names.py)]
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from segue_kernels.customers import forget_behaviour, mark_dirty
+from segue_kernels.customers import forget_behaviour, is_sent, mark_dirty
+from segue_kernels.fire import LOOK_WITH_NEXT_EVENT, hang_sessions
 from segue_kernels.ids import forget_ids, remember
 from segue_kernels.jit import Array, allocating, inline
 from segue_kernels.keyed import SPILL_ENTRY, SPILL_KEY, SPILL_NEXT, SPILL_OWNER, expired, slot_entry
+from segue_kernels.names import names_words, read_names, write_names
 from segue_kernels.plan import (
     HEADER_WORDS,
-    SENT_TYPE,
     STREAM_BY,
     STREAM_ENTRY_WORDS,
     STREAM_OFFSET,
     STREAM_SLOTS,
-    STREAM_TYPE,
     STREAM_WINDOW_MS,
 )
 from segue_kernels.row import (
+    CHECK_DUE,
     CLOCK,
     CONSENT,
     CONSENT_WORDS,
@@ -37,7 +39,10 @@ from segue_kernels.row import (
     RATE,
     RING,
     RING_STATE,
+    SEGMENTS,
     SPILL_HEAD,
+    STAGE,
+    ZONE,
 )
 from segue_kernels.shard import (
     SET_DEDUPE_MAX,
@@ -47,6 +52,7 @@ from segue_kernels.shard import (
     Plan,
     Shard,
 )
+from segue_kernels.waits import read_waits, skip_waits, waits_words, write_waits
 from segue_kernels.windows import join_stream
 
 H_WORDS = 0
@@ -55,7 +61,10 @@ H_FIRST_SEEN = 2
 H_EVENTS = 3
 H_RATE = 4
 H_QUARANTINE_UNTIL = 5
-H_CONSENT = 8
+H_SEGMENTS = 6
+H_STAGE = 7
+H_ZONE = 8
+H_CONSENT = 16
 H_IDS = H_CONSENT + CONSENT_WORDS
 RATE_COUNT = 0xFFFFF
 
@@ -68,7 +77,7 @@ def history_words(shard: Shard, plan: Plan, base: int, row_words: int) -> int:
         stream = shard.pool[block + SPILL_OWNER] & 0xFFFF
         words += 2 + plan.streams[stream, STREAM_ENTRY_WORDS]
         block = shard.pool[block + SPILL_NEXT]
-    return words
+    return words + waits_words(shard, base) + names_words(shard, plan, base)
 
 
 @allocating
@@ -84,6 +93,9 @@ def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
     history[H_EVENTS] = rows[base + EVENTS]
     history[H_RATE] = rows[base + RATE]
     history[H_QUARANTINE_UNTIL] = rows[base + QUARANTINE_UNTIL]
+    history[H_SEGMENTS] = rows[base + SEGMENTS]
+    history[H_STAGE] = rows[base + STAGE]
+    history[H_ZONE] = rows[base + ZONE]
     for w in range(CONSENT_WORDS):
         history[H_CONSENT + w] = rows[base + CONSENT + w]
     at = H_IDS
@@ -116,6 +128,8 @@ def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
             at += 1
         history[spilled] += 1
         block = shard.pool[block + SPILL_NEXT]
+    at = write_waits(shard, base, history, at)
+    write_names(shard, plan, base, history, at)
     return history
 
 
@@ -175,6 +189,7 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
     """Join a history into a row before the event at `time` that says they are one customer.
 
     Whichever side has been idle beyond the retention by then brings consent, quarantine and sends, not behaviour.
+    Segments and the stage are those of both; the next event that counts looks at them anew.
     """
     row_words = settings[SET_ROW_WORDS]
     retention = settings[SET_RETENTION_MS]
@@ -207,10 +222,15 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
             total = min((mine & RATE_COUNT) + (other & RATE_COUNT), RATE_COUNT)
             rows[base + RATE] = ((mine >> 20) << 20) | total
         join_ids(shard, base, history, settings)
+        rows[base + SEGMENTS] |= history[H_SEGMENTS]
+        rows[base + STAGE] = max(rows[base + STAGE], history[H_STAGE])
+        rows[base + ZONE] = max(rows[base + ZONE], history[H_ZONE])
+        if len(plan.segments) + len(plan.stages) > 0:
+            rows[base + CHECK_DUE] = LOOK_WITH_NEXT_EVENT
     rows[base + CLOCK] = clock
     areas = H_IDS + 1 + 2 * history[H_IDS]
     for s in range(len(streams)):
-        if streams[s, STREAM_TYPE] < SENT_TYPE and not behaves:
+        if not behaves and not is_sent(streams, s):
             continue
         window = streams[s, STREAM_WINDOW_MS]
         at = areas + streams[s, STREAM_OFFSET] - HEADER_WORDS
@@ -232,7 +252,13 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
         key = history[at + 1]
         entry = at + 2
         window = streams[s, STREAM_WINDOW_MS]
-        if (behaves or streams[s, STREAM_TYPE] >= SENT_TYPE) and not expired(history[entry], window, now):
+        if (behaves or is_sent(streams, s)) and not expired(history[entry], window, now):
             target = slot_entry(shard, streams, row, base, s, key, now, True)
             join_stream(shard, streams, s, target, history, entry, now)
         at = entry + streams[s, STREAM_ENTRY_WORDS]
+    if behaves:
+        at = read_waits(shard, plan, row, history, at, settings)
+        hang_sessions(shard, plan, row, base, row_words)
+    else:
+        at = skip_waits(history, at)
+    read_names(shard, history, at)

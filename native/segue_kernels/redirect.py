@@ -54,6 +54,7 @@ from segue_kernels.shard import (
     Plan,
     Shard,
 )
+from segue_kernels.timers import take_off
 
 STAYS = 0
 GOES = 1
@@ -181,6 +182,7 @@ def leave_redirect(shard: Shard, plan: Plan, row: int, settings: Array) -> None:
     """Empty a row whose history has been taken along: only its identifier and the redirect stay."""
     row_words = settings[SET_ROW_WORDS]
     base = row * row_words
+    take_off(shard, row, row_words)
     forget_behaviour(shard, plan, base)
     if shard.rows[base + SPILL_HEAD] != 0:
         forget_spilled(shard, plan.streams, base, True)

@@ -93,6 +93,7 @@ class Scratch(NamedTuple):
     feature: Array  # float64 a feature
     best: Array  # int64 a slot: candidate, or -1
     candidates: Array  # int64 a slot: how many it has
+    room: Array  # int64 as Out.used: with more used than this an event might find too little left (constant)
     plain: (
         Array  # uint8 a journey: its offers share a slot and have no check or context of their own (constant)
     )
@@ -192,6 +193,7 @@ SET_ROWS_MAX = 12
 SET_POOL_MAX = 13
 SET_SPILL_ROOM = 14  # entries that one event may spill, at most
 SET_POOL_ROOM = 15  # words of the pool that it may take
+SET_WAITS_MAX = 16  # pending waits of a customer
 SET_WORDS = 20
 
 # why a run stopped before the end of its batch
@@ -202,6 +204,7 @@ STOP_OUT = 3  # an output array is full
 STOP_HISTORY = 4  # the next event brings a history to merge first
 STOP_ROWS = 5  # CUSTOMERS_PER_SHARD_MAX
 STOP_POOL = 6  # POOL_WORDS_PER_SHARD_MAX
+STOP_TIMERS = 7  # as many timers fired as one call may fire
 
 # reason of a candidate, in the order in which they are checked
 WON = 0

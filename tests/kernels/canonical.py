@@ -17,9 +17,13 @@ from segue_kernels.history import (
     H_IDS,
     H_QUARANTINE_UNTIL,
     H_RATE,
+    H_SEGMENTS,
+    H_STAGE,
     H_WORDS,
+    H_ZONE,
 )
 from segue_kernels.shard import SET_DEDUPE_MS
+from segue_kernels.waits import WAIT_DUE, WAIT_JOURNEY
 from tests.kernels.drivers import Words
 
 
@@ -55,6 +59,9 @@ def of_history(history: Words, streams: Words, row_words: int, dedupe_ms: int, n
         "events": words[H_EVENTS],
         "rate": words[H_RATE],
         "quarantine": words[H_QUARANTINE_UNTIL],
+        "segments": words[H_SEGMENTS],
+        "stage": words[H_STAGE],
+        "zone": words[H_ZONE],
         "consent": words[H_CONSENT:H_IDS],
         "ids": sorted((time, id_) for time, id_ in zip(times, ids, strict=True) if time > now - dedupe_ms),
     }
@@ -79,6 +86,18 @@ def of_history(history: Words, streams: Words, row_words: int, dedupe_ms: int, n
         width = int(streams[s, plan.STREAM_ENTRY_WORDS])
         _say(said, s, key, _entry(streams[s].tolist(), words[at + 2 : at + 2 + width], now))
         at += 2 + width
+    waits = []
+    number = words[at]
+    at += 1
+    for _ in range(number):
+        width = (words[at + WAIT_JOURNEY - WAIT_DUE] >> 32) - WAIT_DUE
+        waits.append(tuple(words[at : at + width]))
+        at += width
+    said["waits"] = waits
+    number = words[at]
+    at += 1
+    for _ in range(number):
+        at += 2 + (words[at + 1] + 7) // 8
     assert at == len(words)
     return said
 

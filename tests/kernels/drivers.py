@@ -246,6 +246,7 @@ def tables(
         **no_extras(),
         "row_words": -(-offset // plan.ROW_ALIGN_WORDS) * plan.ROW_ALIGN_WORDS,
     }
+    made["journey_locate_start"] = np.zeros(len(given.get("journeys", journeys)) + 1, np.int64)
     return SimpleNamespace(**{**made, **given})
 
 

@@ -163,7 +163,15 @@ def test_only_the_redirect_is_left() -> None:
         row.NAME + 3,
         row.REDIRECT,
     )
-    owned = (row.RING, row.RING_STATE, row.SPILL_HEAD)
+    owned = (
+        row.RING,
+        row.RING_STATE,
+        row.SPILL_HEAD,
+        row.WAITS,
+        row.WHEEL_DUE,
+        row.WHEEL_LINK,
+        row.HEADER_SPARE,
+    )
     for word in range(state.row_words):
         if word not in kept + owned:
             words[word] = 7

@@ -7,32 +7,48 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segue.events.names import CODE_BY_NAME
+from segue.events.names import CODE_BY_NAME, REFERENCE_CODES
+from segue.limits import LINES_PER_EVENT_MAX, TIMERS_PER_STEP
 from segue.policy.compiled import CompiledPolicies
+from segue.reference.world import ReferenceWorld, empty_world
 from segue.routing.arrivals import Released
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels.customers import find_or_add, sweep
 from segue_kernels.engine import run
+from segue_kernels.fire import TIMER_TEXT_MAX
+from segue_kernels.history import H_ZONE
 from segue_kernels.plan import (
     JOURNEY_OFFERS_END,
     JOURNEY_OFFERS_START,
     OFFER_CONSENT,
     OFFER_CONTEXT,
     OFFER_CURRENCY,
+    OFFER_ITEMS_MAX,
     OFFER_SLOT,
     OFFER_WHEN,
 )
-from segue_kernels.record import FLAG_HAS_HISTORY, PACK, RECORD_WORDS, TIME
+from segue_kernels.record import FLAG_HAS_HISTORY, HEAP, PACK, RECORD_WORDS, TIME, ZONE_MASK
+from segue_kernels.row import TIMERS_LIMIT, TIMERS_OF, TIMERS_SEEN
 from segue_kernels.shard import (
+    ACTION_ITEM,
+    ACTION_RECORD,
     ACTION_WORDS,
+    CHANGE_RECORD,
     CHANGE_WORDS,
     CREDIT_WORDS,
+    LOG_RECORD,
     LOG_WORDS,
     OUT_ACTIONS,
+    OUT_CHANGES,
+    OUT_CREDITS,
     OUT_FIRED,
+    OUT_ITEM_TEXT,
+    OUT_ITEMS,
     OUT_LOG,
     OUT_REASONS,
     OUT_SAMPLE,
+    OUT_TIMER_RECORDS,
+    OUT_TIMER_TEXT,
     OUT_USED,
     STOP_END,
     STOP_HISTORY,
@@ -41,9 +57,9 @@ from segue_kernels.shard import (
     STOP_POOL,
     STOP_ROWS,
     STOP_SPILL,
+    STOP_TIMERS,
     Out,
     Scratch,
-    World,
 )
 
 Words = npt.NDArray[np.int64]
@@ -51,6 +67,11 @@ Bytes = npt.NDArray[np.uint8]
 
 _LOG_ROWS = 8_192  # of the output arrays; a run that fills them hands over and goes on
 _SWEEP_ROWS_MIN = 16  # rows looked at for eviction with each batch, at least
+_STRING_BYTES_MAX = 255
+_ALL_TIMERS = 1 << 62
+_NO_RECORDS = np.zeros((0, RECORD_WORDS), np.int64)
+_NO_TEXT = np.zeros(0, np.uint8)
+_NO_ROWS = np.zeros(0, np.int64)
 _HISTORY_BIT = FLAG_HAS_HISTORY << 8
 
 
@@ -58,7 +79,9 @@ _HISTORY_BIT = FLAG_HAS_HISTORY << 8
 class Decisions:
     """What one run decided: tables of segue_kernels/shard.py, trimmed, with the rows they point into.
 
-    records, text   the events; LOG_RECORD, ACTION_RECORD and ACTION_ITEM are rows of `records`
+    records, text   the events, and behind them the records made for timers that decided something; LOG_RECORD,
+                    ACTION_RECORD, ACTION_ITEM, CHANGE_RECORD, CREDIT_RECORD and CREDIT_ITEM are rows of `records`
+    items           ACTION_ITEMS: offset << 8 | length in `item_text`
     """
 
     records: Words
@@ -69,6 +92,10 @@ class Decisions:
     actions: Words
     numbers: npt.NDArray[np.float64]
     sample: npt.NDArray[np.float64]
+    changes: Words
+    credits: Words
+    items: Words
+    item_text: Bytes
 
 
 def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
@@ -85,15 +112,18 @@ def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
 
 
 class ShardEngine:
-    """State and decisions of one shard. `process` is deterministic: the same rows in the same order, however cut
-    into batches, give the same decisions."""
+    """State and decisions of one shard. Deterministic: the same rows in the same order, however cut into batches and
+    whenever `advance` is called in between (with a watermark that no row to come is behind), decide the same."""
 
-    def __init__(self, policies: CompiledPolicies, settings: EngineSettings) -> None:
+    def __init__(
+        self, policies: CompiledPolicies, settings: EngineSettings, world: ReferenceWorld | None = None
+    ) -> None:
         words = settings.words(
             policies.row_words, CODE_BY_NAME["Consent Changed"], CODE_BY_NAME["Unsubscribed"]
         )
         self.state = ShardState(policies, settings, words)
         self._words = words
+        self._world = empty_world() if world is None else world
         offers = len(policies.offers)
         width = 1
         if len(policies.journeys):
@@ -103,6 +133,23 @@ class ShardEngine:
             width = max(1, int(per_journey.max()))
         journeys = max(1, len(policies.journeys))
         slots = max(1, len(policies.slot_hash))
+        items = slots * (int(policies.offers[:, OFFER_ITEMS_MAX].max()) if offers else 0)
+        changes = len(policies.segments) + 1
+        credits = (LINES_PER_EVENT_MAX + 1) * len(policies.joins)
+        # what one event or timer may add at most
+        most = {
+            OUT_LOG: slots,
+            OUT_REASONS: offers,
+            OUT_FIRED: journeys,
+            OUT_ACTIONS: slots,
+            OUT_SAMPLE: offers,
+            OUT_TIMER_RECORDS: 1,
+            OUT_TIMER_TEXT: TIMER_TEXT_MAX,
+            OUT_CHANGES: changes,
+            OUT_CREDITS: credits,
+            OUT_ITEMS: items,
+            OUT_ITEM_TEXT: items * _STRING_BYTES_MAX,
+        }
         self._scratch = Scratch(
             location=np.full(
                 max(1, len(policies.streams) + len(policies.moments) + len(policies.lookups)), -1, np.int64
@@ -119,76 +166,128 @@ class ShardEngine:
             feature=np.zeros(max(1, len(policies.features)), np.float64),
             best=np.zeros(slots, np.int64),
             candidates=np.zeros(slots, np.int64),
+            room=np.zeros(OUT_USED, np.int64),
             plain=plain_journeys(policies),
         )
-        self._world = World(
-            zone_of=np.zeros(1024, np.int64),
-            day_start=np.zeros((1, 1), np.int64),
-            month_day=np.zeros(1, np.int64),
-            table_index=np.zeros(1, np.int64),
-            versions=np.zeros(1, np.int64),
-            defaults=np.zeros(4, np.int64),
-        )
-        rows = _LOG_ROWS + slots
+        room = {
+            OUT_REASONS: 64 * _LOG_ROWS,
+            OUT_FIRED: 8 * _LOG_ROWS,
+            OUT_SAMPLE: 64 * _LOG_ROWS,
+            OUT_TIMER_TEXT: 64 * _LOG_ROWS,
+            OUT_ITEMS: 8 * _LOG_ROWS,
+            OUT_ITEM_TEXT: 64 * _LOG_ROWS,
+        }
+        for which in most:
+            self._scratch.room[which] = room.get(which, _LOG_ROWS)
+        size = {which: room.get(which, _LOG_ROWS) + added for which, added in most.items()}
         self._out = Out(
             used=np.zeros(OUT_USED, np.int64),
-            log=np.zeros((rows, LOG_WORDS), np.int64),
-            reasons=np.zeros(max(1, offers) + 64 * _LOG_ROWS, np.uint8),
-            fired=np.zeros(journeys + 8 * _LOG_ROWS, np.uint16),
-            actions=np.zeros((rows, ACTION_WORDS), np.int64),
-            numbers=np.zeros((rows, 5), np.float64),
-            sample=np.zeros((max(1, offers) + 64 * _LOG_ROWS, 2), np.float64),
-            timer_records=np.zeros((_LOG_ROWS, RECORD_WORDS), np.int64),
-            timer_text=np.zeros(_LOG_ROWS * 64, np.uint8),
-            changes=np.zeros((_LOG_ROWS, CHANGE_WORDS), np.int64),
-            credits=np.zeros((_LOG_ROWS, CREDIT_WORDS), np.int64),
-            items=np.zeros(_LOG_ROWS * 8, np.int64),
-            item_text=np.zeros(_LOG_ROWS * 64, np.uint8),
+            log=np.zeros((size[OUT_LOG], LOG_WORDS), np.int64),
+            reasons=np.zeros(size[OUT_REASONS], np.uint8),
+            fired=np.zeros(size[OUT_FIRED], np.uint16),
+            actions=np.zeros((size[OUT_ACTIONS], ACTION_WORDS), np.int64),
+            numbers=np.zeros((size[OUT_ACTIONS], 5), np.float64),
+            sample=np.zeros((size[OUT_SAMPLE], 2), np.float64),
+            timer_records=np.zeros((size[OUT_TIMER_RECORDS], RECORD_WORDS), np.int64),
+            timer_text=np.zeros(size[OUT_TIMER_TEXT], np.uint8),
+            changes=np.zeros((size[OUT_CHANGES], CHANGE_WORDS), np.int64),
+            credits=np.zeros((size[OUT_CREDITS], CREDIT_WORDS), np.int64),
+            items=np.zeros(size[OUT_ITEMS], np.int64),
+            item_text=np.zeros(size[OUT_ITEM_TEXT], np.uint8),
         )
 
     def process(self, released: Released) -> list[Decisions]:
         """Run rows in their order; decisions in order, in as many parts as the output arrays were filled."""
-        records, text = released.records, released.text
-        histories = dict(released.histories)
+        records, text, histories = self._without_reference(released)
         if histories:
             records = records.copy()
             for at in histories:
                 records[at, PACK] |= _HISTORY_BIT
+        if not text.flags.writeable:
+            text = text.copy()  # the kernels are compiled for one kind of array
+        self._world.need_zones(records)
         row_of = self._rows(records, text)
-        state = self.state
         decided: list[Decisions] = []
+        self._run(decided, records, text, row_of, histories)
+        sweep(self.state.arrays, self.state.plan, self._words, max(_SWEEP_ROWS_MIN, len(records) >> 2))
+        return decided
+
+    def advance(self, watermark_ms: int, timers_max: int = TIMERS_PER_STEP) -> tuple[list[Decisions], bool]:
+        """Fire timers due before the watermark, at most `timers_max`; whether those were all of them.
+
+        The watermark: the least clock that a row to come can have, less the lateness; a call with one that is not
+        greater than that of an earlier call goes on with what is left.
+        """
+        decided: list[Decisions] = []
+        done = self._run(decided, watermark_ms=max(watermark_ms, 1), timers_max=timers_max)
+        return decided, done
+
+    def fire_timers_of(self, row: int, limit_ms: int) -> list[Decisions]:
+        """Fire one customer's timers due before the limit: before his history is taken along."""
+        decided: list[Decisions] = []
+        meta = self.state.arrays.meta
+        if meta[TIMERS_OF]:  # of another one, left behind by `advance`
+            self._run(decided)
+        meta[TIMERS_OF] = row + 1
+        meta[TIMERS_LIMIT] = limit_ms
+        self._run(decided)
+        return decided
+
+    def _without_reference(self, released: Released) -> tuple[Words, Bytes, dict[int, Words]]:
+        """The rows about customers; what the others say is noted."""
+        records, histories = released.records, dict(released.histories)
+        is_reference = np.isin(records[:, PACK] & 0xFF, REFERENCE_CODES)
+        if is_reference.any():
+            before = np.cumsum(is_reference)
+            histories = {at - int(before[at]): history for at, history in histories.items()}
+            records = self._world.take(records)
+        return records, released.text, histories
+
+    def _run(
+        self,
+        decided: list[Decisions],
+        records: Words = _NO_RECORDS,
+        text: Bytes = _NO_TEXT,
+        row_of: Words = _NO_ROWS,
+        histories: dict[int, Words] | None = None,
+        watermark_ms: int = 0,
+        timers_max: int = _ALL_TIMERS,
+    ) -> bool:
+        """Rows, then timers; whether no timer due before the watermark is left."""
+        state = self.state
         position = 0
         while True:
+            fired = int(state.arrays.meta[TIMERS_SEEN])
             position, stop = run(
                 state.arrays,
                 state.plan,
                 self._scratch,
                 self._out,
-                self._world,
+                self._world.arrays,
                 records,
                 text,
                 row_of,
                 position,
+                watermark_ms,
+                timers_max,
                 self._words,
             )
+            timers_max -= int(state.arrays.meta[TIMERS_SEEN]) - fired
             if stop == STOP_HISTORY:
+                assert histories is not None
                 records[position, PACK] &= ~_HISTORY_BIT
-                state.join(int(row_of[position]), histories[position], int(records[position, TIME]))
+                history = histories[position]
+                self._world.need_zone(int(history[H_ZONE]) & ZONE_MASK)
+                state.join(int(row_of[position]), history, int(records[position, TIME]))
             elif stop == STOP_SPILL:
                 state.grow_spill()
             elif stop == STOP_POOL:
-                raise state.full("pool for rings and spilled keys")
+                raise state.full("pool for rings, waits and spilled keys")
             else:
                 self._hand_over(records, text, decided)
-                if stop == STOP_END:
-                    break
+                if stop in (STOP_END, STOP_TIMERS):
+                    return bool(stop == STOP_END)
                 assert stop == STOP_OUT
-        sweep(state.arrays, state.plan, self._words, max(_SWEEP_ROWS_MIN, len(records) >> 2))
-        return decided
-
-    def advance(self, watermark_ms: int, timers_max: int) -> tuple[list[Decisions], bool]:
-        """Fire timers due before the watermark, `timers_max` at most; whether none is left."""
-        return [], True
 
     def _rows(self, records: Words, text: Bytes) -> Words:
         row_of = np.empty(len(records), np.int64)
@@ -206,22 +305,42 @@ class ShardEngine:
         elif stop == STOP_ROWS:
             raise self.state.full("rows for customers")
         else:
-            raise self.state.full("pool for rings and spilled keys")
+            raise self.state.full("pool for rings, waits and spilled keys")
 
     def _hand_over(self, records: Words, text: Bytes, decided: list[Decisions]) -> None:
         out = self._out
         used = out.used
-        if used[OUT_LOG]:
+        if used[OUT_LOG] or used[OUT_CHANGES] or used[OUT_CREDITS]:
+            log = out.log[: used[OUT_LOG]].copy()
+            actions = out.actions[: used[OUT_ACTIONS]].copy()
+            changes = out.changes[: used[OUT_CHANGES]].copy()
+            made = out.timer_records[: used[OUT_TIMER_RECORDS]].copy()
+            if len(made):
+                made[:, HEAP] += len(text) << 32
+                columns = (
+                    log[:, LOG_RECORD],
+                    actions[:, ACTION_RECORD],
+                    actions[:, ACTION_ITEM],
+                    changes[:, CHANGE_RECORD],
+                )
+                for column in columns:
+                    column[column < 0] = len(records) - 1 - column[column < 0]
+                records = np.concatenate([records, made])
+                text = np.concatenate([text, out.timer_text[: used[OUT_TIMER_TEXT]]])
             decided.append(
                 Decisions(
                     records,
                     text,
-                    out.log[: used[OUT_LOG]].copy(),
+                    log,
                     out.reasons[: used[OUT_REASONS]].copy(),
                     out.fired[: used[OUT_FIRED]].copy(),
-                    out.actions[: used[OUT_ACTIONS]].copy(),
+                    actions,
                     out.numbers[: used[OUT_ACTIONS]].copy(),
                     out.sample[: used[OUT_SAMPLE]].copy(),
+                    changes,
+                    out.credits[: used[OUT_CREDITS]].copy(),
+                    out.items[: used[OUT_ITEMS]].copy(),
+                    out.item_text[: used[OUT_ITEM_TEXT]].copy(),
                 )
             )
         used[:] = 0

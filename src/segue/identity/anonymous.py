@@ -14,9 +14,9 @@ from segue.policy.compiled import CompiledPolicies
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ANY_PLACE, Packet, scatter_rows
 from segue.state.shard import EngineSettings
-from segue_kernels.record import HEAP, STRING_CUSTOMER, STRINGS
+from segue_kernels.record import CLOCK, HEAP, STRING_CUSTOMER, STRINGS
 from segue_kernels.redirect import GOES, STAYS, leave_redirect, resolve
-from segue_kernels.row import CLOCK
+from segue_kernels.row import CLOCK as ROW_CLOCK
 from segue_kernels.shard import STOP_END
 
 Words = npt.NDArray[np.int64]
@@ -36,7 +36,11 @@ class AnonymousShard:
         self._words = self.engine.state.words
 
     def process(self) -> tuple[list[Decisions], list[tuple[int, Packet]]]:
-        """Decide what has arrived; (shard, packet) for what is passed on to known customers."""
+        """Decide what has arrived; (shard, packet) for what is passed on to known customers.
+
+        Timers that the watermark has passed are fired afterwards, by `engine.advance`: never before the histories of
+        these rows are taken, for a timer later than an identify belongs to the known customer.
+        """
         released = self.arrivals.release()
         if released is None:
             return [], []
@@ -47,6 +51,7 @@ class AnonymousShard:
         released.records = records[stays]
         decided = self.engine.process(released) if len(released.records) else []
         passed = self._pass_on(
+            decided,
             records[goes == GOES],
             text,
             names,
@@ -89,6 +94,7 @@ class AnonymousShard:
 
     def _pass_on(
         self,
+        decided: list[Decisions],
         records: Words,
         text: Bytes,
         names: Bytes,
@@ -103,7 +109,8 @@ class AnonymousShard:
         spans[renamed, STRING_CUSTOMER] = name_at[renamed] + (len(text) << 8)
         histories = {}
         for at in np.flatnonzero(history_of >= 0).tolist():
-            history = self._take_history(int(history_of[at]))
+            limit = int(records[at, CLOCK]) - self.engine.state.lateness_ms
+            history = self._take_history(int(history_of[at]), limit, decided)
             if history is not None:
                 histories[at] = history
         routed = scatter_rows(records, spans, np.concatenate([text, names]), self.shards, resolved=True)
@@ -126,10 +133,14 @@ class AnonymousShard:
             packet.histories.append((index, history))
         return packets
 
-    def _take_history(self, row: int) -> Words | None:
+    def _take_history(self, row: int, limit: int, decided: list[Decisions]) -> Words | None:
+        """What the row holds, once its timers due before the limit have fired here."""
         state = self.engine.state
-        untouched = state.arrays.rows[row * state.row_words + CLOCK] == 0
-        history = None if untouched else state.history(row)
+        untouched = state.arrays.rows[row * state.row_words + ROW_CLOCK] == 0
+        history = None
+        if not untouched:
+            decided += self.engine.fire_timers_of(row, limit)
+            history = state.history(row)
         leave_redirect(state.arrays, state.plan, row, self._words)
         return history
 

@@ -21,7 +21,10 @@ from segue_kernels.index import finish_moving_rows, new_index
 from segue_kernels.keyed import SPILL_ENTRY, finish_moving_spilled
 from segue_kernels.plan import (
     BY_NONE,
+    JOIN_LEFT_STREAM,
+    JOURNEY_KIND,
     LIMIT_STREAM,
+    ON_WAIT,
     STREAM_BY,
     STREAM_ENTRY_WORDS,
     TYPES,
@@ -43,10 +46,13 @@ from segue_kernels.shard import (
     SET_SAMPLE,
     SET_SPILL_ROOM,
     SET_UNSUBSCRIBE_TYPE,
+    SET_WAITS_MAX,
     SET_WORDS,
     Plan,
     Shard,
 )
+from segue_kernels.timers import WHEEL_WORDS
+from segue_kernels.waits import WAIT_WORDS_MAX
 
 _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
@@ -91,6 +97,7 @@ class EngineSettings:
         words[SET_UNSUBSCRIBE_TYPE] = unsubscribe_type
         words[SET_ROWS_MAX] = self.customers_per_shard_max
         words[SET_POOL_MAX] = self.pool_words_per_shard_max
+        words[SET_WAITS_MAX] = limits.WAITS_PER_CUSTOMER_MAX
         return words
 
 
@@ -107,10 +114,12 @@ def plan_arrays(policies: CompiledPolicies) -> Plan:
 
 
 def event_room(plan: Plan) -> tuple[int, int]:
-    """What one event can take at most: entries it spills, and words of the pool for them and for its id ring.
+    """What one event or timer can take at most: entries it spills, and words of the pool for them, for its id ring and
+    for waits it begins.
 
     An entry is spilled when another takes its slot: a key written to (each record, each stream that listens),
-    read by a condition (each record, and once more for each journey), or counted and charged by a limit.
+    read by a condition (each record, and once more for each journey), counted and charged by a limit, or matched
+    and awaited by a join.
     """
     streams = plan.streams
     widths = [SPILL_ENTRY + words for words in streams[:, STREAM_ENTRY_WORDS].tolist()]
@@ -124,6 +133,15 @@ def event_room(plan: Plan) -> tuple[int, int]:
         used = _RECORDS * np.count_nonzero(written) + (_RECORDS + journeys) * np.count_nonzero(read)
         entries = max(entries, int(used))
         words = max(words, _RECORDS * int(written.sum()) + (_RECORDS + journeys) * int(read.sum()))
+    journeys = len(plan.journeys)
+    read = block[np.unique(plan.journey_locate)]  # by journeys that a change triggers
+    entries += (_RECORDS + journeys) * int(np.count_nonzero(read))
+    words += (_RECORDS + journeys) * int(read.sum())
+    left = block[plan.joins[:, JOIN_LEFT_STREAM]]
+    entries += (_RECORDS + len(plan.slot_hash)) * int(np.count_nonzero(left))
+    words += (_RECORDS + len(plan.slot_hash)) * int(left.sum())
+    if (plan.journeys[:, JOURNEY_KIND] == ON_WAIT).any():
+        words += limits.WAITS_PER_CUSTOMER_MAX * (1 << (WAIT_WORDS_MAX - 1).bit_length())
     sent = block[plan.limits[:, LIMIT_STREAM]]
     grants = 2 * len(plan.slot_hash) * limits.LIMITS_PER_JOURNEY_MAX
     if sent.any():
@@ -151,12 +169,12 @@ class ShardState:
             index_old=_NO_INDEX.copy(),
             spill=new_index(_spill_slots(_SPILL_SLOTS_FIRST, 0, int(words[SET_SPILL_ROOM]))),
             spill_old=_NO_INDEX.copy(),
-            pool=reserve_words(settings.pool_words_per_shard_max, "rings and spilled keys"),
+            pool=reserve_words(settings.pool_words_per_shard_max, "rings, waits and spilled keys"),
             meta=meta,
             dirty=reserve_words((rows_max + 7) // 8, "marks of changed rows").view(np.uint8),
             dirty_rows=reserve_words((rows_max + 1) // 2, "the list of changed rows").view(np.int32),
-            wheel=np.zeros(1, np.int64),
-            names=np.zeros(1, np.int64),
+            wheel=np.zeros(WHEEL_WORDS, np.int64),
+            names=np.zeros(limits.PRODUCT_NAMES_PER_SHARD_SLOTS, np.int64),
         )
 
     def grow_index(self) -> None:
@@ -204,7 +222,7 @@ class ShardState:
             self.grow_spill(entries)
         # and at most four times its words as a block; an id ring grows through all its sizes
         if meta[row_layout.POOL_BUMP] + 4 * (len(history) + limits.DEDUPE_IDS_MAX) > self.words[SET_POOL_MAX]:
-            raise self.full("pool for rings and spilled keys")
+            raise self.full("pool for rings, waits and spilled keys")
         join_history(self.arrays, self.plan, row, history, time_ms, self.words)
 
     def take_dirty(self) -> npt.NDArray[np.int32]:
@@ -226,6 +244,7 @@ class ShardState:
         rows = int(meta[row_layout.ROWS_USED]) * (self.row_words * 8 + 5)
         tables = self.arrays.index.nbytes + self.arrays.index_old.nbytes
         tables += self.arrays.spill.nbytes + self.arrays.spill_old.nbytes
+        tables += self.arrays.wheel.nbytes + self.arrays.names.nbytes
         return rows + int(meta[row_layout.POOL_BUMP]) * 8 + tables
 
     def counters(self) -> dict[str, int]:
@@ -235,5 +254,6 @@ class ShardState:
             name: int(meta[row_layout.COUNTERS_START + i]) for i, name in enumerate(row_layout.COUNTER_NAMES)
         }
         counted["redirects"] = int(meta[row_layout.REDIRECTS])
+        counted["timers_now"] = int(meta[row_layout.TIMERS])
         counted["spilled_now"] = int(meta[row_layout.SPILL_LIVE])
         return counted
