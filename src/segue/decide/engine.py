@@ -29,7 +29,11 @@ from segue_kernels.shard import (
     CREDIT_WORDS,
     LOG_WORDS,
     OUT_ACTIONS,
+    OUT_CHANGES,
+    OUT_CREDITS,
     OUT_FIRED,
+    OUT_ITEM_TEXT,
+    OUT_ITEMS,
     OUT_LOG,
     OUT_REASONS,
     OUT_SAMPLE,
@@ -68,6 +72,10 @@ class Decisions:
     actions: Words
     numbers: npt.NDArray[np.float64]
     sample: npt.NDArray[np.float64]
+    changes: Words
+    credits: Words
+    items: Words
+    item_text: Bytes
 
 
 def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
@@ -189,7 +197,7 @@ class ShardEngine:
     def _hand_over(self, records: Words, text: Bytes, decided: list[Decisions]) -> None:
         out = self._out
         used = out.used
-        if used[OUT_LOG]:
+        if used[OUT_LOG] or used[OUT_CHANGES] or used[OUT_CREDITS]:
             decided.append(
                 Decisions(
                     records,
@@ -200,6 +208,10 @@ class ShardEngine:
                     out.actions[: used[OUT_ACTIONS]].copy(),
                     out.numbers[: used[OUT_ACTIONS]].copy(),
                     out.sample[: used[OUT_SAMPLE]].copy(),
+                    out.changes[: used[OUT_CHANGES]].copy(),
+                    out.credits[: used[OUT_CREDITS]].copy(),
+                    out.items[: used[OUT_ITEMS]].copy(),
+                    out.item_text[: used[OUT_ITEM_TEXT]].copy(),
                 )
             )
         used[:] = 0

@@ -126,6 +126,9 @@ class CompiledPolicies:
     programs: tuple[Node, ...]  # what the interpreter runs: programs[i] is program i
     digest: str  # of everything that decides: names, versions, files, currency
     layout_digest: str  # of `streams`: rows written under another layout must be migrated
+    segment_ids: tuple[str, ...] = ()
+    stage_ids: tuple[str, ...] = ()
+    join_ids: tuple[str, ...] = ()
     native_problem: str = ""  # why there is no machine code though it was asked for; "" if all is well
     native: NativePrograms | None = field(default=None, repr=False, compare=False)  # keeps the code alive
 
