@@ -152,7 +152,7 @@ def offset_ms(text: str) -> int:
         total += int(part[1]) * _UNITS_MS[part[2]]
         at = part.end()
     if at < len(text) or not text or total > WINDOW_MS_MAX:
-        raise ValueError(text)
+        raise ValueError(f'"{text}" is no time after the start')
     return total
 
 
