@@ -85,7 +85,8 @@ def _batch(example: Example, currency: str, secret: bytes, played: Played) -> So
     payload = np.frombuffer(msgspec.json.Encoder().encode_lines(told), np.uint8)
     arrival_ms = example.start_ms + max(example.end_ms, 0) + DAY_MS
     decoder = Decoder(secret, currency, arrival_ms, LATENESS_MS_DEFAULT)
-    decoded, end = decoder.json_lines(payload, 0, len(told) + 1, Origin(example.name))
+    rows = 1 + sum(1 + len(message.get("products", ())) for message in told)
+    decoded, end = decoder.json_lines(payload, 0, rows, Origin(example.name))
     assert end == len(payload)
     clock = decoder.stamp(decoded, -1, 0, 0)
     for letter in decoded.dead:
