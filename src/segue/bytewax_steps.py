@@ -22,7 +22,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue import limits
-from segue.actions.encode import DEAD_LETTERS, DECISIONS, LATE, ActionEncoder, encode_dead, encode_late
+from segue.actions.encode import DEAD_LETTERS, LATE, ActionEncoder, encode_dead, encode_late
 from segue.clock import WALL_CLOCK, Clock
 from segue.decide.engine import Decisions, ShardEngine
 from segue.errors import SinkError
@@ -412,7 +412,7 @@ class _FolderSink(FixedPartitionedSink[bytes | pa.RecordBatch, None]):
 
 def output_names(policies: CompiledPolicies) -> list[str]:
     """The outputs of a run with these policies: its channels, the logs, the summary."""
-    return [*ActionEncoder(policies).channels, DECISIONS, DEAD_LETTERS, LATE, SUMMARY]
+    return [*ActionEncoder(policies).outputs, DEAD_LETTERS, LATE, SUMMARY]
 
 
 def write(flow_outputs: list[Stream[Output]], settings: Settings, policies: CompiledPolicies) -> None:

@@ -37,6 +37,7 @@ What customers do goes in, the [bold]next best action[/bold] comes out.
   segue run events.jsonl --out out                 your own events, the shipped policies
   segue run shop/ --out out --policies my.toml     your own policies
   segue check my.toml                              what a policy needs, or what is wrong with it
+  segue test my.toml                               whether it does what its examples say
   segue language                                   how policies are written
 
 Inputs are JSON Lines (plain, gzip or zstd), Parquet or Arrow files, folders of them, or - for standard input.
@@ -366,6 +367,32 @@ def check(
         _say(f"error: {problem}")
     _say(f"{len(problems)} of {len(paths)} files not valid")
     _stop(1)
+
+
+@app.command("test", rich_help_panel="Policies")
+@_told
+def play_examples(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE…", help="Policy files, or folders of them. Without: those shipped."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The results as JSON.")] = False,
+    currency: Currency = "EUR",
+) -> None:
+    """Play the examples that stand in policy files, and compare what happens with what they expect.
+
+    Each file is loaded alone, with the files that an example names. Of an example that fails: its events, what was
+    expected and what happened on a time axis, why the other offers lost, and what to look at.
+
+    segue test policies/ new.toml
+    """
+    from segue.settings import secret
+    from segue.testing.run import as_json_text, as_text, play_files
+
+    results = play_files(files, secret(), currency)
+    typer.echo(as_json_text(results) if as_json else as_text(results))
+    if any(not result.passed for result in results):
+        _stop(1)
 
 
 @app.command(rich_help_panel="Policies")

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.errors import SinkError
-from segue.sinks.files import BatchesOutput, LinesOutput, open_output, prepare_folder, read_decisions
+from segue.sinks.files import (
+    BatchesOutput,
+    LinesOutput,
+    open_output,
+    output_path,
+    prepare_folder,
+    read_changes,
+    read_decisions,
+    read_joins,
+)
 from segue.sinks.interface import Sink
 
 NAMES = ("email", "sms", "dead_letters", "late", "decisions")
@@ -262,3 +271,15 @@ def test_a_failure_at_the_very_end_is_told(
     text = refused(output.close)
     monkeypatch.undo()
     assert "No space left" in text
+
+
+@pytest.mark.parametrize(("name", "read"), [("changes", read_changes), ("joins", read_joins)])
+def test_changes_and_joins_are_tables(
+    tmp_path: Path, name: str, read: Callable[[Path], list[dict[str, object]]]
+) -> None:
+    assert read(tmp_path) == []
+    output = open_output(tmp_path, name)
+    output.write([batch(0, 2), batch(2, 1)])
+    output.close()
+    assert output_path(tmp_path, name).suffix == ".arrows"
+    assert [row["slot"] for row in read(tmp_path)] == [0, 1, 2]

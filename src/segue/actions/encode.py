@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterable
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from segue.actions.changes import CHANGES_SCHEMA, JOINS_SCHEMA, KINDS, changes_batch, joins_batch
 from segue.actions.joined import JoinedDecisions, join
 from segue.actions.lines import line_template
 from segue.actions.log import log_batch, log_schema
@@ -21,7 +24,7 @@ from segue.actions.messages import DeadLetterMessage, LateMessage
 from segue.decide.engine import Decisions
 from segue.events.batch import DeadLetter, Late
 from segue.policy.compiled import CompiledPolicies
-from segue_kernels.plan import OFFER_F_LEVER, OFFER_F_VALUE
+from segue_kernels.plan import OFFER_ITEMS_MAX
 from segue_kernels.record import (
     FLAG_KIND,
     STRING_CATEGORY,
@@ -32,10 +35,15 @@ from segue_kernels.record import (
 from segue_kernels.shard import (
     ACTION_HI,
     ACTION_ITEM,
+    ACTION_ITEMS,
+    ACTION_ITEMS_COUNT,
     ACTION_LO,
     ACTION_LOG,
     ACTION_OFFER,
     ACTION_RECORD,
+    ACTION_SEGMENTS,
+    ACTION_STAGE,
+    ACTION_STEP,
     LOG_DECISION_HI,
     LOG_DECISION_LO,
     LOG_NOW,
@@ -44,13 +52,15 @@ from segue_kernels.shard import (
 Words = npt.NDArray[np.int64]
 Output = tuple[str, bytes | pa.RecordBatch]
 
-KINDS = (b"user", b"loyalty", b"anonymous")
 DECISIONS = "decisions"
+CHANGES = "changes"
+JOINS = "joins"
 DEAD_LETTERS = "dead_letters"
 LATE = "late"
 _NEEDS_ESCAPE = re.compile(rb'[\x00-\x1f"\\\\]')
 
 _json = msgspec.json.Encoder()
+_KINDS = [kind.encode() for kind in KINDS]
 
 
 def hex_ids(high: Words, low: Words) -> list[bytes]:
@@ -74,27 +84,30 @@ class ActionEncoder:
         self._schema = log_schema(policies)
         offers = policies.offer_infos
         self._channels = [offer.channel for offer in offers]
-        self._templates = [
-            line_template(policies, offer, *policies.offers_f[i, [OFFER_F_VALUE, OFFER_F_LEVER]].tolist())
-            for i, offer in enumerate(offers)
-        ]
+        self._templates = [line_template(policies, number) for number in range(len(offers))]
         journeys = [policies.journey_infos[offer.journey] for offer in offers]
         self._lives_ms = np.array([journey.expires_after_ms for journey in journeys], np.int64)
         vouchers = [offer.voucher for offer in offers]
+        self._segments = _SegmentLists(policies.segment_ids)
+        self._stages = [_json.encode(stage) for stage in policies.stage_ids]
+        self._lists_items = bool(policies.offers[:, OFFER_ITEMS_MAX].any())
         self._voucher_lives_ms = np.array([v.valid_for_ms if v else 0 for v in vouchers], np.int64)
 
     @property
-    def channels(self) -> list[str]:
-        """The channels that any offer uses, sorted."""
-        return sorted(set(self._channels))
+    def outputs(self) -> list[str]:
+        """The channels that any offer uses, sorted, and the logs that these policies can fill."""
+        policies = self._policies
+        changes = [CHANGES] if policies.segment_ids or policies.stage_ids else []
+        joins = [JOINS] if policies.join_ids else []
+        return [*sorted(set(self._channels)), DECISIONS, *changes, *joins]
 
     @property
-    def schema(self) -> pa.Schema:
-        """The decision log's columns."""
-        return self._schema
+    def schemas(self) -> dict[str, pa.Schema]:
+        """The columns of the outputs that are tables."""
+        return {DECISIONS: self._schema, CHANGES: CHANGES_SCHEMA, JOINS: JOINS_SCHEMA}
 
     def encode(self, decided: list[Decisions]) -> list[Output]:
-        """(output, payload): actions by channel as JSON lines, the decision log as a record batch.
+        """(output, payload): actions by channel as JSON lines; decision log, changes and joins as record batches.
 
         Takes the decisions of many shards at once: a call for a thousand events takes half a millisecond,
         most of it whatever is in them.
@@ -109,7 +122,12 @@ class ActionEncoder:
             for offer, line in zip(offers, self._lines(joined, offers), strict=True):
                 by_channel.setdefault(self._channels[offer], []).append(line)
             outputs += [(channel, b"".join(lines)) for channel, lines in by_channel.items()]
-        outputs.append((DECISIONS, log_batch(joined, self._policies, self._schema)))
+        if len(joined.log):
+            outputs.append((DECISIONS, log_batch(joined, self._policies, self._schema)))
+        if len(joined.changes):
+            outputs.append((CHANGES, changes_batch(joined, self._policies)))
+        if len(joined.credits):
+            outputs.append((JOINS, joins_batch(joined, self._policies)))
         return outputs
 
     def _lines(self, joined: JoinedDecisions, offers: list[int]) -> list[bytes]:
@@ -125,9 +143,13 @@ class ActionEncoder:
             hex_ids(rows[:, ACTION_HI], rows[:, ACTION_LO]),
             hex_ids(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
             _json_strings(text, header, STRING_CUSTOMER),
-            [KINDS[kind] for kind in kinds.tolist()],
+            [_KINDS[kind] for kind in kinds.tolist()],
+            self._segment_lists(rows),
+            self._stage_names(rows),
+            [b"%d" % step for step in rows[:, ACTION_STEP].tolist()],
             _json_strings(text, item, STRING_PRODUCT),
             _json_strings(text, item, STRING_CATEGORY),
+            self._item_lists(joined),
             *_json_numbers(joined.numbers[:, [0, 1, 4]]),
             rfc3339(now + self._voucher_lives_ms[offers]),
             times,
@@ -137,6 +159,42 @@ class ActionEncoder:
             strict=True,
         )  # in the order of DYNAMIC
         return [self._templates[offer] % values for offer, values in zip(offers, dynamic, strict=True)]
+
+    def _segment_lists(self, rows: Words) -> Iterable[bytes]:
+        if not self._policies.segment_ids:
+            return repeat(b"", len(rows))
+        lists = self._segments
+        return [lists[mask] for mask in rows[:, ACTION_SEGMENTS].tolist()]
+
+    def _stage_names(self, rows: Words) -> Iterable[bytes]:
+        if not self._stages:
+            return repeat(b"", len(rows))
+        stages = self._stages
+        return [stages[stage] for stage in rows[:, ACTION_STAGE].tolist()]
+
+    def _item_lists(self, joined: JoinedDecisions) -> Iterable[bytes]:
+        rows = joined.actions
+        if not self._lists_items:
+            return repeat(b"", len(rows))
+        starts = (joined.items >> 8).tolist()
+        ends = ((joined.items >> 8) + (joined.items & 0xFF)).tolist()
+        text = joined.item_text.tobytes()
+        return [
+            _json.encode([text[starts[i] : ends[i]].decode() for i in range(first, first + count)])
+            for first, count in rows[:, [ACTION_ITEMS, ACTION_ITEMS_COUNT]].tolist()
+        ]
+
+
+class _SegmentLists(dict[int, bytes]):
+    """The JSON list of a set of segments, by its bits; made once for each set that occurs."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self._names = names
+
+    def __missing__(self, mask: int) -> bytes:
+        names = [name for bit, name in enumerate(self._names) if mask >> bit & 1]
+        return self.setdefault(mask, _json.encode(names))
 
 
 def _json_numbers(numbers: npt.NDArray[np.float64]) -> list[list[bytes]]:

@@ -8,11 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.decide.engine import Decisions
-from segue_kernels.record import HEAP, PACK
+from segue_kernels.record import HEAP, PACK, TIME
 from segue_kernels.shard import (
     ACTION_ITEM,
+    ACTION_ITEMS,
     ACTION_LOG,
     ACTION_RECORD,
+    CHANGE_RECORD,
+    CREDIT_ITEM,
+    CREDIT_RECORD,
     LOG_FIRED,
     LOG_REASONS,
     LOG_RECORD,
@@ -38,6 +42,11 @@ class JoinedDecisions:
     actions: Words
     numbers: npt.NDArray[np.float64]
     sample: npt.NDArray[np.float64]
+    changes: Words
+    credits: Words
+    credit_times: Words  # of the right events
+    items: Words
+    item_text: npt.NDArray[np.uint8]
 
 
 def join(decided: list[Decisions]) -> JoinedDecisions:
@@ -45,7 +54,11 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
     heaps = [decisions.records[:, HEAP] for decisions in decided]
     logs = [decisions.log.copy() for decisions in decided]
     actions = [decisions.actions.copy() for decisions in decided]
-    record = text = reason = fired = log_row = sample = 0
+    changes = [decisions.changes.copy() for decisions in decided]
+    credits = [decisions.credits.copy() for decisions in decided]
+    items = [decisions.items for decisions in decided]
+    credit_times = [d.records[d.credits[:, CREDIT_RECORD], TIME] for d in decided]
+    record = text = reason = fired = log_row = sample = item = item_text = 0
     for i, decisions in enumerate(decided):
         log, action = logs[i], actions[i]
         heaps[i] = heaps[i] + (text << 32)
@@ -57,12 +70,18 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
         action[:, ACTION_LOG] += log_row
         action[:, ACTION_RECORD] += record
         action[:, ACTION_ITEM] += record
+        action[:, ACTION_ITEMS] += item
+        changes[i][:, CHANGE_RECORD] += record
+        credits[i][:, [CREDIT_RECORD, CREDIT_ITEM]] += record
+        items[i] = items[i] + (item_text << 8)
         record += len(decisions.records)
         text += len(decisions.text)
         reason += len(decisions.reasons)
         fired += len(decisions.fired)
         log_row += len(log)
         sample += len(decisions.sample)
+        item += len(decisions.items)
+        item_text += len(decisions.item_text)
     return JoinedDecisions(
         np.concatenate(heaps),
         np.concatenate([decisions.records[:, PACK] for decisions in decided]),
@@ -73,4 +92,9 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
         np.concatenate(actions),
         np.concatenate([decisions.numbers for decisions in decided]),
         np.concatenate([decisions.sample for decisions in decided]),
+        np.concatenate(changes),
+        np.concatenate(credits),
+        np.concatenate(credit_times),
+        np.concatenate(items),
+        np.concatenate([decisions.item_text for decisions in decided]),
     )

@@ -15,6 +15,7 @@ import msgspec
 from segue.actions.messages import Action, Voucher
 from segue.errors import PolicyError
 from segue.policy.compiled import CompiledPolicies, OfferInfo
+from segue_kernels.plan import JOURNEY_KIND, OFFER_F_LEVER, OFFER_F_VALUE, OFFER_ITEMS_MAX, ON_WAIT
 
 # what differs between the actions of an offer, in the order of the message; ids and times as they stand between
 # quotes, the others as JSON
@@ -23,8 +24,12 @@ DYNAMIC = (
     "decision_id",
     "customer_id",
     "customer_kind",
+    "segments",
+    "stage",
+    "step",
     "product_id",
     "category",
+    "items",
     "propensity",
     "context_weight",
     "score",
@@ -45,9 +50,12 @@ def _mark(name: str) -> Any:
     return _MARK.format(name)
 
 
-def line_template(policies: CompiledPolicies, offer: OfferInfo, value: float, lever: float) -> bytes:
-    """A bytes format that takes the DYNAMIC values and gives one line, newline included."""
+def line_template(policies: CompiledPolicies, number: int) -> bytes:
+    """A bytes format that takes the DYNAMIC values of an action of this offer and gives one line, newline included."""
+    offer = policies.offer_infos[number]
+    value, lever = policies.offers_f[number, [OFFER_F_VALUE, OFFER_F_LEVER]].tolist()
     journey = policies.journey_infos[offer.journey]
+    waits = policies.journeys[offer.journey, JOURNEY_KIND] == ON_WAIT
     policy = policies.policies[journey.policy]
     voucher = offer.voucher
     expires = _mark("voucher.expires_at") if voucher is not None and voucher.valid_for_ms else None
@@ -57,15 +65,18 @@ def line_template(policies: CompiledPolicies, offer: OfferInfo, value: float, le
         decision_id=_mark("decision_id"),
         customer_id=_mark("customer_id"),
         customer_kind=_mark("customer_kind"),
+        segments=_mark("segments") if policies.segment_ids else [],
+        stage=_mark("stage") if policies.stage_ids else None,
         channel=offer.channel,
         placement=offer.placement,
         journey=journey.id,
-        step=journey.step,
+        step=_mark("step") if waits else 1,
         offer=offer.id,
         variant=offer.variant,
         is_control=False,
         product_id=_mark("product_id"),
         category=_mark("category"),
+        items=_mark("items") if policies.offers[number, OFFER_ITEMS_MAX] else [],
         propensity=_mark("propensity"),
         context_weight=_mark("context_weight"),
         value=value,

@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segue.actions.joined import JoinedDecisions
 from segue.policy.compiled import CompiledPolicies
+from segue_kernels.record import STRING_CUSTOMER, STRING_MESSAGE
 from segue_kernels.shard import (
     LOG_CANDIDATES,
     LOG_DECISION_HI,
@@ -59,7 +61,7 @@ def log_schema(policies: CompiledPolicies) -> pa.Schema:
             pa.field("decision_id", pa.string(), nullable=False),
             pa.field("customer_id", pa.string(), nullable=False),
             pa.field("time", pa.timestamp("ms", tz="UTC"), nullable=False),
-            pa.field("causation_id", pa.string(), nullable=False),
+            pa.field("causation_id", pa.string()),
             pa.field("channel", _DICTIONARY, nullable=False),
             pa.field("placement", _DICTIONARY, nullable=False),
             pa.field("winner", _DICTIONARY),
@@ -83,15 +85,13 @@ def log_batch(joined: JoinedDecisions, policies: CompiledPolicies, schema: pa.Sc
     fired = joined.fired[_spread(log[:, LOG_FIRED], log[:, LOG_FIRED_COUNT])]
     reasons = joined.reasons  # they follow one another in the order of the log rows
     heap = joined.heap[log[:, LOG_RECORD]]
-    customer_at = heap >> 32
-    customer_bytes = heap & 0xFF
     winners = log[:, LOG_WINNER]
     slots = pa.array(log[:, LOG_SLOT].astype(np.int32))
     columns = [
-        _hex_column(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
-        _strings(joined.text, customer_at, customer_bytes),
+        hex_column(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
+        record_strings(joined.text, heap, STRING_CUSTOMER),
         pa.array(log[:, LOG_NOW]).view(pa.timestamp("ms", tz="UTC")),
-        _strings(joined.text, customer_at + customer_bytes, (heap >> 8) & 0xFF),
+        absent_as_null(record_strings(joined.text, heap, STRING_MESSAGE)),
         pa.DictionaryArray.from_arrays(slots, _names([channel for channel, _ in policies.slots])),
         pa.DictionaryArray.from_arrays(slots, _names([placement for _, placement in policies.slots])),
         pa.DictionaryArray.from_arrays(
@@ -114,7 +114,21 @@ def _names(names: list[str]) -> pa.Array:
     return pa.array(names, pa.string())
 
 
-def _strings(text: npt.NDArray[np.uint8], start: Words, length: Words) -> pa.Array:
+def record_strings(text: npt.NDArray[np.uint8], heaps: Words, string: int) -> pa.Array:
+    """One string of each record as a column, empty where it is absent."""
+    start = heaps >> 32
+    for before in range(string):
+        start = start + ((heaps >> (8 * before)) & 0xFF)
+    return strings(text, start, (heaps >> (8 * string)) & 0xFF)
+
+
+def absent_as_null(column: pa.Array) -> pa.Array:
+    """The column with null where a string is empty."""
+    absent = pc.equal(column, "")
+    return pc.if_else(absent, None, column) if absent.true_count else column
+
+
+def strings(text: npt.NDArray[np.uint8], start: Words, length: Words) -> pa.Array:
     """A string column out of places in a text."""
     n = len(start)
     offsets = np.zeros(n + 1, np.int32)
@@ -136,7 +150,8 @@ def _spread(starts: Words, sizes: Words) -> Words:
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(total)
 
 
-def _hex_column(high: Words, low: Words) -> pa.Array:
+def hex_column(high: Words, low: Words) -> pa.Array:
+    """128-bit ids as 32 hexadecimal digits."""
     n = len(high)
     data = np.empty(32 * n, np.uint8)
     write_hex(np.ascontiguousarray(high), np.ascontiguousarray(low), data)

@@ -22,6 +22,11 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message to one channel about one customer. Repeats carry the same `decision_id`: drop them by it.
 
     Times are RFC 3339 in UTC. score = propensity x context_weight x value x lever.
+
+    segments, stage  where the customer stands as it is decided; stage is null where policies have no stages
+    step             which wait of the journey was over; 1 for all other journeys
+    items            products that the offer lists, newest first
+    causation_id     id of the event that caused it: of a wait, the one that began it; null when time alone did
     """
 
     kind: str
@@ -29,6 +34,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     decision_id: str
     customer_id: str
     customer_kind: str
+    segments: list[str]
+    stage: str | None
     channel: str
     placement: str
     journey: str
@@ -38,6 +45,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_control: bool
     product_id: str | None
     category: str | None
+    items: list[str]
     propensity: float
     context_weight: float
     value: float
@@ -51,7 +59,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     time: str
     not_before: str
     expires_at: str | None
-    causation_id: str
+    causation_id: str | None
     correlation_id: str | None
 
 

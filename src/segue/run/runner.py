@@ -37,7 +37,7 @@ from segue.run.progress import Display, Total
 from segue.run.report import SUMMARY_FILE, Summary, summarise
 from segue.run.warmup import is_warm, warm_up
 from segue.settings import SETTINGS_VARIABLE, Settings, save_settings, secret
-from segue.sinks.files import DECISIONS, output_path, prepare_folder
+from segue.sinks.files import output_path, prepare_folder
 from segue.sources.files import FileSource
 from segue.sources.formats import Form, Format
 from segue.sources.interface import Source
@@ -143,12 +143,13 @@ def _complete(out: Path, policies: CompiledPolicies) -> None:
     from segue.actions.encode import ActionEncoder
     from segue.bytewax_steps import output_names
 
+    schemas = ActionEncoder(policies).schemas
     for name in output_names(policies):
         path = output_path(out, name)
         if name == OUTPUT or path.exists():
             continue
-        if name == DECISIONS:
-            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, ActionEncoder(policies).schema):
+        if name in schemas:
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schemas[name]):
                 pass
         else:
             path.touch()

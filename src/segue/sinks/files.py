@@ -1,8 +1,8 @@
-"""A folder of outputs: JSON Lines a channel, dead letters, late events, and the decision log.
+"""A folder of outputs: JSON Lines a channel, dead letters, late events; the decision log, changes and joins.
 
-The decision log is an Arrow IPC stream (`decisions.arrows`), not Parquet: Parquet keeps its directory at the
+The last three are Arrow IPC streams (`decisions.arrows`), not Parquet: Parquet keeps its directory at the
 end of the file, so a crash would leave nothing readable; of a stream, all batches before the crash are. Read
-it with `pyarrow.ipc.open_stream`, or a torn one with `read_decisions`.
+one with `pyarrow.ipc.open_stream`, or a torn one with `read_batches`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,6 +24,9 @@ from segue.sinks.interface import Item, Sink
 DECISIONS = "decisions"
 DEAD_LETTERS = "dead_letters"
 LATE = "late"
+CHANGES = "changes"
+JOINS = "joins"
+TABLES = (DECISIONS, CHANGES, JOINS)  # the outputs that take batches, not lines
 
 WRITE_BYTES = 1 << 20  # buffered before they are written
 LOG_ROWS = 65_536  # rows of a batch of the decision log
@@ -52,7 +56,7 @@ def output_path(folder: str | os.PathLike[str], name: str) -> Path:
     if not _NAME.fullmatch(name):
         hint = "letters a-z, digits, - and _ are possible, 64 at most"
         raise SinkError(_STEP, f'"{name}" can\'t be the name of an output', hint)
-    return Path(folder) / (f"{name}.arrows" if name == DECISIONS else f"{name}.jsonl")
+    return Path(folder) / (f"{name}.arrows" if name in TABLES else f"{name}.jsonl")
 
 
 def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, overwrite: bool = False) -> Path:
@@ -205,7 +209,7 @@ class LinesOutput:
         for item in items:
             if not isinstance(item, bytes):
                 found = f'"{self._tail.path}" got a {type(item).__name__}; it holds lines'
-                raise SinkError(_STEP, found, f'only "{DECISIONS}" takes batches')
+                raise SinkError(_STEP, found, f"only {', '.join(TABLES)} take batches")
             if not item:
                 continue
             self._waiting.append(item)
@@ -340,14 +344,34 @@ def _close(output: LinesOutput | BatchesOutput, tail: _Tail) -> None:
 def open_output(folder: str | os.PathLike[str], name: str) -> Sink:
     """Begin an output of a prepared folder; each name once. Raises SinkError."""
     path = output_path(folder, name)
-    return BatchesOutput(name, path) if name == DECISIONS else LinesOutput(name, path)
+    return BatchesOutput(name, path) if name in TABLES else LinesOutput(name, path)
 
 
-def read_decisions(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
-    """The batches of a decision log, up to where a crash cut it."""
+def read_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
+    """The batches of an Arrow output, up to where a crash cut it."""
     with pa.OSFile(os.fspath(path)) as file:
         try:
             with pa.ipc.open_stream(file) as reader:
                 yield from reader
         except (pa.ArrowInvalid, OSError):
             return
+
+
+def read_decisions(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
+    """The batches of a decision log."""
+    return read_batches(path)
+
+
+def read_changes(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Segments entered and left and stages entered, as rows; none if the policies have neither."""
+    return _read_rows(folder, CHANGES)
+
+
+def read_joins(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Joins that matched, as rows; none if the policies have no joins."""
+    return _read_rows(folder, JOINS)
+
+
+def _read_rows(folder: str | os.PathLike[str], name: str) -> list[dict[str, Any]]:
+    path = output_path(folder, name)
+    return [row for batch in read_batches(path) for row in batch.to_pylist()] if path.exists() else []
