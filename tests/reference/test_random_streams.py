@@ -36,7 +36,7 @@ def test_a_decision_has_one_winner_or_none(texts: list[str], payloads: list[byte
     for decision in reference.decisions:
         won = [candidate for candidate in decision.candidates if candidate.reason == WON]
         assert won == ([] if decision.winner is None else [decision.winner])
-    slots = Counter((d.customer, d.trigger, d.now_ms, d.slot) for d in reference.decisions)
+    slots = Counter((d.customer, d.message, d.now_ms, d.slot) for d in reference.decisions)
     assert set(slots.values()) <= {1}
     assert len(reference.actions) == sum(d.winner is not None for d in reference.decisions)
 

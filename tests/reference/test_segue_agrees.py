@@ -22,7 +22,6 @@ from segue_kernels import record
 from tests.reference import random_events, random_policies, strategies
 from tests.reference.choice import Choice, Seeded
 from tests.reference.compare import (
-    KINDS,
     action_rows,
     decision_rows,
     difference,
@@ -32,7 +31,7 @@ from tests.reference.compare import (
 from tests.reference.decoding import DecodeSettings, decode
 from tests.reference.engine import Reference, Settings
 from tests.reference.event import Event
-from tests.reference.hashing import customer_hash, field_hash, message_hash, signed
+from tests.reference.hashing import KINDS, customer_hash, field_hash, message_hash, signed
 from tests.reference.history import currency_code
 from tests.reference.pipeline import run_segue
 from tests.reference.policies import read_journeys
