@@ -67,6 +67,7 @@ class CreditRow:
     left_ms: int
     left: str
     product: str
+    trigger: str
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,11 @@ def credit_rows(rows: Iterable[Mapping[str, Any]]) -> Counter[CreditRow]:
             customer=row["customer_id"],
             kind=row["customer_kind"],
             join=row["join"],
-            right_ms=_time_ms(row["right_time"]),
+            right_ms=_time_ms(row["time"]),
             left_ms=_time_ms(row["left_time"]),
             left=row["left_id"],
             product=row["product_id"] or "",
+            trigger=row["causation_id"] or "",
         )
         for row in rows
     )
@@ -281,6 +283,7 @@ def expected_credits(reference: Reference) -> Counter[CreditRow]:
             left_ms=credit.left_ms,
             left=_hex(credit.left),
             product=credit.product,
+            trigger=credit.event,
         )
         for credit in reference.credits
     )

@@ -42,18 +42,6 @@ def window_ms(fields: dict[str, Any]) -> int:
     return duration_ms(fields["within"]) if "within" in fields else 0
 
 
-def scope_of(currency: str, secret: bytes) -> Scope:
-    """What the expressions of a policy in this currency refer to, but for what policies define."""
-    return Scope(
-        file="reference",
-        path="$",
-        types=CODE_BY_NAME,
-        currency=currency_code(currency),
-        minor_per_major=10 ** exponent_of(currency),
-        hash_text=lambda text: field_hash(text, secret),
-    )
-
-
 @dataclass
 class _Defined:
     """What the policies of a deployment define for each other; lookups get their index when they are first read."""
@@ -74,8 +62,13 @@ class _Defined:
         tables: dict[str, dict[str, str]] = {}
         for (table, name), column in self.columns.items():
             tables.setdefault(table, {})[name] = "text" if column.text else "number"
-        return replace(
-            scope_of(currency, secret),
+        return Scope(
+            file="reference",
+            path="$",
+            types=CODE_BY_NAME,
+            currency=currency_code(currency),
+            minor_per_major=10 ** exponent_of(currency),
+            hash_text=lambda text: field_hash(text, secret),
             segments=self.segments,
             stages=self.stages,
             joins=self.joins,
@@ -96,6 +89,11 @@ def _columns(files: Sequence[dict[str, Any]]) -> dict[tuple[str, str], Field]:
         if brought in unknown:
             columns[table["name"], brought] = Field(table["name"], brought, False, unknown[brought])
     return columns
+
+
+def scope_of(currency: str, secret: bytes) -> Scope:
+    """What expressions in this currency refer to where no policy defines more."""
+    return _Defined({}, {}, {}, _columns([])).scope(currency, secret)
 
 
 def _offer(fields: dict[str, Any], features: Sequence[str], currency: str, scope: Scope) -> Offer:

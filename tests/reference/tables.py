@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from segue_kernels import plan
-from tests.reference.decoding import exponent_of
+from tests.reference.decoding import exponent_of, time_ms
 from tests.reference.event import Event
 from tests.reference.hashing import field_hash
 from tests.reference.journeys import Field
 
 Value = str | float
-KEYS = {"catalogue": ("product_id",), "price": ("product_id",), "stock": ("product_id", "store"), "profile": ("customer",)}
-
 
 @dataclass(frozen=True)
 class Version:
-    """What holds of a key from a time on; `key` as text, `fields` by name."""
+    """What holds of a key from a time on; `fields` by name.
+
+    key   (product,) in catalogue and price, (product, store) in stock, (user,) in profile
+    """
 
     table: str
     key: tuple[str, ...]
     valid_from_ms: int
     fields: Mapping[str, Value]
+
+
+def read_tables(paths: Mapping[str, str]) -> list[Version]:
+    """The versions in files of JSON lines, by table; other formats are not read here."""
+    versions = []
+    for table, path in paths.items():
+        for line in Path(path).read_text().splitlines():
+            row = json.loads(line)
+            since = row.pop("valid_from", 0)
+            if isinstance(since, str):
+                since = time_ms(since)
+            if table == "profile":
+                key: tuple[str, ...] = (row.pop("userId", "") or row.pop("customer", ""),)
+            elif table == "stock":
+                key = (row.pop("product_id"), row.pop("store", row.pop("store_id", "")))
+            else:
+                key = (row.pop("product_id"),)
+            versions.append(Version(table, key, since, row))
+    return versions
 
 
 class Tables:
@@ -40,14 +62,16 @@ class Tables:
 
     def take(self, event: Event) -> None:
         """Price Updated and Inventory Updated change the tables they are about."""
-        if not event.product:
-            return
-        if event.type == "Price Updated" and event.has_price:
-            amount = event.price_minor / 10 ** exponent_of(event.currency)
-            self.add(Version("price", (event.product,), event.time_ms, {"amount": amount}))
-        elif event.type == "Inventory Updated" and event.has_quantity:
-            key = (event.product, event.store)
-            self.add(Version("stock", key, event.time_ms, {"quantity": float(event.quantity)}))
+        items = event.lines or (event,)
+        for item in items:
+            if not item.product:
+                continue
+            if event.type == "Price Updated" and item.has_price:
+                amount = item.price_minor / 10 ** exponent_of(event.currency)
+                self.add(Version("price", (item.product,), event.time_ms, {"amount": amount}))
+            elif event.type == "Inventory Updated" and item.has_quantity:
+                key = (item.product, event.store)
+                self.add(Version("stock", key, event.time_ms, {"quantity": float(item.quantity)}))
 
     def word(self, index: int, product: str, store: str, customer: str, now_ms: int) -> int:
         """Lookup `index` as an integer: millionths of a number, the hash of a text."""
