@@ -258,7 +258,7 @@ def judged(case: Case, **bounds: int) -> engine.Reference:
         **bounds,
     )
     policies = read_policies(case.texts, chosen.secret, settings.currency)
-    reference = engine.Reference(policies, chosen, read_tables(settings.tables))
+    reference = engine.Reference(policies, chosen, read_tables(settings.tables), verify=True)
     decoded = decode(
         case.payloads, DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
     )
