@@ -17,6 +17,7 @@ import msgspec
 from bytewax.testing import cluster_main
 
 from flows.next_best_action import next_best_action
+from segue.actions.encode import CHANGES, JOINS
 from segue.bytewax_steps import output_names
 from segue.limits import DAY_MS
 from segue.policy.load import load_policies
@@ -24,20 +25,26 @@ from segue.run.progress import Silent
 from segue.run.report import Summary, summarise
 from segue.run.runner import prepare, run
 from segue.settings import Settings, secret
-from segue.sinks.files import DEAD_LETTERS, DECISIONS, LATE, output_path, prepare_folder, read_decisions
+from segue.sinks.files import DEAD_LETTERS, DECISIONS, LATE, prepare_folder
 from segue.summary import OUTPUT, read_summary
 from tests.reference import engine, random_events, random_policies
 from tests.reference.choice import Choice, Seeded
 from tests.reference.compare import (
     action_rows,
+    change_rows,
+    credit_rows,
     decision_id,
     decision_rows,
     difference,
     expected_actions,
+    expected_changes,
+    expected_credits,
     expected_decisions,
 )
 from tests.reference.decoding import DecodeSettings, decode
-from tests.reference.policies import read_journeys
+from tests.reference.oracle import logged
+from tests.reference.policies import read_policies
+from tests.reference.tables import read_tables
 
 SEEDS_VARIABLE = "SEGUE_FLOW_SEEDS"
 COUNTED = ("duplicates", "quarantined", "customers_merged", "about_nobody", "dead_letters", "late")
@@ -110,11 +117,13 @@ class Told:
     """Everything a run wrote.
 
     actions    by kind of customer, customer and channel: lines in their order
-    decisions  rows of the log; dead, late: lines
+    decisions  rows of the log; changes, joins: rows of those; dead, late: lines
     """
 
     actions: dict[tuple[str, str, str], list[bytes]]
     decisions: list[dict[str, Any]]
+    changes: list[dict[str, Any]]
+    joins: list[dict[str, Any]]
     dead: list[bytes]
     late: list[bytes]
     summary: Summary
@@ -126,7 +135,10 @@ class Told:
         """What has to be equal in all runs of one case."""
         return (
             self.actions,
-            Counter(repr(sorted(row.items())) for row in self.decisions),
+            *(
+                Counter(repr(sorted(row.items())) for row in rows)
+                for rows in (self.decisions, self.changes, self.joins)
+            ),
             Counter(self.dead),
             Counter(self.late),
             {name: getattr(self.summary, name) for name in (*COUNTED, "events", "decisions", "actions")},
@@ -221,10 +233,12 @@ def _told(out: Path, summary: Summary) -> Told:
             assert action["channel"] == path.stem
             key = (action["customer_kind"], action["customer_id"], action["channel"])
             actions.setdefault(key, []).append(line)
-    log = output_path(out, DECISIONS)
-    decisions = [row for batch in read_decisions(log) for row in batch.to_pylist()] if log.exists() else []
     return Told(
-        actions, decisions, _lines(out / f"{DEAD_LETTERS}.jsonl"), _lines(out / f"{LATE}.jsonl"), summary
+        actions,
+        *(logged(out, name) for name in (DECISIONS, CHANGES, JOINS)),
+        _lines(out / f"{DEAD_LETTERS}.jsonl"),
+        _lines(out / f"{LATE}.jsonl"),
+        summary,
     )
 
 
@@ -239,13 +253,16 @@ def judged(case: Case, **bounds: int) -> engine.Reference:
         retention_ms=settings.retention_ms,
         rate_events_per_minute_max=settings.rate_per_minute_max,
         quarantine_ms=settings.quarantine_ms,
+        lateness_ms=settings.lateness_ms,
+        timezone=settings.timezone,
         **bounds,
     )
-    reference = engine.Reference(read_journeys(case.texts, chosen.secret, settings.currency), chosen)
+    policies = read_policies(case.texts, chosen.secret, settings.currency)
+    reference = engine.Reference(policies, chosen, read_tables(settings.tables), verify=True)
     decoded = decode(
         case.payloads, DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
     )
-    reference.run(decoded.events)
+    reference.run(decoded.events, decoded.clock_ms)
     reference.counters["dead_letters"] = len(decoded.dead)
     reference.counters["late"] = len(decoded.late)
     reference.counters["about_nobody"] = reference.counters["reference_events"]
@@ -259,9 +276,11 @@ def check_against(told: Told, reference: engine.Reference) -> None:
     decisions = decision_rows(told.decisions, reference.journeys, numbers=numbers)
     assert difference(decisions, expected_decisions(reference, numbers=numbers)) == ""
     assert difference(action_rows(told.all_actions()), expected_actions(reference)) == ""
+    assert difference(change_rows(told.changes), expected_changes(reference)) == ""
+    assert difference(credit_rows(told.joins), expected_credits(reference)) == ""
     order: dict[tuple[str, str, str], list[str]] = {}
     for action in reference.actions:
-        one = decision_id(action.customer, action.trigger, action.slot, reference.settings.secret)
+        one = decision_id(action.customer, action.message, action.slot, reference.settings.secret)
         order.setdefault((*action.customer, action.slot[0]), []).append(one)
     assert {
         key: [msgspec.json.decode(line)["decision_id"] for line in lines]

@@ -8,27 +8,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.reference.engine import Action, Decision, Key, Reference
-from tests.reference.event import ANONYMOUS, LOYALTY, USER
-from tests.reference.hashing import customer_hash, decision_hash, message_hash
+from tests.reference.decoding import EPOCH
+from tests.reference.hashing import MASK, action_hash, decision_hash, key_hash
 from tests.reference.journeys import Journey
-
-KINDS = (USER, LOYALTY, ANONYMOUS)
 
 
 @dataclass(frozen=True)
 class ActionRow:
-    """One action."""
+    """One action. `stage` "" = there are none, `trigger` "" = no event caused it."""
 
     decision_id: str
+    action_id: str
     trigger: str
     kind: str
     customer: str
     channel: str
     placement: str
     journey: str
+    step: int
     offer: str
     product: str
     category: str
@@ -37,6 +38,36 @@ class ActionRow:
     value: float
     lever: float
     score: float
+    segments: tuple[str, ...]
+    stage: str
+    items: tuple[str, ...]
+    time: str
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """A segment entered or left, a stage entered; `trigger` "" = time did it."""
+
+    customer: str
+    kind: str
+    name: str
+    change: str
+    time_ms: int
+    trigger: str
+
+
+@dataclass(frozen=True)
+class CreditRow:
+    """A right event and the left one it is credited to, by the hexadecimal digits of its id."""
+
+    customer: str
+    kind: str
+    join: str
+    right_ms: int
+    left_ms: int
+    left: str
+    product: str
+    trigger: str
 
 
 @dataclass(frozen=True)
@@ -55,16 +86,28 @@ class DecisionRow:
     scores: tuple[float, ...] | None = None
 
 
-def decision_id(customer: Key, trigger: str, slot: tuple[str, str], secret: bytes) -> str:
-    """The 32 hexadecimal digits of a decision: high word first."""
-    kind, identifier = customer
-    low, high = decision_hash(
-        customer_hash(KINDS.index(kind), identifier, secret),
-        message_hash(trigger, secret),
-        "/".join(slot),
-        secret,
-    )
+def _hex(words: tuple[int, int]) -> str:
+    """The 32 hexadecimal digits of an id: high word first."""
+    low, high = (word & MASK for word in words)
     return f"{high:016x}{low:016x}"
+
+
+def decision_id(customer: Key, message: tuple[int, int], slot: tuple[str, str], secret: bytes) -> str:
+    """A decision's id as outputs show it; `message` is its trigger's id."""
+    return _hex(decision_hash(key_hash(customer, secret), message, "/".join(slot), secret))
+
+
+def _time_text(time_ms: int) -> str:
+    moment = datetime.fromtimestamp(time_ms // 1000, UTC) + timedelta(milliseconds=time_ms % 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _time_ms(value: Any) -> int:
+    """A time of an Arrow column, whatever its type."""
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return (moment - EPOCH) // timedelta(milliseconds=1)
+    return int(value)
 
 
 # --- from Segue ---------------------------------------------------------------------------------------
@@ -75,12 +118,14 @@ def action_rows(actions: Iterable[Mapping[str, Any]]) -> Counter[ActionRow]:
     return Counter(
         ActionRow(
             decision_id=action["decision_id"],
-            trigger=action["causation_id"],
+            action_id=action["action_id"],
+            trigger=action["causation_id"] or "",
             kind=action["customer_kind"],
             customer=action["customer_id"],
             channel=action["channel"],
             placement=action["placement"],
             journey=action["journey"],
+            step=action["step"],
             offer=action["offer"],
             product=action["product_id"] or "",
             category=action["category"] or "",
@@ -89,6 +134,10 @@ def action_rows(actions: Iterable[Mapping[str, Any]]) -> Counter[ActionRow]:
             value=action["value"],
             lever=action["lever"],
             score=action["score"],
+            segments=tuple(action.get("segments") or ()),
+            stage=action.get("stage") or "",
+            items=tuple(action.get("items") or ()),
+            time=action["time"],
         )
         for action in actions
     )
@@ -106,7 +155,7 @@ def decision_rows(
         found[
             DecisionRow(
                 decision_id=row["decision_id"],
-                trigger=row["causation_id"],
+                trigger=row["causation_id"] or "",
                 customer=row["customer_id"],
                 channel=row["channel"],
                 placement=row["placement"],
@@ -120,20 +169,55 @@ def decision_rows(
     return found
 
 
+def change_rows(rows: Iterable[Mapping[str, Any]]) -> Counter[ChangeRow]:
+    """Rows of the changes as dicts."""
+    return Counter(
+        ChangeRow(
+            customer=row["customer_id"],
+            kind=row["customer_kind"],
+            name=row["name"],
+            change=row["change"],
+            time_ms=_time_ms(row["time"]),
+            trigger=row["causation_id"] or "",
+        )
+        for row in rows
+    )
+
+
+def credit_rows(rows: Iterable[Mapping[str, Any]]) -> Counter[CreditRow]:
+    """Rows of the joins as dicts."""
+    return Counter(
+        CreditRow(
+            customer=row["customer_id"],
+            kind=row["customer_kind"],
+            join=row["join"],
+            right_ms=_time_ms(row["time"]),
+            left_ms=_time_ms(row["left_time"]),
+            left=row["left_id"],
+            product=row["product_id"] or "",
+            trigger=row["causation_id"] or "",
+        )
+        for row in rows
+    )
+
+
 # --- from the reference -------------------------------------------------------------------------------
 
 
 def _action_row(action: Action, secret: bytes) -> ActionRow:
     kind, customer = action.customer
     channel, placement = action.slot
+    decision = decision_hash(key_hash(action.customer, secret), action.message, "/".join(action.slot), secret)
     return ActionRow(
-        decision_id=decision_id(action.customer, action.trigger, action.slot, secret),
+        decision_id=_hex(decision),
+        action_id=_hex(action_hash(decision, action.journey, action.step, secret)),
         trigger=action.trigger,
         kind=kind,
         customer=customer,
         channel=channel,
         placement=placement,
         journey=action.journey,
+        step=action.step,
         offer=action.offer,
         product=action.product,
         category=action.category,
@@ -142,6 +226,10 @@ def _action_row(action: Action, secret: bytes) -> ActionRow:
         value=action.numbers.value,
         lever=action.numbers.lever,
         score=action.numbers.score,
+        segments=action.segments,
+        stage=action.stage,
+        items=action.items,
+        time=_time_text(action.time_ms),
     )
 
 
@@ -149,7 +237,7 @@ def _decision_row(decision: Decision, secret: bytes, numbers: bool) -> DecisionR
     channel, placement = decision.slot
     scored = [candidate.numbers for candidate in decision.candidates]
     return DecisionRow(
-        decision_id=decision_id(decision.customer, decision.trigger, decision.slot, secret),
+        decision_id=decision_id(decision.customer, decision.message, decision.slot, secret),
         trigger=decision.trigger,
         customer=decision.customer[1],
         channel=channel,
@@ -169,6 +257,36 @@ def expected_actions(reference: Reference) -> Counter[ActionRow]:
 def expected_decisions(reference: Reference, numbers: bool = False) -> Counter[DecisionRow]:
     secret = reference.settings.secret
     return Counter(_decision_row(decision, secret, numbers) for decision in reference.decisions)
+
+
+def expected_changes(reference: Reference) -> Counter[ChangeRow]:
+    return Counter(
+        ChangeRow(
+            customer=change.customer[1],
+            kind=change.customer[0],
+            name=change.name,
+            change=change.change,
+            time_ms=change.time_ms,
+            trigger=change.event,
+        )
+        for change in reference.changes
+    )
+
+
+def expected_credits(reference: Reference) -> Counter[CreditRow]:
+    return Counter(
+        CreditRow(
+            customer=credit.customer[1],
+            kind=credit.customer[0],
+            join=credit.join,
+            right_ms=credit.right_ms,
+            left_ms=credit.left_ms,
+            left=_hex(credit.left),
+            product=credit.product,
+            trigger=credit.event,
+        )
+        for credit in reference.credits
+    )
 
 
 # --- what a failing test shows ------------------------------------------------------------------------

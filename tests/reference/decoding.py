@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from functools import cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from iso4217 import Currency
 
@@ -73,6 +75,7 @@ class Decoded:
     events: list[Event]
     dead: list[Dead]
     late: list[Late]
+    clock_ms: int = 0  # the greatest clock of a partition
 
 
 def text(fields: dict[str, Any], *names: str) -> str:
@@ -187,6 +190,21 @@ def moment_of(fields: dict[str, Any]) -> int:
     raise DeadError("no time")
 
 
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones() - {"localtime"})
+
+
+def zone_of(fields: dict[str, Any]) -> str:
+    """The customer's time zone, as `timezone` or in `context`; "" if there is none or nobody knows it."""
+    context = fields.get("context")
+    for holder in (fields, context if isinstance(context, dict) else {}):
+        name = holder.get("timezone")
+        if isinstance(name, str) and name:
+            return name if name in _zones() else ""
+    return ""
+
+
 def event_of(fields: dict[str, Any], settings: DecodeSettings) -> Event:
     """An event from the canonical flat fields."""
     identifier = text(fields, "id", "messageId")
@@ -234,6 +252,7 @@ def event_of(fields: dict[str, Any], settings: DecodeSettings) -> Event:
         store=text(fields, "store_id"),
         code="" if consent else text(fields, "coupon_id", "promotion_id"),
         source=text(fields, "source"),
+        timezone=zone_of(fields),
         price_minor=price_minor,
         amount_minor=amount_minor,
         quantity=count,
@@ -254,7 +273,7 @@ def segment_fields(item: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any
     for name in ("time", "id", "type", "event"):  # Segment has its own names for these
         fields.pop(name, None)
     for name, value in item.items():
-        if name not in ("type", "event", "properties", "context", "traits", "integrations"):
+        if name not in ("type", "event", "properties", "traits", "integrations"):
             fields[name] = value
     for name in ("sentAt", "receivedAt"):
         if fields.get(name) is None:
@@ -318,7 +337,7 @@ def decode_partition(payload: bytes, partition: int, settings: DecodeSettings) -
                 late.append(Late(partition, number, stamped))
             else:
                 events.append(stamped)
-    return Decoded(events, dead, late)
+    return Decoded(events, dead, late, clock)
 
 
 def merged(partitions: Iterable[Sequence[Event]]) -> list[Event]:
@@ -334,4 +353,5 @@ def decode(partitions: Sequence[bytes], settings: DecodeSettings) -> Decoded:
         events=merged([one.events for one in each]),
         dead=[d for one in each for d in one.dead],
         late=[event for one in each for event in one.late],
+        clock_ms=max((one.clock_ms for one in each), default=0),
     )

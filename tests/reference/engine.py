@@ -9,25 +9,39 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from segue.events.names import CHANNELS
+from segue.events.names import CHANNELS, NAMES
 from segue.limits import (
     DEDUPE_IDS_MAX,
     DEDUPE_MS_MAX,
+    LATENESS_MS_DEFAULT,
     LOGIT_MAX,
     MINUTE_MS,
     QUARANTINE_MS,
     RATE_EVENTS_PER_MINUTE_MAX,
     RETENTION_MS_DEFAULT,
+    WAITS_PER_CUSTOMER_MAX,
 )
 from segue.policy.interpret import interpret
-from segue.policy.ir import Node
-from tests.reference.event import ANONYMOUS, Event
-from tests.reference.hashing import message_hash, signed
-from tests.reference.history import CustomerHistory, Seen, currency_code, seen_header, seen_items
-from tests.reference.journeys import Journey, Limit, Offer
+from segue.policy.ir import Lookup, LookupIs, Node, Stream, walk
+from segue_kernels import plan, record
+from tests.reference.customer import Customer, Left, Sent, Trigger, Wait
+from tests.reference.event import ANONYMOUS, USER, Event
+from tests.reference.hashing import action_hash, decision_hash, key_hash, message_hash, signed, timer_hash
+from tests.reference.history import (
+    CustomerHistory,
+    Match,
+    Seen,
+    currency_code,
+    nothing_seen,
+    seen_header,
+    seen_items,
+)
+from tests.reference.journeys import Journey, Limit, Offer, Policies
+from tests.reference.looks import DAILY, checks_of, due, every_change, listened_to
+from tests.reference.tables import Tables, Version
 
 WON = 0
 NOT_ELIGIBLE = 1
@@ -43,6 +57,10 @@ WITHOUT_CUSTOMER = ("Inventory Updated", "Price Updated")
 Key = tuple[str, str]  # kind and identifier of a customer
 Slot = tuple[str, str]  # channel and placement
 
+# a timer: when it is due, what it is, then for a session's end which gap, for a wait its journey and key
+Timer = tuple[int, int, int, int]
+CHECK, SESSION_END, WAIT = range(3)  # of one time, in this order
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -54,6 +72,9 @@ class Settings:
     quarantine_ms: int = QUARANTINE_MS
     dedupe_ids_max: int = DEDUPE_IDS_MAX
     dedupe_ms_max: int = DEDUPE_MS_MAX
+    lateness_ms: int = LATENESS_MS_DEFAULT
+    timezone: str = "UTC"
+    waits_per_customer_max: int = WAITS_PER_CUSTOMER_MAX
 
 
 @dataclass(frozen=True)
@@ -79,9 +100,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided for one slot: there is one for each slot with at least one candidate."""
+    """What was decided for one slot: there is one for each slot with at least one candidate.
+
+    trigger   id of the event, of a wait: of the event that armed it; "" = none
+    message   (low, high) of the trigger's id
+    """
 
     trigger: str
+    message: tuple[int, int]
     customer: Key
     slot: Slot
     now_ms: int
@@ -92,9 +118,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Action:
-    """A granted winner. Product and category are those of the event or line its journey fired on."""
+    """A granted winner. Product and category are those of the event or line its journey fired on.
+
+    segments and stage are the customer's ("" = the policies have none), items the products it lists.
+    """
 
     trigger: str
+    message: tuple[int, int]
     customer: Key
     slot: Slot
     journey: str
@@ -103,54 +133,34 @@ class Action:
     category: str
     time_ms: int
     numbers: Numbers
+    step: int = 1
+    segments: tuple[str, ...] = ()
+    stage: str = ""
+    items: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A send that counts for the limits of its journey."""
+class Change:
+    """A customer entered or left a segment ("entered", "left"), or entered a stage ("stage")."""
 
-    journey: str
+    customer: Key
+    name: str
+    change: str
     time_ms: int
-    product: int
-    category: int
+    event: str  # id of the event that caused it; "" = time did
 
 
-@dataclass
-class Customer:
-    """Everything about one customer, complete."""
+@dataclass(frozen=True)
+class Credit:
+    """A join matched: `left` is the id of the left event or action."""
 
-    clock_ms: int = 0
-    headers: list[Seen] = field(default_factory=list)
-    items: list[Seen] = field(default_factory=list)
-    sent: list[Sent] = field(default_factory=list)
-    consent: dict[tuple[str, str], int] = field(default_factory=dict)  # 2 * time + (1 if withdrawn)
-    arrivals: list[tuple[int, str]] = field(default_factory=list)  # (customer's clock on arrival, event id)
-    minute: tuple[int, int] = (0, 0)  # UTC minute, events in it
-    quarantined_until_ms: int = 0
-
-    def take_over(self, other: Customer, rank: Callable[[str], int]) -> None:
-        """Add another customer's past to this one; the order in which several are added does not matter.
-
-        Event ids of one time are ordered by `rank`, which tells the last ones where there are more than are kept.
-        """
-        self.clock_ms = max(self.clock_ms, other.clock_ms)
-        self.headers += other.headers
-        self.items += other.items
-        self.sent += other.sent
-        for register, value in other.consent.items():
-            self.consent[register] = max(value, self.consent.get(register, 0))
-        latest: dict[str, int] = {}
-        for clock, identifier in self.arrivals + other.arrivals:
-            latest[identifier] = max(clock, latest.get(identifier, 0))
-        self.arrivals = sorted(
-            ((clock, identifier) for identifier, clock in latest.items()),
-            key=lambda arrival: (arrival[0], rank(arrival[1])),
-        )
-        if other.minute[0] == self.minute[0]:
-            self.minute = (self.minute[0], self.minute[1] + other.minute[1])
-        else:
-            self.minute = max(self.minute, other.minute)
-        self.quarantined_until_ms = max(self.quarantined_until_ms, other.quarantined_until_ms)
+    customer: Key
+    join: str
+    event: str
+    right_ms: int
+    left_ms: int
+    left: tuple[int, int]
+    product: str
 
 
 @dataclass
@@ -160,6 +170,7 @@ class Considered:
     journey: Journey
     offer: Offer
     subject: Seen
+    step: int = 1
     reason: int = WON
     numbers: Numbers | None = None
 
@@ -177,39 +188,73 @@ def propensity(bias: float, weights: Sequence[float], features: Sequence[float])
 
 
 class Reference:
-    """Runs journeys (in the order of their index) over events in their order of arrival.
+    """Runs journeys (in the order of their index) over events in their order of arrival, and fires timers between them.
 
     Winners are granted slot by slot: channels in the order of the registry, then placements by name.
+
+    verify   at every moment between two looks at which a window or an age of a segment's or stage's condition could
+             end, assert that nothing has changed: the looks by time alone are enough
     """
 
-    def __init__(self, journeys: Sequence[Journey], settings: Settings) -> None:
-        self.journeys = list(journeys)
+    def __init__(
+        self,
+        policies: Policies | Sequence[Journey],
+        settings: Settings,
+        tables: Sequence[Version] = (),
+        verify: bool = False,
+    ) -> None:
+        self.policies = policies if isinstance(policies, Policies) else Policies(policies)
+        journeys = self.journeys = list(self.policies.journeys)
         self.settings = settings
+        self.verify = verify
         used = {offer.slot for journey in journeys for offer in journey.offers}
         self.slots = sorted(used, key=lambda slot: (CHANNELS.index(slot[0]), slot[1]))
         self.customers: dict[Key, Customer] = {}
         self.redirects: dict[Key, Key] = {}
         self.decisions: list[Decision] = []
         self.actions: list[Action] = []
+        self.changes: list[Change] = []
+        self.credits: list[Credit] = []
         self.counters: Counter[str] = Counter()
+        self.tables = Tables(self.policies.fields, tables, settings.secret)
         ranked = sorted(
             (-journey.priority, offer.id, journey.id, j)
             for j, journey in enumerate(journeys)
             for offer in journey.offers
         )
         self.tie_rank = {(journey, offer): rank for rank, (_, offer, journey, _) in enumerate(ranked)}
+        self.gaps = sorted({journey.session_ms for journey in journeys if journey.session_ms})
+        self.conditions = [segment.when for segment in self.policies.segments]
+        self.conditions += [stage.when for stage in self.policies.stages if stage.when is not None]
+        self.checks = [check for node in self.conditions for check in checks_of(node)]
+        self.exact = sum(
+            1 << bit
+            for bit, segment in enumerate(self.policies.segments)
+            if not any(check.kind == DAILY for check in checks_of(segment.when))
+            and not any(isinstance(node, (Lookup, LookupIs)) for node in walk(segment.when))
+        )
+        joined = {j: NAMES.index(join.right) + 1 for j, join in enumerate(self.policies.joins)}
+        self.watched = listened_to(self.conditions, joined)
 
-    def run(self, events: Iterable[Event]) -> None:
+    def run(self, events: Iterable[Event], end_ms: int | None = None) -> None:
+        """All events, then the end of the input; `end_ms` is the final clock if it is not the last event's."""
+        clock = 0
         for event in events:
             self.take(event)
+            clock = max(clock, event.clock_ms)
+        self.finish(clock if end_ms is None else end_ms)
 
     def take(self, event: Event) -> None:
         """One event, from its arrival to its decisions."""
         if event.type in WITHOUT_CUSTOMER:
             self.counters["reference_events"] += 1
+            self.tables.take(event)
             return
         key = (event.kind, event.customer)
+        passed = event.clock_ms - self.settings.lateness_ms
+        self.fire_due(self.redirects.get(key, key), passed)
         if event.anonymous:
+            self.fire_due((ANONYMOUS, event.anonymous), passed)
             self.link((ANONYMOUS, event.anonymous), key, event.time_ms)
         key = self.redirects.get(key, key)
         customer = self.customers.setdefault(key, Customer())
@@ -221,13 +266,170 @@ class Reference:
         if self.is_duplicate(customer, event, now):
             self.counters["duplicates"] += 1
             return
+        self.fire_due(key, now)
         self.counters["events"] += 1
         self.forget_if_idle(customer, now)
         customer.clock_ms = now
         self.remember_arrival(customer, event, now)
         self.count_rate(customer, now)
-        self.update(customer, event)
-        self.decide(key, customer, event, now)
+        trigger = Trigger(event.id, message_hash(event.id, self.settings.secret))
+        self.update(key, customer, event, trigger, now)
+        changes: set[str] = set()
+        header = seen_header(event, self.settings.secret)
+        if customer.look or header.type in self.watched or 0 < customer.check_due_ms <= now:
+            changes = self.look(key, customer, trigger, now)
+        lines = seen_items(event, self.settings.secret) if event.lines else []
+        self.decide(key, customer, trigger, [header, *lines], {event.type} | changes, now)
+        self.fire_due(key, now)
+
+    def finish(self, clock_ms: int) -> None:
+        """The end of the input: nothing can come, so every timer up to the final clock fires."""
+        for key in list(self.customers):
+            self.fire_due(key, clock_ms + 1)
+
+    # --- timers -------------------------------------------------------------------------------------------
+
+    def next_timer(self, customer: Customer) -> Timer | None:
+        """The customer's earliest timer: by due time, then the check, ends of sessions, waits."""
+        timers: list[Timer] = []
+        if customer.check_due_ms:
+            timers.append((customer.check_due_ms, CHECK, 0, 0))
+        for at, gap in enumerate(self.gaps):
+            newest = customer.session(gap)
+            if newest is not None and newest[1] > customer.closed.get(gap, 0):
+                timers.append((newest[1] + gap, SESSION_END, at, 0))
+        timers += [(wait.due_ms, WAIT, *place) for place, wait in customer.waits.items()]
+        return min(timers, default=None)
+
+    def fire_due(self, key: Key, limit_ms: int) -> None:
+        """Fire the timers due before the limit, one after the other."""
+        customer = self.customers.get(key)
+        while customer is not None:
+            timer = self.next_timer(customer)
+            if timer is None or timer[0] >= limit_ms:
+                return
+            self.fire(key, customer, timer)
+
+    def fire(self, key: Key, customer: Customer, timer: Timer) -> None:
+        due, kind, at, by = timer
+        if due - customer.clock_ms > self.settings.retention_ms:
+            customer.forget()
+            self.counters["customers_forgotten"] += 1
+            return
+        if due < customer.quarantined_until_ms:
+            self.counters["timers_quarantined"] += 1
+            self.drop(customer, timer)
+            return
+        if self.verify and kind == CHECK:
+            self.check_between(key, customer, due)
+        now = customer.clock_ms = max(due, customer.clock_ms)
+        if kind == CHECK:
+            self.fire_check(key, customer, due, now)
+        elif kind == SESSION_END:
+            self.fire_session(key, customer, self.gaps[at], now)
+        else:
+            self.fire_wait(key, customer, (at, by), now)
+
+    def drop(self, customer: Customer, timer: Timer) -> None:
+        """A timer that came due in quarantine says nothing; a wait's later steps neither."""
+        _, kind, at, by = timer
+        if kind == WAIT:
+            del customer.waits[at, by]
+        elif kind == SESSION_END:
+            newest = customer.session(self.gaps[at])
+            assert newest is not None
+            customer.closed[self.gaps[at]] = newest[1]
+        else:
+            customer.check_due_ms = 0  # until something is looked at again
+
+    def fire_wait(self, key: Key, customer: Customer, place: tuple[int, int], now: int) -> None:
+        wait = customer.waits[place]
+        self.counters["timers_fired"] += 1
+        journey = self.journeys[place[0]]
+        if journey.still is not None and not self.value(
+            journey.still, key, customer, wait.subject, now, wait.step
+        ):
+            del customer.waits[place]
+            return
+        message = timer_hash(journey.id, place[1], wait.subject.time_ms, wait.step, self.settings.secret)
+        self.settle(
+            key, customer, Trigger(wait.armed_by.event, message), [(journey, wait.subject)], now, wait.step
+        )
+        if wait.step < len(journey.waits_ms):
+            customer.next_step(place, journey.waits_ms[wait.step])
+        else:
+            del customer.waits[place]
+
+    def fire_session(self, key: Key, customer: Customer, gap: int, now: int) -> None:
+        """One decision of all journeys that listen; the first of them gives the trigger its id."""
+        newest = customer.session(gap)
+        assert newest is not None
+        start, end = newest
+        customer.closed[gap] = end
+        self.counters["timers_fired"] += 1
+        subject = nothing_seen(end)
+        listening = [journey for journey in self.journeys if journey.session_ms == gap]
+        fired = [
+            (journey, subject)
+            for journey in listening
+            if self.value(journey.when, key, customer, subject, now)
+        ]
+        message = timer_hash(listening[0].id, start, end, 1, self.settings.secret)
+        self.settle(key, customer, Trigger("", message), fired, now)
+
+    def fire_check(self, key: Key, customer: Customer, due: int, now: int) -> None:
+        trigger = Trigger("", timer_hash("", 0, due, 0, self.settings.secret))
+        changes = self.look(key, customer, trigger, now)
+        if changes:
+            self.decide(key, customer, trigger, [nothing_seen(due)], changes, now)
+
+    # --- segments and stages ------------------------------------------------------------------------------
+
+    def next_check(self, customer: Customer, now: int) -> int:
+        return due(self.checks, self.history(customer, nothing_seen(now), now))
+
+    def look(self, key: Key, customer: Customer, trigger: Trigger, now: int) -> set[str]:
+        """Bring segments and stage up to date; the changes, as journeys name them.
+
+        A segment holds those for whom its condition holds now. The stage changes at most once.
+        """
+        customer.look = False
+        changes: set[str] = set()
+        subject = nothing_seen(now)
+
+        def changed(name: str, change: str) -> None:
+            changes.add(f'{change}("{name}")')
+            self.changes.append(Change(key, name, change, now, trigger.event))
+
+        before, customer.segments = customer.segments, self.memberships(key, customer, now)
+        for bit, segment in enumerate(self.policies.segments):
+            if (before ^ customer.segments) >> bit & 1:
+                changed(segment.id, "entered" if customer.segments >> bit & 1 else "left")
+        for index, stage in enumerate(self.policies.stages):
+            if customer.stage in stage.comes_from and customer.stage != index and stage.when is not None:
+                if self.value(stage.when, key, customer, subject, now):
+                    customer.stage = index
+                    changed(stage.id, "stage")
+                    break
+        customer.check_due_ms = self.next_check(customer, now)
+        return changes
+
+    def memberships(self, key: Key, customer: Customer, now: int) -> int:
+        subject = nothing_seen(now)
+        return sum(
+            1 << bit
+            for bit, segment in enumerate(self.policies.segments)
+            if self.value(segment.when, key, customer, subject, now)
+        )
+
+    def check_between(self, key: Key, customer: Customer, before_ms: int) -> None:
+        """Nothing changes by time alone between the customer's clock and the next look, but what changes steadily."""
+        history = self.history(customer, nothing_seen(customer.clock_ms), customer.clock_ms)
+        for moment in every_change(self.conditions, history, customer.clock_ms, before_ms):
+            changed = (self.memberships(key, customer, moment) ^ customer.segments) & self.exact
+            assert not changed, (key, moment, changed)
+
+    # --- events -------------------------------------------------------------------------------------------
 
     def link(self, anonymous: Key, known: Key, time_ms: int) -> None:
         """From now on the anonymous identifier's events are the known customer's; so is its past.
@@ -245,13 +447,17 @@ class Reference:
         self.forget_if_idle(past, now)
         if now - past.clock_ms <= self.settings.retention_ms:  # an idle one may be evicted by then
             self.counters["customers_merged"] += 1
-        customer.take_over(past, lambda identifier: signed(message_hash(identifier, self.settings.secret)[0]))
+        customer.take_over(
+            past,
+            lambda identifier: signed(message_hash(identifier, self.settings.secret)[0]),
+            lambda journey: self.journeys[journey].restart,
+            lambda join: self.policies.joins[join].up_to,
+        )
 
     def forget_if_idle(self, customer: Customer, now: int) -> None:
         """Behaviour starts again after a silence longer than the retention; consent and sends stay."""
         if customer.clock_ms and now - customer.clock_ms > self.settings.retention_ms:
-            customer.headers.clear()
-            customer.items.clear()
+            customer.forget()
             self.counters["customers_forgotten"] += 1
 
     def is_duplicate(self, customer: Customer, event: Event, now: int) -> bool:
@@ -282,19 +488,115 @@ class Reference:
             value = 2 * event.time_ms + (0 if event.consent.granted else 1)
             customer.consent[register] = max(value, customer.consent.get(register, 0))
 
-    def update(self, customer: Customer, event: Event) -> None:
-        customer.headers.append(seen_header(event, self.settings.secret))
-        customer.items += seen_items(event, self.settings.secret)
+    def update(self, key: Key, customer: Customer, event: Event, trigger: Trigger, now: int) -> None:
+        header, items = seen_header(event, self.settings.secret), seen_items(event, self.settings.secret)
+        if event.timezone:
+            customer.zone = max(customer.zone, (event.time_ms, event.timezone))
+        for j, join in enumerate(self.policies.joins):
+            if join.right == event.type:
+                for seen in items if join.by else [header]:
+                    self.match(key, customer, j, seen, trigger, now)
+        for j, join in enumerate(self.policies.joins):
+            if join.left == event.type:
+                for seen in items if join.by else [header]:
+                    if seen.time_ms > now - join.within_ms:
+                        self.add_left(customer, j, seen.product, Left(seen.time_ms, *map(signed, trigger.message)))
+        customer.headers.append(header)
+        customer.items += items
 
-    def decide(self, key: Key, customer: Customer, event: Event, now: int) -> None:
+    def match(
+        self, key: Key, customer: Customer, j: int, right: Seen, trigger: Trigger, now: int
+    ) -> None:
+        """Credit the newest left side of the join that is there, once; none that is out of its time by now."""
+        join = self.policies.joins[j]
+        lefts = customer.lefts.get((j, right.product if join.by else 0), [])
+        after = max(right.time_ms, now) - join.within_ms
+        found = [left for left in lefts if after < left.time_ms <= right.time_ms]
+        if not found or (join.by and not right.product):
+            return
+        left = max(found)
+        lefts.remove(left)
+        customer.matches.append(Match(j, right.time_ms))
+        self.credits.append(
+            Credit(
+                customer=key,
+                join=join.id,
+                event=trigger.event,
+                right_ms=right.time_ms,
+                left_ms=left.time_ms,
+                left=(left.low, left.high),
+                product=right.product_text,
+            )
+        )
+
+    def add_left(self, customer: Customer, j: int, product: int, left: Left) -> None:
+        """Remember a left side; the newest `up_to` stay."""
+        join = self.policies.joins[j]
+        if join.by and not product:
+            return
+        place = (j, product if join.by else 0)
+        lefts = [*customer.lefts.get(place, []), left]
+        customer.lefts[place] = sorted(lefts, reverse=True)[: join.up_to]
+
+    def decide(
+        self, key: Key, customer: Customer, trigger: Trigger, subjects: list[Seen], on: set[str], now: int
+    ) -> None:
+        """Journeys on any of `on`: those that wait are armed, the others fire."""
+        fired: list[tuple[Journey, Seen]] = []
+        for index, journey in enumerate(self.journeys):
+            if not on.intersection(journey.on):
+                continue
+            if journey.waits_ms:
+                self.arm(key, customer, trigger, index, subjects, now)
+                continue
+            subject = self.fires_on(journey, key, customer, subjects, now)
+            if subject is not None:
+                fired.append((journey, subject))
+        self.settle(key, customer, trigger, fired, now)
+
+    def arm(
+        self, key: Key, customer: Customer, trigger: Trigger, index: int, subjects: list[Seen], now: int
+    ) -> None:
+        """Start the journey's waits: for every item by product or category, else for the first that holds."""
+        journey = self.journeys[index]
+        if not journey.by:
+            subject = self.fires_on(journey, key, customer, subjects, now)
+            if subject is not None:
+                self.arm_one(customer, trigger, index, 0, subject)
+            return
+        for item in subjects[1:] or subjects:
+            by = item.product if journey.by == "product" else item.category
+            if by and self.value(journey.when, key, customer, item, now):
+                self.arm_one(customer, trigger, index, by, item)
+
+    def arm_one(self, customer: Customer, trigger: Trigger, index: int, by: int, subject: Seen) -> None:
+        journey = self.journeys[index]
+        pending = customer.waits.get((index, by))
+        if pending is not None and (
+            not journey.restart or subject.time_ms <= pending.subject.time_ms
+        ):
+            return
+        if pending is None and len(customer.waits) >= self.settings.waits_per_customer_max:
+            self.counters["waits_refused"] += 1
+            return
+        self.counters["waits_armed"] += 1
+        message = (signed(trigger.message[0]), signed(trigger.message[1]))
+        armed_by = Trigger(trigger.event, message)
+        customer.waits[index, by] = Wait(subject, armed_by, 1, subject.time_ms + journey.waits_ms[0])
+
+    def settle(
+        self,
+        key: Key,
+        customer: Customer,
+        trigger: Trigger,
+        fired: list[tuple[Journey, Seen]],
+        now: int,
+        step: int = 1,
+    ) -> None:
+        """The journeys that fired compete: a decision a slot."""
         considered: list[Considered] = []
-        fired: list[str] = []
-        for journey in self.journeys:
-            if event.type in journey.on:
-                subject = self.fires_on(journey, customer, event, now)
-                if subject is not None:
-                    fired.append(journey.id)
-                    considered += self.consider(journey, subject, customer, now)
+        for journey, subject in fired:
+            considered += self.consider(journey, subject, key, customer, now, step)
         best = self.best_of_slots(considered)
         self.keep_one_slot(best)
         for slot in self.slots:
@@ -306,54 +608,120 @@ class Reference:
                 winner.reason = LIMIT
                 winner = None
             decision = Decision(
-                trigger=event.id,
+                trigger=trigger.event,
+                message=trigger.message,
                 customer=key,
                 slot=slot,
                 now_ms=now,
-                fired=tuple(fired),
+                fired=tuple(journey.id for journey, _ in fired),
                 winner=None if winner is None else winner.result(),
                 candidates=tuple(c.result() for c in in_slot),
             )
             self.decisions.append(decision)
             if winner is not None and winner.numbers is not None:
-                customer.sent.append(
-                    Sent(winner.journey.id, now, winner.subject.product, winner.subject.category)
-                )
-                self.actions.append(
-                    Action(
-                        trigger=event.id,
-                        customer=key,
-                        slot=slot,
-                        journey=winner.journey.id,
-                        offer=winner.offer.id,
-                        product=winner.subject.product_text,
-                        category=winner.subject.category_text,
-                        time_ms=now,
-                        numbers=winner.numbers,
-                    )
-                )
+                self.grant(key, customer, trigger, slot, winner, winner.numbers, now)
 
-    def value(self, node: Node, customer: Customer, subject: Seen, now: int) -> float:
-        return interpret(node, CustomerHistory(customer.headers, customer.items, now, subject))
+    def grant(
+        self,
+        key: Key,
+        customer: Customer,
+        trigger: Trigger,
+        slot: Slot,
+        winner: Considered,
+        numbers: Numbers,
+        now: int,
+    ) -> None:
+        journey, subject = winner.journey, winner.subject
+        customer.sent.append(Sent(journey.id, now, subject.product, subject.category))
+        stages = self.policies.stages
+        self.actions.append(
+            Action(
+                trigger=trigger.event,
+                message=trigger.message,
+                customer=key,
+                slot=slot,
+                journey=journey.id,
+                offer=winner.offer.id,
+                product=subject.product_text,
+                category=subject.category_text,
+                time_ms=now,
+                numbers=numbers,
+                step=winner.step,
+                segments=tuple(s.id for bit, s in enumerate(self.policies.segments) if customer.segments >> bit & 1),
+                stage=stages[customer.stage].id if stages else "",
+                items=self.listed(winner.offer, customer, now),
+            )
+        )
+        secret = self.settings.secret
+        low_high: tuple[int, int] | None = None
+        for j, join in enumerate(self.policies.joins):
+            if join.left in ("action", f'action("{journey.id}")'):
+                if low_high is None:
+                    decision = decision_hash(key_hash(key, secret), trigger.message, "/".join(slot), secret)
+                    low_high = action_hash(decision, journey.id, winner.step, secret)
+                self.add_left(customer, j, subject.product, Left(now, *map(signed, low_high)))
 
-    def fires_on(self, journey: Journey, customer: Customer, event: Event, now: int) -> Seen | None:
+    def listed(self, offer: Offer, customer: Customer, now: int) -> tuple[str, ...]:
+        """The products an action lists: newest first, of one time the one with the greater hash first."""
+        if offer.items is None:
+            return ()
+        code = NAMES.index(offer.items.recent) + 1
+        stream = Stream(plan.BY_NONE, code, plan.DISTINCT, record.PRODUCT)
+        history = self.history(customer, nothing_seen(now), now)
+        latest = history.latest_of_each(stream, offer.items.window_ms, 0)
+        newest = sorted(((time, product) for product, time in latest.items()), reverse=True)
+        text_of = {seen.product: seen.product_text for seen in customer.items}
+        return tuple(text_of[product] for _, product in newest[: offer.items.up_to])
+
+    def history(self, customer: Customer, subject: Seen, now: int) -> CustomerHistory:
+        """What an expression may ask, but for tables."""
+        return CustomerHistory(
+            customer.headers,
+            customer.items,
+            now,
+            subject,
+            matches=customer.matches,
+            segments=customer.segments,
+            stage=customer.stage,
+            zone=customer.zone[1] or self.settings.timezone,
+        )
+
+    def value(
+        self, node: Node, key: Key, customer: Customer, subject: Seen, now: int, step: int = 1
+    ) -> float:
+        user = key[1] if key[0] == USER else ""
+
+        def looked_up(index: int) -> int:
+            return self.tables.word(index, subject.product_text, subject.store_text, user, now)
+
+        history = replace(self.history(customer, subject, now), step=step, looked_up=looked_up)
+        return interpret(node, history)
+
+    def fires_on(
+        self, journey: Journey, key: Key, customer: Customer, subjects: list[Seen], now: int
+    ) -> Seen | None:
         """The first of the event and its lines on which the journey's condition holds."""
-        subjects = [seen_header(event, self.settings.secret)]
-        if event.lines:
-            subjects += seen_items(event, self.settings.secret)
         for subject in subjects:
-            if self.value(journey.when, customer, subject, now):
+            if self.value(journey.when, key, customer, subject, now):
                 return subject
         return None
 
-    def consider(self, journey: Journey, subject: Seen, customer: Customer, now: int) -> list[Considered]:
+    def consider(
+        self, journey: Journey, subject: Seen, key: Key, customer: Customer, now: int, step: int
+    ) -> list[Considered]:
         """The journey's offers with the reasons that need no other candidate, and the scores of the rest."""
-        features = [self.value(node, customer, subject, now) for node in journey.features]
+
+        def value(node: Node) -> float:
+            return self.value(node, key, customer, subject, now, step)
+
+        features = [value(node) for node in journey.features]
         considered = []
         for offer in journey.offers:
-            candidate = Considered(journey, offer, subject)
+            candidate = Considered(journey, offer, subject, step)
             considered.append(candidate)
-            if offer.when is not None and not self.value(offer.when, customer, subject, now):
+            if offer.steps and step not in offer.steps:
+                candidate.reason = NOT_ELIGIBLE
+            elif offer.when is not None and not value(offer.when):
                 candidate.reason = NOT_ELIGIBLE
             elif offer.currency and currency_code(offer.currency) != subject.currency:
                 candidate.reason = CURRENCY
@@ -363,9 +731,7 @@ class Reference:
                 candidate.reason = LIMIT
             else:
                 p = propensity(offer.bias, offer.weights, features)
-                context = offer.context
-                if not isinstance(context, float):
-                    context = self.value(context, customer, subject, now)
+                context = offer.context if isinstance(offer.context, float) else value(offer.context)
                 score = ((p * context) * offer.value) * offer.lever
                 candidate.numbers = Numbers(p, context, offer.value, offer.lever, score)
                 if score < journey.score_min:

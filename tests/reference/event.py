@@ -53,6 +53,7 @@ class Event:
     store: str = ""
     code: str = ""
     source: str = ""
+    timezone: str = ""
     price_minor: int = 0
     amount_minor: int = 0
     quantity: int = 1

@@ -5,6 +5,11 @@ Key: two 64-bit words, little-endian in the 16 bytes of a deployment's secret.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from tests.reference.event import ANONYMOUS, LOYALTY, USER
+
+KINDS = (USER, LOYALTY, ANONYMOUS)
 MASK = (1 << 64) - 1
 KIND_STEP = 0x9E3779B97F4A7C15
 
@@ -87,14 +92,35 @@ def customer_hash(kind_index: int, identifier: str, secret: bytes) -> tuple[int,
     return siphash128(identifier.encode(), k0 ^ ((kind_index + 1) * KIND_STEP & MASK), k1)
 
 
+def key_hash(key: tuple[str, str], secret: bytes) -> tuple[int, int]:
+    """The same of (kind, identifier)."""
+    return customer_hash(KINDS.index(key[0]), key[1], secret)
+
+
 def message_hash(identifier: str, secret: bytes) -> tuple[int, int]:
     """(low, high) of an event's id."""
     return siphash128(identifier.encode(), *key_words(secret))
+
+
+def words_hash(words: Sequence[int], secret: bytes) -> tuple[int, int]:
+    """(low, high) of some 64-bit words; negative ones stand for the same 64 bits."""
+    message = b"".join((word & MASK).to_bytes(8, "little") for word in words)
+    return siphash128(message, *key_words(secret))
 
 
 def decision_hash(
     customer: tuple[int, int], message: tuple[int, int], slot: str, secret: bytes
 ) -> tuple[int, int]:
     """(low, high) of a decision: customer, trigger and slot ("channel/placement", hashed with a zero key)."""
-    words = (*customer, *message, siphash64(slot.encode()))
-    return siphash128(b"".join(word.to_bytes(8, "little") for word in words), *key_words(secret))
+    return words_hash((*customer, *message, siphash64(slot.encode())), secret)
+
+
+def action_hash(decision: tuple[int, int], journey: str, step: int, secret: bytes) -> tuple[int, int]:
+    """(low, high) of an action: its decision, journey and step."""
+    return words_hash((*decision, siphash64(journey.encode()), step, 0), secret)
+
+
+def timer_hash(journey: str, key: int, time_ms: int, step: int, secret: bytes) -> tuple[int, int]:
+    """(low, high) of a trigger that is no event: a wait or a session's end; of a check without journey ("")."""
+    word = siphash64(journey.encode()) if journey else 0
+    return words_hash((word, key, time_ms, step, 0), secret)

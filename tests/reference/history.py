@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from segue.events.names import NAMES
+from segue.policy.ir import Stream
 from segue_kernels import plan, record
 from tests.reference.event import Event
 from tests.reference.hashing import field_hash
 
 NO_PRODUCT_TYPES = ("identify", "alias")
+TUMBLING = (plan.TUMBLE_COUNT, plan.TUMBLE_SUM, plan.TUMBLE_DISTINCT)
+EVER_MS = 1 << 62
+CALENDAR = (plan.WINDOW_DAY, plan.WINDOW_WEEK, plan.WINDOW_MONTH)
+NOT_ACTIVITY = (
+    # what is done to a customer, or is no doing at all
+    *("Email Delivered", "Email Bounced", "Email Marked as Spam", "Unsubscribed"),
+    *("Push Notification Received", "Experiment Viewed", "identify", "alias", "Consent Changed"),
+    *("Support Case Closed", "Inventory Updated", "Price Updated", "Profile Erasure Requested"),
+    *("Action Delivered", "Action Viewed", "Action Clicked", "Action Dismissed", "Action Failed"),
+)
+ACTIVITY_TYPES = frozenset(code for code, name in enumerate(NAMES, start=1) if name not in NOT_ACTIVITY)
+
+
+def _period_day(now_ms: int, zone: str, window: int) -> date:
+    """The local date on which the calendar window of `now_ms` begins."""
+    today = datetime.fromtimestamp(now_ms // 1000, UTC).astimezone(ZoneInfo(zone)).date()
+    if window == plan.WINDOW_WEEK:
+        return today - timedelta(days=today.weekday())
+    return today.replace(day=1) if window == plan.WINDOW_MONTH else today
+
+
+def _day_start_ms(day: date, zone: str) -> int:
+    """The first instant of a local date; where midnight is skipped, the instant of the change."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
+    return int(midnight.timestamp()) * 1000
+
+
+def period_start_ms(now_ms: int, zone: str, window: int) -> int:
+    """When the customer's local day, week (Monday) or month of `now_ms` began."""
+    return _day_start_ms(_period_day(now_ms, zone, window), zone)
+
+
+def period_end_ms(now_ms: int, zone: str, window: int) -> int:
+    """When the next one begins."""
+    day = _period_day(now_ms, zone, window)
+    if window == plan.WINDOW_DAY:
+        following = day + timedelta(days=1)
+    elif window == plan.WINDOW_WEEK:
+        following = day + timedelta(days=7)
+    else:
+        following = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+    return _day_start_ms(following, zone)
 
 
 def currency_code(letters: str) -> int:
@@ -22,7 +69,7 @@ def currency_code(letters: str) -> int:
 class Seen:
     """What is remembered of an event or of one line of it; strings as hashes, absent = 0.
 
-    product_text and category_text are the same two as given, for the action.
+    product_text, category_text and store_text are the same as given, for the action and for tables.
     """
 
     type: int
@@ -40,6 +87,7 @@ class Seen:
     has_amount: bool
     product_text: str
     category_text: str
+    store_text: str
 
     def has(self, word: int) -> bool:
         """Whether a number is there; an absent quantity is 1, so it always is."""
@@ -78,6 +126,29 @@ def seen_header(event: Event, secret: bytes) -> Seen:
         has_amount=event.has_amount,
         product_text=event.product if whole else "",
         category_text=event.category if whole else "",
+        store_text=event.store,
+    )
+
+
+def nothing_seen(time_ms: int) -> Seen:
+    """What a timer decides on that no event armed."""
+    return Seen(
+        type=0,
+        time_ms=time_ms,
+        product=0,
+        category=0,
+        store=0,
+        code=0,
+        source=0,
+        currency=0,
+        price=0,
+        amount=0,
+        quantity=0,
+        has_price=False,
+        has_amount=False,
+        product_text="",
+        category_text="",
+        store_text="",
     )
 
 
@@ -101,9 +172,29 @@ def seen_items(event: Event, secret: bytes) -> list[Seen]:
             has_amount=line.has_amount,
             product_text=line.product,
             category_text=line.category,
+            store_text=event.store,
         )
         for line in event.lines
     ] or [header]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A right event of an interval join that found its left one."""
+
+    join: int
+    time_ms: int
+
+
+def session_spans(times: Iterable[int], gap_ms: int) -> list[tuple[int, int]]:
+    """(start, end) of the maximal runs whose gaps are at most `gap_ms`, oldest first."""
+    spans: list[tuple[int, int]] = []
+    for time in sorted(times):
+        if spans and time - spans[-1][1] <= gap_ms:
+            spans[-1] = (spans[-1][0], time)
+        else:
+            spans.append((time, time))
+    return spans
 
 
 @dataclass(frozen=True)
@@ -114,50 +205,130 @@ class CustomerHistory:
     items: list[Seen]
     now_ms: int
     subject: Seen
+    matches: list[Match] = field(default_factory=list)
+    step: int = 1
+    segments: int = 0
+    stage: int = 0
+    zone: str = "UTC"
+    looked_up: Callable[[int], int] | None = None
 
-    def _in_window(self, seen: Seen, within_ms: int, every_ms: int) -> bool:
-        if every_ms:
-            return seen.time_ms // every_ms == self.now_ms // every_ms
-        if within_ms:
-            return self.now_ms - within_ms < seen.time_ms <= self.now_ms
-        return True
+    @property
+    def now(self) -> int:
+        return self.now_ms
 
-    def _found(self, items: bool, type: int, by: int, key: int, within_ms: int, every_ms: int) -> list[Seen]:
-        of_key = {plan.BY_NONE: None, plan.BY_PRODUCT: "product", plan.BY_CATEGORY: "category"}[by]
+    @property
+    def trigger_ms(self) -> int:
+        return self.subject.time_ms
+
+    # --- streams ------------------------------------------------------------------------------------------
+
+    def _fed(self, stream: Stream, key: int) -> list[Seen]:
+        """What the stream listens to: by product (category) and for DISTINCT each line by itself, else each event."""
+        of_key = {plan.BY_NONE: None, plan.BY_PRODUCT: "product", plan.BY_CATEGORY: "category"}[stream.by]
+        distinct = stream.kind in (plan.DISTINCT, plan.TUMBLE_DISTINCT)
+        types = ACTIVITY_TYPES if stream.type == plan.ANY_TYPE else {stream.type}
         return [
             seen
-            for seen in (self.items if items else self.headers)
-            if seen.type == type
+            for seen in (self.items if of_key or distinct else self.headers)
+            if seen.type in types
             and (of_key is None or getattr(seen, of_key) == key)
-            and self._in_window(seen, within_ms, every_ms)
+            and stream.currency in (0, seen.currency)
+            and stream.source in (0, seen.source)
         ]
 
-    def count(self, type: int, by: int, key: int, within_ms: int, every_ms: int, up_to: int) -> int:
-        """By product (category) the lines of orders count one by one, else each event once."""
-        return min(up_to, len(self._found(by != plan.BY_NONE, type, by, key, within_ms, every_ms)))
+    def _window(self, stream: Stream, within_ms: int) -> tuple[int, int]:
+        """First and last ms of an atom's window; the last before the first where there is none."""
+        if stream.kind in TUMBLING:
+            start = self.now_ms // stream.every_ms * stream.every_ms
+            return start, start + stream.every_ms - 1
+        return self.window(within_ms)
 
-    def sum(
-        self, type: int, of: int, by: int, key: int, within_ms: int, every_ms: int, up_to: int, currency: int
-    ) -> int:
-        """Sliding: the up_to greatest (time, value) of the window; tumbling: all of it."""
-        found = [
-            (seen.time_ms, seen.field(of))
-            for seen in self._found(by != plan.BY_NONE, type, by, key, within_ms, every_ms)
-            if currency in (0, seen.currency) and seen.has(of)
-        ]
-        kept = found if every_ms else sorted(found, reverse=True)[:up_to]
-        return sum(value for _, value in kept)
+    def window(self, within_ms: int) -> tuple[int, int]:
+        if within_ms > 0:
+            return self.now_ms - within_ms + 1, self.now_ms
+        if within_ms == 0:
+            return 0, EVER_MS
+        if within_ms in CALENDAR:
+            return period_start_ms(self.now_ms, self.zone, within_ms), EVER_MS
+        current = self.session(-within_ms)
+        return (EVER_MS, 0) if current is None else (current[0], EVER_MS)
 
-    def distinct(
-        self, type: int, of: int, by: int, key: int, within_ms: int, every_ms: int, up_to: int
-    ) -> int:
+    def session(self, gap_ms: int) -> tuple[int, int] | None:
+        """(start, end) of the session that goes on."""
+        spans = session_spans((s.time_ms for s in self.headers if s.type in ACTIVITY_TYPES), gap_ms)
+        return spans[-1] if spans and self.now_ms - spans[-1][1] <= gap_ms else None
+
+    def times(self, stream: Stream, within_ms: int, key: int) -> list[int]:
+        if stream.type >= plan.JOIN_TYPE:
+            times = [match.time_ms for match in self.matches if match.join == stream.type - plan.JOIN_TYPE]
+        else:
+            times = [seen.time_ms for seen in self._fed(stream, key)]
+        first, last = self._window(stream, within_ms)
+        return sorted((time for time in times if first <= time <= last), reverse=True)
+
+    def times_with_field(self, stream: Stream, within_ms: int, key: int) -> list[int]:
+        """Times of the events that have the stream's field, newest first."""
+        first, last = self._window(stream, within_ms)
+        found = (seen for seen in self._fed(stream, key) if seen.has(stream.field))
+        return sorted((seen.time_ms for seen in found if first <= seen.time_ms <= last), reverse=True)
+
+    def sum(self, stream: Stream, within_ms: int, key: int, up_to: int) -> int:
+        """Not tumbling: the up_to greatest (time, value) of the window; tumbling: all of it."""
+        first, last = self._window(stream, within_ms)
+        found = sorted(
+            (
+                (seen.time_ms, seen.field(stream.field))
+                for seen in self._fed(stream, key)
+                if seen.has(stream.field) and first <= seen.time_ms <= last
+            ),
+            reverse=True,
+        )
+        return sum(value for _, value in (found if stream.kind in TUMBLING else found[:up_to]))
+
+    def distinct(self, stream: Stream, within_ms: int, key: int, up_to: int) -> int:
         """Lines count with their own product and category; absent values do not count."""
-        found = {seen.field(of) for seen in self._found(True, type, by, key, within_ms, every_ms)}
-        return min(up_to, len(found - {0}))
+        return min(up_to, len(self.latest_of_each(stream, within_ms, key)))
 
-    def recency(self, type: int, by: int, key: int, within_ms: int) -> int | None:
-        found = self._found(by != plan.BY_NONE, type, by, key, within_ms, 0)
-        return self.now_ms - max(seen.time_ms for seen in found) if found else None
+    def latest_of_each(self, stream: Stream, within_ms: int, key: int) -> dict[int, int]:
+        """The different values of the stream's field in the window, each with its latest time."""
+        latest: dict[int, int] = {}
+        start, end = self._window(stream, within_ms)
+        for seen in self._fed(stream, key):
+            value = seen.field(stream.field)
+            if value and start <= seen.time_ms <= end:
+                latest[value] = max(seen.time_ms, latest.get(value, seen.time_ms))
+        return latest
+
+    def decayed_sums(self, stream: Stream, key: int) -> tuple[int, list[int]] | None:
+        half_life = stream.every_ms
+        sums: dict[int, int] = {}
+        for seen in self._fed(stream, key):
+            if stream.field in (0, plan.FIELD_QUANTITY):
+                weight = (seen.quantity if stream.field else 1) * plan.DECAY_COUNT_SCALE
+            elif seen.has(stream.field):
+                weight = seen.field(stream.field) * plan.DECAY_MONEY_SCALE
+            else:
+                continue
+            epoch, phase = divmod(seen.time_ms, half_life)
+            sums[epoch] = sums.get(epoch, 0) + math.floor(weight * math.exp2(phase / half_life) + 0.5)
+        if not sums:
+            return None
+        newest = max(sums)
+        return newest, [sums.get(newest - j, 0) for j in range(plan.DECAY_EPOCHS)]
+
+    def first(self, stream: Stream, key: int) -> tuple[int, int] | None:
+        found = [
+            (seen.time_ms, seen.field(stream.field) if stream.field else 0)
+            for seen in self._fed(stream, key)
+            if not stream.field or seen.has(stream.field)
+        ]
+        return min(found) if found else None
+
+    # --- what is not an event's ----------------------------------------------------------------------------
+
+    def lookup(self, index: int) -> int:
+        assert self.looked_up is not None
+        return self.looked_up(index)
 
     @property
     def type(self) -> int:

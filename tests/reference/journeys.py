@@ -1,7 +1,8 @@
-"""What the reference runs: journeys and offers as plain objects, expressions as trees of segue.policy.ir."""
+"""What the reference runs: policies as plain objects, expressions as trees of segue.policy.ir."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segue.policy.ir import Node
@@ -17,8 +18,20 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Items:
+    """Products an action lists: those of the newest `recent` events in a window (as of an atom), each once."""
+
+    recent: str
+    window_ms: int
+    up_to: int
+
+
+@dataclass(frozen=True)
 class Offer:
-    """One offer. `consent` is the (channel, purpose) it needs; `currency` code 0 = any event's."""
+    """One offer. `consent` is the (channel, purpose) it needs; `currency` code 0 = any event's.
+
+    steps   of the journey at which it stands; () = all
+    """
 
     id: str
     channel: str
@@ -31,6 +44,8 @@ class Offer:
     weights: tuple[float, ...] = ()  # in the order of the journey's features
     consent: tuple[str, str] | None = None
     currency: str = ""
+    steps: tuple[int, ...] = ()
+    items: Items | None = None
 
     @property
     def slot(self) -> tuple[str, str]:
@@ -39,7 +54,15 @@ class Offer:
 
 @dataclass(frozen=True)
 class Journey:
-    """One journey: `on` are event type names; the offers' weights follow `features`."""
+    """One journey: `on` are event type names and changes; the offers' weights follow `features`.
+
+    on           'entered("x")', 'left("x")' and 'stage("x")' are changes
+    waits_ms     delays after the event that arms it, ascending; () = decided at once
+    by           "", "product" or "category": what a wait is armed for
+    restart      whether a further event starts the wait anew
+    still        asked when a wait is over; None = always
+    session_ms   gap of the session whose end it is decided on; 0 = none
+    """
 
     id: str
     on: tuple[str, ...]
@@ -50,3 +73,56 @@ class Journey:
     score_min: float = 0.0
     limits: tuple[Limit, ...] = ()
     features: tuple[Node, ...] = ()
+    waits_ms: tuple[int, ...] = ()
+    by: str = ""
+    restart: bool = False
+    still: Node | None = None
+    session_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Segment:
+    id: str
+    when: Node
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`comes_from`: indexes of the stages it may follow; nobody enters one without `when`."""
+
+    id: str
+    when: Node | None
+    comes_from: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Join:
+    """left: an event, "action" (any), or 'action("journey")'; by: "" or "product"."""
+
+    id: str
+    left: str
+    right: str
+    within_ms: int
+    by: str = ""
+    up_to: int = 8
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a table that expressions read: lookup i is the i-th of these."""
+
+    table: str
+    name: str
+    text: bool
+    unknown: str | float
+
+
+@dataclass(frozen=True)
+class Policies:
+    """All policies of a deployment; the order is that of the indexes."""
+
+    journeys: Sequence[Journey]
+    segments: Sequence[Segment] = ()
+    stages: Sequence[Stage] = ()
+    joins: Sequence[Join] = ()
+    fields: Sequence[Field] = ()

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from segue.actions.encode import CHANGES, JOINS
 from segue.settings import Settings, secret
 from segue.sinks.files import DEAD_LETTERS, DECISIONS, LATE, read_decisions
 from segue.summary import OUTPUT as SUMMARY
 from tests.reference import engine
 from tests.reference.compare import (
     action_rows,
+    change_rows,
+    credit_rows,
     decision_rows,
     difference,
     expected_actions,
+    expected_changes,
+    expected_credits,
     expected_decisions,
 )
 from tests.reference.decoding import DecodeSettings, decode
-from tests.reference.policies import read_journeys
+from tests.reference.policies import read_policies
+from tests.reference.tables import read_tables
 
 _NOT_CHANNELS = (DEAD_LETTERS, LATE, SUMMARY)
 
@@ -33,6 +40,12 @@ def policy_texts(paths: Sequence[str]) -> list[str]:
     return texts
 
 
+def logged(out: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of one of the outputs that are Arrow streams; none if it was not written."""
+    path = out / f"{name}.arrows"
+    return [row for batch in read_decisions(path) for row in batch.to_pylist()] if path.exists() else []
+
+
 def judge(inputs: Sequence[Path], settings: Settings, out: Path) -> tuple[engine.Reference, str]:
     """The reference after the same JSON Lines files, and how the run's actions and log differ from it ("": not)."""
     chosen = engine.Settings(
@@ -40,20 +53,25 @@ def judge(inputs: Sequence[Path], settings: Settings, out: Path) -> tuple[engine
         retention_ms=settings.retention_ms,
         rate_events_per_minute_max=settings.rate_per_minute_max,
         quarantine_ms=settings.quarantine_ms,
+        lateness_ms=settings.lateness_ms,
+        timezone=settings.timezone,
     )
-    journeys = read_journeys(policy_texts(settings.policies), chosen.secret)
-    reference = engine.Reference(journeys, chosen)
+    policies = read_policies(policy_texts(settings.policies), chosen.secret, settings.currency)
+    reference = engine.Reference(policies, chosen, read_tables(settings.tables))
     decoding = DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
-    reference.run(decode([path.read_bytes() for path in inputs], decoding).events)
+    decoded = decode([path.read_bytes() for path in inputs], decoding)
+    reference.run(decoded.events, decoded.clock_ms)
     actions = [
         msgspec.json.decode(line)
         for path in sorted(out.glob("*.jsonl"))
         if path.stem not in _NOT_CHANNELS
         for line in path.read_bytes().splitlines()
     ]
-    rows = [row for batch in read_decisions(out / f"{DECISIONS}.arrows") for row in batch.to_pylist()]
     found = difference(action_rows(actions), expected_actions(reference))
-    found += difference(decision_rows(rows, journeys), expected_decisions(reference))
+    rows = logged(out, DECISIONS)
+    found += difference(decision_rows(rows, reference.journeys), expected_decisions(reference))
+    found += difference(change_rows(logged(out, CHANGES)), expected_changes(reference))
+    found += difference(credit_rows(logged(out, JOINS)), expected_credits(reference))
     return reference, found
 
 

@@ -13,12 +13,14 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from segue.actions.encode import DECISIONS, ActionEncoder
+from segue.actions.encode import CHANGES, DECISIONS, JOINS, ActionEncoder
 from segue.decide.engine import Decisions, ShardEngine
 from segue.events.batch import DeadLetter, Late, Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
+from segue.limits import LATENESS_MS_DEFAULT
 from segue.policy.compiled import CompiledPolicies
+from segue.reference.world import ReferenceWorld
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import CLOCK_END, ROW_BITS, Place, SourceBatch, packets
 from segue.state.shard import EngineSettings
@@ -27,10 +29,12 @@ from tests.reference.choice import Choice
 
 @dataclass
 class Outcome:
-    """What came out: action and decision log rows as dicts, counters summed over the shards."""
+    """What came out: actions and rows of the log, of changes and of joins as dicts, counters summed over the shards."""
 
     actions: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    joins: list[dict[str, Any]] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     late: list[Late] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
@@ -60,6 +64,31 @@ def source_batches(
     return batches
 
 
+class _Shard:
+    """An engine and the merge in front of it. Timers fire in steps of any size, after any batch or only later."""
+
+    def __init__(self, engine: ShardEngine, arrivals: Arrivals, lateness_ms: int, choice: Choice) -> None:
+        self.engine = engine
+        self.arrivals = arrivals
+        self._lateness_ms = lateness_ms
+        self._choice = choice
+
+    def advance(self, at_last: bool = False) -> list[Decisions]:
+        """Let timers fire up to the watermark; now and then not all of them, or none, but at last."""
+        decided: list[Decisions] = []
+        if not at_last and self._choice.chance(30):
+            return decided
+        watermark_ms = self.arrivals.watermark_clock() - self._lateness_ms
+        done = False
+        while not done:
+            timers_max = self._choice.pick((1, 2, 7, 1_000))
+            more, done = self.engine.advance(watermark_ms, timers_max)
+            decided += more
+            if not at_last and self._choice.chance(10):
+                break
+        return decided
+
+
 def run_segue(
     payloads: Sequence[bytes],
     policies: CompiledPolicies,
@@ -67,16 +96,30 @@ def run_segue(
     settings: EngineSettings,
     choice: Choice,
     after_step: Callable[[Outcome], None] | None = None,
+    world: ReferenceWorld | None = None,
+    lateness_ms: int = LATENESS_MS_DEFAULT,
 ) -> Outcome:
-    """Everything that Segue says about these partitions; `after_step` sees it grow batch by batch."""
+    """Everything that Segue says about these partitions; `after_step` sees it grow batch by batch.
+
+    world   the tables, which all shards share as those of one worker do
+    """
     outcome = Outcome()
     waiting = [source_batches(p, n, decoder, choice, outcome) for n, p in enumerate(payloads)]
-    known = [
-        (ShardEngine(policies, settings), Arrivals(len(payloads), settings.lateness_ms))
-        for _ in range(settings.shards)
-    ]
+
+    def shard() -> _Shard:
+        engine = ShardEngine(policies, settings, world)
+        return _Shard(engine, Arrivals(len(payloads)), lateness_ms, choice)
+
+    known = [shard() for _ in range(settings.shards)]
     anonymous = [AnonymousShard(n, policies, settings, len(payloads)) for n in range(settings.shards)]
     encoder = ActionEncoder(policies)
+
+    def take(decided: list[Decisions]) -> None:
+        if decided:
+            _take(encoder.encode(decided), outcome)
+            if after_step is not None:
+                after_step(outcome)
+
     while any(waiting):
         batches = choice.pick([queue for queue in waiting if queue])
         addressed, nobody = packets(batches.pop(0), settings.shards, len(payloads))
@@ -84,33 +127,35 @@ def run_segue(
         decided: list[Decisions] = []
         for destination, packet in addressed:
             if destination < settings.shards:
-                known[destination][1].push(packet)
+                known[destination].arrivals.push(packet)
             else:
                 anonymous[destination - settings.shards].arrivals.push(packet)
-        for shard in anonymous:
-            here, passed = shard.process()
+        for unknown in anonymous:
+            here, passed = unknown.process()
             decided += here
             for destination, packet in passed:
-                known[destination][1].push(packet)
-        for engine, arrivals in known:
-            released = arrivals.release()
+                known[destination].arrivals.push(packet)
+            decided += _Shard(unknown.engine, unknown.arrivals, lateness_ms, choice).advance()
+        for one in known:
+            released = one.arrivals.release()
             if released is not None and len(released.records):
-                decided += engine.process(released)
-        if decided:
-            _take(encoder.encode(decided), outcome)
-            if after_step is not None:
-                after_step(outcome)
-    for engine in [*(engine for engine, _ in known), *(shard.engine for shard in anonymous)]:
-        for name, count in engine.state.counters().items():
+                decided += one.engine.process(released)
+            decided += one.advance()
+        take(decided)
+    ended = [_Shard(unknown.engine, unknown.arrivals, lateness_ms, choice) for unknown in anonymous] + known
+    for one in ended:
+        take(one.advance(at_last=True))
+        for name, count in one.engine.state.counters().items():
             outcome.counters[name] = outcome.counters.get(name, 0) + count
     return outcome
 
 
 def _take(outputs: Sequence[tuple[str, bytes | pa.RecordBatch]], outcome: Outcome) -> None:
+    tables = {DECISIONS: outcome.decisions, CHANGES: outcome.changes, JOINS: outcome.joins}
     for name, payload in outputs:
-        if name == DECISIONS:
+        if name in tables:
             assert not isinstance(payload, bytes)
-            outcome.decisions += payload.to_pylist()
+            tables[name] += payload.to_pylist()
         else:
             assert isinstance(payload, bytes)
             outcome.actions += [msgspec.json.decode(line) for line in payload.splitlines()]

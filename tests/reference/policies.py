@@ -1,4 +1,4 @@
-"""Policy files read plainly: TOML text → Journeys of the reference. Only for files that are valid.
+"""Policy files read plainly: TOML text → Policies of the reference. Only for files that are valid.
 
 Of segue.policy it uses the expressions alone; the tables of segue.policy.load are what it is there to check.
 """
@@ -8,17 +8,22 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segue.events.names import CODE_BY_NAME
 from segue.policy.expression import Scope, compile_condition, compile_number
+from segue_kernels import plan
 from tests.reference.decoding import exponent_of
 from tests.reference.hashing import field_hash
 from tests.reference.history import currency_code
-from tests.reference.journeys import Journey, Limit, Offer
+from tests.reference.journeys import Field, Items, Join, Journey, Limit, Offer, Policies, Segment, Stage
 
 WITHOUT_CONSENT = ("web", "till")
 UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+CALENDAR = {"day": plan.WINDOW_DAY, "week": plan.WINDOW_WEEK, "month": plan.WINDOW_MONTH}
+TABLES = ("catalogue", "price", "stock", "profile")
+BROUGHT = {"price": "amount", "stock": "quantity"}  # by events: known without being declared
 
 
 def duration_ms(text: str) -> int:
@@ -28,22 +33,74 @@ def duration_ms(text: str) -> int:
     return int(found[1]) * UNIT_MS[found[2]]
 
 
+def window_ms(fields: dict[str, Any]) -> int:
+    """The window of an atom that `within`, `calendar` or `session` name."""
+    if "calendar" in fields:
+        return CALENDAR[fields["calendar"]]
+    if "session" in fields:
+        return -duration_ms(fields["session"])
+    return duration_ms(fields["within"]) if "within" in fields else 0
+
+
+@dataclass
+class _Defined:
+    """What the policies of a deployment define for each other; lookups get their index when they are first read."""
+
+    segments: dict[str, int]
+    stages: dict[str, int]
+    joins: dict[str, int]
+    columns: dict[tuple[str, str], Field]
+    read: list[Field] = field(default_factory=list)
+
+    def lookup(self, table: str, name: str) -> tuple[int, str]:
+        column = self.columns[table, name]
+        if column not in self.read:
+            self.read.append(column)
+        return self.read.index(column), "text" if column.text else "number"
+
+    def scope(self, currency: str, secret: bytes) -> Scope:
+        tables: dict[str, dict[str, str]] = {}
+        for (table, name), column in self.columns.items():
+            tables.setdefault(table, {})[name] = "text" if column.text else "number"
+        return Scope(
+            file="reference",
+            path="$",
+            types=CODE_BY_NAME,
+            currency=currency_code(currency),
+            minor_per_major=10 ** exponent_of(currency),
+            hash_text=lambda text: field_hash(text, secret),
+            segments=self.segments,
+            stages=self.stages,
+            joins=self.joins,
+            tables=tables,
+            lookup=self.lookup,
+        )
+
+
+def _columns(files: Sequence[dict[str, Any]]) -> dict[tuple[str, str], Field]:
+    columns = {(table, name): Field(table, name, False, 0.0) for table, name in BROUGHT.items()}
+    for table in (table for file in files for table in file.get("tables", [])):
+        unknown = table.get("unknown", {})
+        for name, kind in table["fields"].items():
+            text = kind == "text"
+            answer = unknown.get(name, "" if text else 0.0)
+            columns[table["name"], name] = Field(table["name"], name, text, answer)
+        brought = BROUGHT.get(table["name"])
+        if brought in unknown:
+            columns[table["name"], brought] = Field(table["name"], brought, False, unknown[brought])
+    return columns
+
+
 def scope_of(currency: str, secret: bytes) -> Scope:
-    """What the expressions of a policy in this currency refer to."""
-    return Scope(
-        file="reference",
-        path="$",
-        types=CODE_BY_NAME,
-        currency=currency_code(currency),
-        minor_per_major=10 ** exponent_of(currency),
-        hash_text=lambda text: field_hash(text, secret),
-    )
+    """What expressions in this currency refer to where no policy defines more."""
+    return _Defined({}, {}, {}, _columns([])).scope(currency, secret)
 
 
 def _offer(fields: dict[str, Any], features: Sequence[str], currency: str, scope: Scope) -> Offer:
     channel = fields["channel"]
     weights = fields.get("weights", {})
     context = fields.get("context", 1.0)
+    items = fields.get("items")
     return Offer(
         id=fields["id"],
         channel=channel,
@@ -56,17 +113,28 @@ def _offer(fields: dict[str, Any], features: Sequence[str], currency: str, scope
         weights=tuple(float(weights.get(name, 0.0)) for name in features),
         consent=None if channel in WITHOUT_CONSENT else (channel, fields.get("purpose", "marketing")),
         currency=currency if "voucher" in fields else "",
+        steps=tuple(fields.get("steps", [])),
+        items=Items(items["recent"], window_ms(items), items.get("up_to", 5)) if items else None,
     )
+
+
+def _change(text: str) -> str:
+    """A change as the reference names it: entered("x")."""
+    found = re.fullmatch(r"(\w+)\(\s*[\"'](.*)[\"']\s*\)", text)
+    return f'{found[1]}("{found[2]}")' if found else text
 
 
 def _journey(fields: dict[str, Any], currency: str, scope: Scope) -> Journey:
     features = fields.get("model", {}).get("features", [])
     names = [feature["name"] for feature in features]
+    wait = fields.get("wait", [])
+    waits = [wait] if isinstance(wait, str) else wait
+    fired = replace(scope, waiting=True) if waits else scope
     return Journey(
         id=fields["id"],
-        on=tuple(fields["on"]),
+        on=tuple(map(_change, fields.get("on", []))),
         when=compile_condition(fields["when"], scope),
-        offers=tuple(_offer(offer, names, currency, scope) for offer in fields["offers"]),
+        offers=tuple(_offer(offer, names, currency, fired) for offer in fields["offers"]),
         priority=fields.get("priority", 50),
         alongside=fields.get("alongside", False),
         score_min=float(fields.get("score_min", 0.0)),
@@ -74,15 +142,53 @@ def _journey(fields: dict[str, Any], currency: str, scope: Scope) -> Journey:
             Limit(limit["times"], duration_ms(limit["within"]), limit.get("by", ""))
             for limit in fields.get("limits", [])
         ),
-        features=tuple(compile_number(feature["value"], scope) for feature in features),
+        features=tuple(compile_number(feature["value"], fired) for feature in features),
+        waits_ms=tuple(map(duration_ms, waits)),
+        by=fields.get("by", ""),
+        restart=fields.get("restart", False),
+        still=compile_condition(fields["still"], fired) if "still" in fields else None,
+        session_ms=duration_ms(fields["session"]) if "session" in fields else 0,
     )
 
 
-def read_journeys(texts: Sequence[str], secret: bytes, currency: str = "EUR") -> list[Journey]:
-    """All journeys: policies by name, journeys as they stand in their file."""
-    journeys = []
-    for policy in sorted(map(tomllib.loads, texts), key=lambda policy: str(policy["policy"])):
-        letters = policy.get("currency", currency)
-        scope = scope_of(letters, secret)
-        journeys += [_journey(fields, letters, scope) for fields in policy["journeys"]]
-    return journeys
+def _stage(fields: dict[str, Any], index: int, scope: Scope) -> Stage:
+    """A stage that names none is entered from the one before it."""
+    given = fields.get("from", [])
+    names = [given] if isinstance(given, str) else given
+    comes_from = tuple(scope.stages[name] for name in names)
+    when = compile_condition(fields["when"], scope) if "when" in fields else None
+    return Stage(fields["id"], when, comes_from or ((index - 1,) if index else ()))
+
+
+def _index(files: Sequence[dict[str, Any]], name: str) -> dict[str, int]:
+    ids = [item["id"] for file in files for item in file.get(name, [])]
+    return {identifier: n for n, identifier in enumerate(ids)}
+
+
+def read_policies(texts: Sequence[str], secret: bytes, currency: str = "EUR") -> Policies:
+    """Everything: policies by name, what they hold as it stands in their file."""
+    files = sorted(map(tomllib.loads, texts), key=lambda file: str(file["policy"]))
+    defined = _Defined(
+        _index(files, "segments"), _index(files, "stages"), _index(files, "joins"), _columns(files)
+    )
+    journeys: list[Journey] = []
+    segments: list[Segment] = []
+    stages: list[Stage] = []
+    joins: list[Join] = []
+    for file in files:
+        letters = file.get("currency", currency)
+        scope = defined.scope(letters, secret)
+        alone = replace(scope, customer_only=True)
+        segments += [Segment(s["id"], compile_condition(s["when"], alone)) for s in file.get("segments", [])]
+        stages += [_stage(s, n, alone) for n, s in enumerate(file.get("stages", []))]
+        for join in file.get("joins", []):
+            left = re.sub(r"'", '"', join["left"])
+            within, by = duration_ms(join["within"]), join.get("by", "")
+            joins.append(Join(join["id"], left, join["right"], within, by, join.get("up_to", 8)))
+        journeys += [_journey(fields, letters, scope) for fields in file.get("journeys", [])]
+    return Policies(journeys, segments, stages, joins, defined.read)
+
+
+def read_journeys(texts: Sequence[str], secret: bytes, currency: str = "EUR") -> Sequence[Journey]:
+    """The journeys alone."""
+    return read_policies(texts, secret, currency).journeys

@@ -1,6 +1,6 @@
 """Random event streams as JSON Lines: a small world, so that everything meets everything else.
 
-Equal, late and out-of-order times, duplicates, orders with lines, consent, identify and alias, currencies,
+Equal, late and out-of-order times, time zones, duplicates, orders with lines, consent, identify and alias, currencies,
 bursts, and now and then a line that is a dead letter.
 """
 
@@ -27,7 +27,13 @@ TYPES = (
     *("Cart Viewed", "Checkout Started", "Coupon Entered", "page", "Store Entered"),
     *("Consent Changed", "Consent Changed", "Unsubscribed"),
     *("identify", "identify", "alias"),
-    "Price Updated",
+    *("Price Updated", "Inventory Updated"),
+)
+ZONES = (
+    *("Europe/Berlin", "America/New_York"),  # forward in the night of 29 and 8 March 2026
+    "Australia/Lord_Howe",  # back by half an hour on 5 April
+    *("Asia/Kathmandu", "America/Sao_Paulo"),  # without such changes
+    "Mars/Phobos",  # nobody knows it
 )
 GA4_SPELLINGS = {"Product Viewed": "view_item", "Product Added": "add_to_cart", "Order Completed": "purchase"}
 GAPS_MS = (
@@ -35,6 +41,8 @@ GAPS_MS = (
     *(MINUTE_MS, 5 * MINUTE_MS, 30 * MINUTE_MS - 1, 30 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS),
 )
 LONG_GAPS_MS = (DAY_MS - 1, DAY_MS, 3 * DAY_MS, 7 * DAY_MS, 40 * DAY_MS)
+# among them the hours before clocks go forward in America and Europe, and back in Australia
+BEGINNINGS_MS = (0, 1, HOUR_MS - 1, 12 * HOUR_MS, 7 * DAY_MS, 27 * DAY_MS + 22 * HOUR_MS, 35 * DAY_MS - 10 * HOUR_MS)
 BEHIND_MS = (0, 0, 1, 1_000, MINUTE_MS, 5 * MINUTE_MS - 1, 5 * MINUTE_MS, 5 * MINUTE_MS + 1, HOUR_MS)
 PRICES: tuple[Any, ...] = (1, 4.5, "9.99", 12.49, 0, "100.005", 250)
 CHANNELS = ("email", "push", "sms", "web")
@@ -126,10 +134,13 @@ def _message(choice: Choice, world: World, number: int, time_ms: int) -> Message
     """One event with its canonical field names; `time` is still a number of ms."""
     kind = choice.pick(TYPES)
     message: Message = {"id": f"e{number}", "type": kind, "time": time_ms}
-    if kind == "Price Updated":
-        return {**message, **_goods(choice, world)}
+    if kind in ("Price Updated", "Inventory Updated"):
+        shop = {"store_id": f"s{choice.integer(0, 1)}"} if choice.chance(60) else {}
+        return {**message, **_goods(choice, world), **shop}
     field, customer = choice.pick(world.customers())
     message[field] = customer
+    if choice.chance(12):
+        message["timezone"] = choice.pick(ZONES)
     if kind in ("identify", "alias"):
         if choice.chance(90):
             message.pop("anonymousId", None)
@@ -166,7 +177,7 @@ def messages(choice: Choice, world: World, count: int) -> list[list[Message]]:
     """About `count` events, spread over the partitions, each in its order of arrival."""
     partitions: list[list[Message]] = [[] for _ in range(world.partitions)]
     told: list[Message] = []
-    now = START_MS + choice.pick((0, 1, HOUR_MS - 1, 12 * HOUR_MS))
+    now = START_MS + choice.pick(BEGINNINGS_MS)
     burst = 0
     for number in range(count):
         if burst:
@@ -210,6 +221,8 @@ def _as_flat(choice: Choice, message: Message) -> Message:
             fields[alias] = fields.pop(name)
     if "amount" in fields and choice.chance(50):
         fields[choice.pick(("total", "revenue", "value"))] = fields.pop("amount")
+    if "timezone" in fields and choice.chance(50):
+        fields["context"] = {"timezone": fields.pop("timezone"), "locale": "de"}
     if choice.chance(10):
         fields["unknown"] = choice.pick(({"a": [1, {"b": None}]}, 'a "quoted" \\ text', None, 1.5e3, True))
     if choice.chance(10):
@@ -229,11 +242,13 @@ def _as_segment_batch(messages: Sequence[Message]) -> Message:
         own = ("userId", "anonymousId", "previousId", "source")
         item = {"messageId": message["id"], "timestamp": message["time"]}
         item |= {name: message[name] for name in own if name in message}
+        if "timezone" in message:
+            item["context"] = {"timezone": message["timezone"]}
         if message["type"] in ("identify", "alias", "page"):
             item["type"] = message["type"]
         else:
             item |= {"type": "track", "event": message["type"]}
-        taken = (*own, "id", "time", "type")
+        taken = (*own, "id", "time", "type", "timezone")
         item["properties"] = {name: value for name, value in message.items() if name not in taken}
         batch.append(item)
     return {"batch": batch}

@@ -15,7 +15,7 @@ from tests.reference.choice import Seeded
 from tests.reference.compare import difference, expected_actions, expected_decisions
 from tests.reference.decoding import DecodeSettings, decode
 from tests.reference.engine import WON, Reference, Settings
-from tests.reference.policies import read_journeys, scope_of
+from tests.reference.policies import read_policies, scope_of
 
 DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
 QUICK = settings(
@@ -24,8 +24,9 @@ QUICK = settings(
 
 
 def run(texts: list[str], payloads: list[bytes], chosen: Settings) -> Reference:
-    reference = Reference(read_journeys(texts, chosen.secret), chosen)
-    reference.run(decode(payloads, DECODING).events)
+    reference = Reference(read_policies(texts, chosen.secret), chosen, verify=True)
+    decoded = decode(payloads, DECODING)
+    reference.run(decoded.events, decoded.clock_ms)
     return reference
 
 
@@ -36,7 +37,7 @@ def test_a_decision_has_one_winner_or_none(texts: list[str], payloads: list[byte
     for decision in reference.decisions:
         won = [candidate for candidate in decision.candidates if candidate.reason == WON]
         assert won == ([] if decision.winner is None else [decision.winner])
-    slots = Counter((d.customer, d.trigger, d.now_ms, d.slot) for d in reference.decisions)
+    slots = Counter((d.customer, d.message, d.now_ms, d.slot) for d in reference.decisions)
     assert set(slots.values()) <= {1}
     assert len(reference.actions) == sum(d.winner is not None for d in reference.decisions)
 
@@ -59,31 +60,40 @@ def test_random_policies_load(seed: int, tmp_path: Path) -> None:
         (tmp_path / f"{n}.toml").write_text(text)
     secret = Settings().secret
     compiled = load_policies([tmp_path], secret=secret, native=False)
-    assert [info.id for info in compiled.journey_infos] == [j.id for j in read_journeys(texts, secret)]
+    assert [info.id for info in compiled.journey_infos] == [j.id for j in read_policies(texts, secret).journeys]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_random_streams_reach_every_rule(seed: int) -> None:
-    """A stream of some length has late and dead lines, duplicates, merges, actions and refusals."""
-    choice = Seeded(seed)
-    world = replace(random_events.world(choice), anonymous=3, partitions=2)
-    payloads = random_events.stream(choice, world, 600)
-    decoded = decode(payloads, DECODING)
-    assert decoded.dead
-    assert decoded.late
-    assert len(decoded.events) > 400
-    reference = Reference(
-        read_journeys([text for n in range(4) for text in _named(seed, n)], Settings().secret), Settings()
-    )
-    reference.run(decoded.events)
-    assert reference.counters["duplicates"] > 5
-    assert reference.counters["customers_merged"] > 0
-    assert reference.actions
-    assert len({c.reason for d in reference.decisions for c in d.candidates}) >= 4
+def test_random_streams_reach_every_rule() -> None:
+    """Streams of some length have late and dead lines, duplicates, merges, timers, changes, credits and refusals."""
+    found: Counter[str] = Counter()
+    reasons: Counter[int] = Counter()
+    for seed in range(6):
+        choice = Seeded(seed)
+        world = replace(random_events.world(choice), anonymous=3, partitions=2)
+        decoded = decode(random_events.stream(choice, world, 400), DECODING)
+        texts = [text for n in range(4) for text in _named(seed, n)]
+        reference = Reference(read_policies(texts, Settings().secret), Settings(), verify=True)
+        reference.run(decoded.events, decoded.clock_ms)
+        found += reference.counters
+        found["dead"] += len(decoded.dead)
+        found["late"] += len(decoded.late)
+        found["actions"] += len(reference.actions)
+        found["credits"] += len(reference.credits)
+        found["by waits"] += sum(action.step > 1 for action in reference.actions)
+        found["without an event"] += sum(not decision.trigger for decision in reference.decisions)
+        found["items"] += sum(bool(action.items) for action in reference.actions)
+        found.update(f"{change.change} {bool(change.event)}" for change in reference.changes)
+        found.update(event.timezone for event in decoded.events)
+        reasons.update(c.reason for d in reference.decisions for c in d.candidates)
+    names = ("dead", "late", "duplicates", "customers_merged", "actions", "credits", "by waits", "items")
+    names += ("without an event", "timers_fired", "waits_armed", "entered True", "left True", "stage True")
+    names += ("entered False", "left False", "Europe/Berlin", "America/New_York")
+    assert [name for name in names if not found[name]] == []
+    assert len(reasons) >= 7
 
 
 def _named(seed: int, n: int) -> list[str]:
-    return [random_policies.policy(Seeded(100 * seed + n), f"policy-{n}")]
+    return [random_policies.policy(Seeded(100 * seed + n), f"policy-{n}", stages=n == 0)]
 
 
 def test_a_difference_is_told() -> None:

@@ -1,0 +1,217 @@
+"""Ten days of a shop whose customers live in five time zones, two of which change their clocks meanwhile.
+
+Days and nights, sessions, carts that are left, people who turn out to be known ones: the flow on one worker and on two
+says what the reference says, about every timer, segment, stage and join.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from tests.flows.runs import Case, check_against, judged, run_threads, write_case
+from tests.reference.choice import Choice, Seeded
+from tests.reference.history import period_start_ms
+from tests.reference.random_events import START_MS
+from segue_kernels.plan import WINDOW_DAY
+
+DAYS = 10
+FIRST_MS = START_MS + 25 * DAY_MS  # 26 March 2026
+ZONES = (
+    "Europe/Berlin",  # forward on 29 March
+    "Australia/Lord_Howe",  # back by half an hour on 5 April, the 4th in UTC
+    "America/New_York",
+    "Asia/Kathmandu",
+    "America/Sao_Paulo",
+)
+POLICY = """
+policy = "ten-days"
+version = 1
+currency = "EUR"
+
+[[segments]]
+id = "busy-today"
+when = 'count("Product Viewed", calendar="day") >= 4'
+[[segments]]
+id = "on-site"
+when = 'exists(any_of("Product Viewed", "page"), session="30m")'
+[[segments]]
+id = "regular"
+when = 'count("Order Completed", within="7d") >= 2'
+[[segments]]
+id = "warm"
+when = 'decayed("Product Viewed", half_life="1d") >= 3'
+[[segments]]
+id = "big-week"
+when = 'sum("Order Completed", of="amount", calendar="week") >= 60'
+
+[[stages]]
+id = "visitor"
+[[stages]]
+id = "customer"
+when = 'exists("Order Completed")'
+[[stages]]
+id = "lapsing"
+from = ["customer"]
+when = 'recency("Order Completed") > duration("3d") and not segment("on-site")'
+[[stages]]
+id = "won-back"
+from = ["lapsing"]
+when = 'exists("Order Completed", within="1d")'
+
+[[joins]]
+id = "view-order"
+left = "Product Viewed"
+right = "Order Completed"
+within = "1d"
+by = "product"
+[[joins]]
+id = "reminded"
+left = 'action("abandoned")'
+right = "Order Completed"
+within = "2d"
+
+[[journeys]]
+id = "abandoned"
+on = ["Product Added"]
+when = 'event.product != ""'
+wait = ["30m", "24h", "72h"]
+by = "product"
+restart = true
+still = 'absent("Order Completed", by="product")'
+[[journeys.offers]]
+id = "reminder"
+channel = "web"
+context = '1 / step'
+items = { recent = "Product Added", within = "2d", up_to = 3 }
+[[journeys.offers]]
+id = "last-call"
+channel = "till"
+steps = [3]
+when = 'price.amount < 50'
+
+[[journeys]]
+id = "recap"
+session = "30m"
+when = 'distinct("Product Viewed", of="product", session="30m") >= 2'
+alongside = true
+[[journeys.offers]]
+id = "seen"
+channel = "web"
+placement = "recap"
+items = { recent = "Product Viewed", session = "30m", up_to = 5 }
+
+[[journeys]]
+id = "miss-you"
+on = ['stage("lapsing")', 'left("regular")']
+when = 'not exists("Order Completed", calendar="day")'
+[[journeys.offers]]
+id = "voucher"
+channel = "web"
+context = 'log1p(first("Order Completed", of="amount"))'
+
+[[journeys]]
+id = "thanks"
+on = ["Order Completed", 'entered("big-week")']
+when = 'sequence("Product Viewed", "Product Added", "Order Completed", within="1d", without="Cart Viewed") or joined("reminded") >= 1'
+[[journeys.offers]]
+id = "points"
+channel = "till"
+"""
+
+
+def ten_days(choice: Choice, customers: int, partitions: int) -> list[bytes]:
+    """JSON Lines, a payload for each partition."""
+    events: list[tuple[int, dict[str, Any]]] = []
+
+    def say(time_ms: int, who: dict[str, str], zone: str, kind: str, **fields: Any) -> None:
+        message = {"id": f"e{len(events)}", "type": kind, "time": time_ms, **who, **fields}
+        if choice.chance(30):
+            message["timezone"] = zone
+        events.append((time_ms + (choice.integer(0, 4 * MINUTE_MS) if choice.chance(10) else 0), message))
+
+    for n in range(customers):
+        zone = ZONES[n % len(ZONES)]
+        user, device = {"userId": f"u{n}"}, {"anonymousId": f"a{n}"}
+        known_from = choice.integer(0, DAYS * DAY_MS) if choice.chance(50) else 0
+        told = False
+        for day in range(DAYS):
+            midnight = period_start_ms(FIRST_MS + day * DAY_MS, zone, WINDOW_DAY)
+            for _ in range(choice.pick((0, 0, 1, 1, 2))):
+                # now and then just before or after local midnight
+                hour = choice.pick((9, 13, 18, 20, 23, 24))
+                time_ms = max(FIRST_MS, midnight + hour * HOUR_MS - choice.integer(0, 20 * MINUTE_MS))
+                for _ in range(choice.integer(1, 6)):
+                    known = time_ms - FIRST_MS >= known_from
+                    if known and known_from and not told:
+                        say(time_ms, {**user, **device}, zone, "identify")
+                        told = True
+                    kind = choice.pick(("Product Viewed",) * 5 + ("Product Added",) * 3 + ("page", "Cart Viewed"))
+                    kind = "Order Completed" if choice.chance(12) else kind
+                    fields: dict[str, Any] = {"product_id": f"p{choice.integer(0, 7)}", "category": "c"}
+                    if kind == "Order Completed":
+                        fields["amount"] = choice.pick((9.99, 25, 49.5))
+                    say(time_ms, user if known else device, zone, kind, **fields)
+                    time_ms += choice.pick((0, 1, MINUTE_MS, 10 * MINUTE_MS, 30 * MINUTE_MS, 30 * MINUTE_MS + 1))
+    for n in range(8):
+        for _ in range(3):
+            time_ms = FIRST_MS + choice.integer(0, DAYS * DAY_MS)
+            price = {"product_id": f"p{n}", "price": choice.integer(20, 80)}
+            events.append((time_ms, {"id": f"e{len(events)}", "type": "Price Updated", "time": time_ms, **price}))
+    payloads: list[list[bytes]] = [[] for _ in range(partitions)]
+    for _, message in sorted(events, key=lambda event: event[0]):
+        message["time"] = _text(message["time"])
+        payloads[choice.integer(0, partitions - 1)].append(json.dumps(message).encode())
+    return [b"\n".join(lines) for lines in payloads]
+
+
+def _text(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def case_of(folder: Path, seed: int, **settings: Any) -> Case:
+    choice = Seeded(seed)
+    payloads = ten_days(choice, 25, 3)
+    return write_case(folder, payloads, [POLICY], native=False, **settings)
+
+
+def test_the_stream_reaches_what_it_is_for(tmp_path: Path) -> None:
+    """By the reference alone: all journeys, steps, changes and joins, in every zone."""
+    reference = judged(case_of(tmp_path, 1))
+    sent = Counter((action.journey, action.step) for action in reference.actions)
+    assert sent.keys() >= {("abandoned", step) for step in (1, 2, 3)} | {("recap", 1), ("miss-you", 1), ("thanks", 1)}
+    changed = Counter((change.name, change.change, bool(change.event)) for change in reference.changes)
+    assert {("busy-today", "left", False), ("on-site", "left", False)} <= changed.keys()
+    assert {("lapsing", "stage", False), ("won-back", "stage", True)} <= changed.keys()
+    assert {credit.join for credit in reference.credits} == {"view-order", "reminded"}
+    assert reference.counters["customers_merged"] > 0
+    zones = {customer.zone[1] for customer in reference.customers.values()}
+    assert zones >= set(ZONES)
+    # nobody is busy for longer than his day
+    midnights = [c for c in reference.changes if c.name == "busy-today" and c.change == "left" and not c.event]
+    for change in midnights:
+        zone = reference.customers[change.customer].zone[1] or "UTC"
+        assert period_start_ms(change.time_ms, zone, WINDOW_DAY) == change.time_ms
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_one_and_two_workers_say_what_the_reference_says(seed: int, tmp_path: Path) -> None:
+    case = case_of(tmp_path, seed, batch_rows=(1_000, 40)[seed % 2], shards=5)
+    one = run_threads(case)
+    check_against(one, judged(case))
+    assert run_threads(case, 2).essence() == one.essence()
+
+
+def test_borders_of_batches_change_nothing(tmp_path: Path) -> None:
+    case = case_of(tmp_path, 3, batch_rows=65_536, shards=1)
+    once = run_threads(case)
+    check_against(once, judged(case))
+    for batch_rows, shards in ((7, 16), (200, 3)):
+        told = run_threads(case.with_settings(batch_rows=batch_rows, shards=shards))
+        assert told.essence() == once.essence(), f"batches of {batch_rows}, {shards} shards"
