@@ -138,7 +138,8 @@ def policies_of(work: str, folder: Path) -> str:
 def compile_times(settings: Settings, folder: Path, repeat: int) -> dict[str, float]:
     """Seconds to load the policies: with nothing in the cache, and again."""
     before = os.environ.get("SEGUE_CACHE_DIR")
-    cold, warm = [], []
+    cold: list[float] = []
+    warm: list[float] = []
     try:
         for turn in range(repeat):
             os.environ["SEGUE_CACHE_DIR"] = str(folder / f"cache-{time.time_ns()}-{turn}")
@@ -282,11 +283,11 @@ def report(figures: dict[str, Any]) -> str:
 def curve(figures: list[dict[str, Any]]) -> str:
     """The figures of several numbers of policies side by side."""
     lines = ["policies  whole M/s  engine M/s  bytes/customer  compile s  cached ms"]
-    for one in figures:
-        lines.append(
-            f"{one['policies']:8d}  {one['whole_events_per_s'] / 1e6:9.2f}  {one['engine_events_per_s'] / 1e6:10.2f}"
-            f"  {one['state_bytes_per_customer']:14,.0f}  {one['compile_s']:9.2f}  {one['compile_cached_s'] * 1e3:9.0f}"
-        )
+    lines += [
+        f"{one['policies']:8d}  {one['whole_events_per_s'] / 1e6:9.2f}  {one['engine_events_per_s'] / 1e6:10.2f}"
+        f"  {one['state_bytes_per_customer']:14,.0f}  {one['compile_s']:9.2f}  {one['compile_cached_s'] * 1e3:9.0f}"
+        for one in figures
+    ]
     return "\n".join(lines)
 
 

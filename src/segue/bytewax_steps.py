@@ -29,7 +29,7 @@ from segue.errors import SinkError
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import types_for_all
+from segue.reference.world import types_for_all, worker_world
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import Packet, packets
 from segue.settings import Settings, secret
@@ -263,7 +263,9 @@ class _AnonymousLogic(_ShardLogic):
     def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
         if self._shard is None:
             number = values[0][0]
-            self._shard = AnonymousShard(number, self._policies, self._settings.engine(), self._partitions)
+            world = worker_world(self._settings, self._policies)
+            engine = self._settings.engine()
+            self._shard = AnonymousShard(number, self._policies, engine, self._partitions, world)
         for _, packet in values:
             self._shard.arrivals.push(packet)
         decided, passed = self._shard.process()
@@ -284,7 +286,7 @@ class _KnownLogic(_ShardLogic):
 
     def __init__(self, policies: CompiledPolicies, settings: Settings, partitions: int, pace: Pace) -> None:
         super().__init__(settings)
-        self._engine = ShardEngine(policies, settings.engine())
+        self._engine = ShardEngine(policies, settings.engine(), worker_world(settings, policies))
         self._arrivals = Arrivals(partitions, settings.lateness_ms)
         self._pace = pace
         self._live = settings.live

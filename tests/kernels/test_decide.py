@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue_kernels import plan, row, vm
+from segue_kernels import plan, vm
+from segue_kernels import row as row_layout
 from segue_kernels.shard import (
     ACTION_ITEM,
     ACTION_LOG,
@@ -204,7 +205,7 @@ def test_decisions_are_those_of_the_rules(
     sent = [0] * len(journeys)
     for turn in range(3):
         records, text = records_of([{"time": START_MS + turn, "message": turn + 1, "currency": 7}])
-        engine.state.arrays.rows[row.CONSENT + CONSENT] = 2 * START_MS + (0 if consented else 1)
+        engine.state.arrays.rows[row_layout.CONSENT + CONSENT] = 2 * START_MS + (0 if consented else 1)
         parts = engine.process(released(records, text))
         reasons, winners = plain(journeys, offers, ranks, sent, consented)
         expected = []

@@ -18,7 +18,6 @@ from segue.decide.engine import Decisions, ShardEngine
 from segue.events.batch import DeadLetter, Late, Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
-from segue.limits import LATENESS_MS_DEFAULT
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld
 from segue.routing.arrivals import Arrivals
@@ -97,7 +96,6 @@ def run_segue(
     choice: Choice,
     after_step: Callable[[Outcome], None] | None = None,
     world: ReferenceWorld | None = None,
-    lateness_ms: int = LATENESS_MS_DEFAULT,
 ) -> Outcome:
     """Everything that Segue says about these partitions; `after_step` sees it grow batch by batch.
 
@@ -108,10 +106,10 @@ def run_segue(
 
     def shard() -> _Shard:
         engine = ShardEngine(policies, settings, world)
-        return _Shard(engine, Arrivals(len(payloads)), lateness_ms, choice)
+        return _Shard(engine, Arrivals(len(payloads), settings.lateness_ms), settings.lateness_ms, choice)
 
     known = [shard() for _ in range(settings.shards)]
-    anonymous = [AnonymousShard(n, policies, settings, len(payloads)) for n in range(settings.shards)]
+    anonymous = [AnonymousShard(n, policies, settings, len(payloads), world) for n in range(settings.shards)]
     encoder = ActionEncoder(policies)
 
     def take(decided: list[Decisions]) -> None:
@@ -135,14 +133,16 @@ def run_segue(
             decided += here
             for destination, packet in passed:
                 known[destination].arrivals.push(packet)
-            decided += _Shard(unknown.engine, unknown.arrivals, lateness_ms, choice).advance()
+            decided += _Shard(unknown.engine, unknown.arrivals, settings.lateness_ms, choice).advance()
         for one in known:
             released = one.arrivals.release()
             if released is not None and len(released.records):
                 decided += one.engine.process(released)
             decided += one.advance()
         take(decided)
-    ended = [_Shard(unknown.engine, unknown.arrivals, lateness_ms, choice) for unknown in anonymous] + known
+    ended = [
+        _Shard(unknown.engine, unknown.arrivals, settings.lateness_ms, choice) for unknown in anonymous
+    ] + known
     for one in ended:
         take(one.advance(at_last=True))
         for name, count in one.engine.state.counters().items():

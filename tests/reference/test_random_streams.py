@@ -60,7 +60,9 @@ def test_random_policies_load(seed: int, tmp_path: Path) -> None:
         (tmp_path / f"{n}.toml").write_text(text)
     secret = Settings().secret
     compiled = load_policies([tmp_path], secret=secret, native=False)
-    assert [info.id for info in compiled.journey_infos] == [j.id for j in read_policies(texts, secret).journeys]
+    assert [info.id for info in compiled.journey_infos] == [
+        j.id for j in read_policies(texts, secret).journeys
+    ]
 
 
 def test_random_streams_reach_every_rule() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segue.events.names import CODE_BY_NAME, REFERENCE_CODES
+from segue.events.names import CODE_BY_NAME
 from segue.limits import LINES_PER_EVENT_MAX, TIMERS_PER_STEP
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, empty_world
@@ -198,7 +198,8 @@ class ShardEngine:
 
     def process(self, released: Released) -> list[Decisions]:
         """Run rows in their order; decisions in order, in as many parts as the output arrays were filled."""
-        records, text, histories = self._without_reference(released)
+        released = self._world.take_released(released)
+        records, text, histories = released.records, released.text, dict(released.histories)
         if histories:
             records = records.copy()
             for at in histories:
@@ -232,16 +233,6 @@ class ShardEngine:
         meta[TIMERS_LIMIT] = limit_ms
         self._run(decided)
         return decided
-
-    def _without_reference(self, released: Released) -> tuple[Words, Bytes, dict[int, Words]]:
-        """The rows about customers; what the others say is noted."""
-        records, histories = released.records, dict(released.histories)
-        is_reference = np.isin(records[:, PACK] & 0xFF, REFERENCE_CODES)
-        if is_reference.any():
-            before = np.cumsum(is_reference)
-            histories = {at - int(before[at]): history for at, history in histories.items()}
-            records = self._world.take(records)
-        return records, released.text, histories
 
     def _run(
         self,

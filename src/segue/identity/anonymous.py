@@ -11,6 +11,7 @@ import numpy.typing as npt
 from segue.decide.engine import Decisions, ShardEngine
 from segue.limits import IDENTIFIER_BYTES_MAX
 from segue.policy.compiled import CompiledPolicies
+from segue.reference.world import ReferenceWorld, empty_world
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ANY_PLACE, Packet, scatter_rows
 from segue.state.shard import EngineSettings
@@ -27,11 +28,17 @@ class AnonymousShard:
     """State of the anonymous customers whose identifiers fall into one shard, and where the others' events go."""
 
     def __init__(
-        self, shard: int, policies: CompiledPolicies, settings: EngineSettings, partitions: int
+        self,
+        shard: int,
+        policies: CompiledPolicies,
+        settings: EngineSettings,
+        partitions: int,
+        world: ReferenceWorld | None = None,
     ) -> None:
         self.shard = shard
         self.shards = settings.shards
-        self.engine = ShardEngine(policies, settings)
+        self._world = empty_world() if world is None else world
+        self.engine = ShardEngine(policies, settings, self._world)
         self.arrivals = Arrivals(partitions, settings.lateness_ms)
         self._words = self.engine.state.words
 
@@ -44,6 +51,7 @@ class AnonymousShard:
         released = self.arrivals.release()
         if released is None:
             return [], []
+        released = self._world.take_released(released)
         records = released.records.copy()
         text = released.text
         goes, history_of, names, name_at = self._resolve(records, text)
