@@ -78,7 +78,7 @@ def test_what_all_hear_of_asks_nobody_to_wait() -> None:
     assert len(passing) == 1
     for destination, packet in made:
         assert packet.via == (tuple(passing) if destination < 8 else ())
-        arrivals = Arrivals(1)
+        arrivals = Arrivals(1, 300_000)
         arrivals.push(packet)
         released = arrivals.release()
         if not packet.via:
