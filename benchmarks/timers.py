@@ -36,6 +36,7 @@ from segue.decide.engine import Decisions, ShardEngine
 from segue.events.time import time_text
 from segue.limits import LATENESS_MS_DEFAULT, MINUTE_MS, SHARDS_DEFAULT
 from segue.policy.load import load_policies
+from segue.routing.arrivals import Released
 from segue.run.progress import Silent
 from segue.run.warmup import warm_up
 from segue.settings import Settings, secret
@@ -102,7 +103,7 @@ class Stream:
         return chunk
 
     def heard(self, decided: list[Decisions]) -> None:
-        """What a shard decided on timers."""
+        """What a shard decided; nobody but the waits decides anything."""
         count = sum(len(decisions.actions) for decisions in decided)
         if count:
             self.fired += count
@@ -177,26 +178,32 @@ def measure(timers: int, shards: int, folder: Path) -> dict[str, Any]:
     policies = load_policies(settings.policies, secret=secret(), currency=settings.currency)
     prepare_folder(settings.out, output_names(policies))
     stream = Stream(timers, ManualClock(START_MS))
-    advance = ShardEngine.advance
+    process, advance = ShardEngine.process, ShardEngine.advance
 
-    def listening(engine: ShardEngine, watermark_ms: int, timers_max: int) -> tuple[list[Decisions], bool]:
+    def processing(engine: ShardEngine, released: Released) -> list[Decisions]:
+        decided = process(engine, released)
+        stream.heard(decided)
+        return decided
+
+    def advancing(engine: ShardEngine, watermark_ms: int, timers_max: int) -> tuple[list[Decisions], bool]:
         decided, done = advance(engine, watermark_ms, timers_max)
         stream.heard(decided)
         return decided, done
 
-    ShardEngine.advance = listening  # type: ignore[assignment,method-assign]
+    ShardEngine.process, ShardEngine.advance = processing, advancing  # type: ignore[method-assign,assignment]
     try:
         cluster_main(next_best_action(settings, stream, stream.clock), [], 0)  # type: ignore[no-untyped-call]
     finally:
-        ShardEngine.advance = advance  # type: ignore[method-assign]
+        ShardEngine.process, ShardEngine.advance = process, advance  # type: ignore[method-assign]
     first = stream.due_read - _BEFORE_READS
+    last = int(np.searchsorted(stream.begun, stream.last_at)) + 1
     return {
         "timers": timers,
         "shards": shards,
         "fired_once": _once(out, timers),
         "due_to_last_ms": round(1_000 * (stream.last_at - stream.due_at), 1),
         "before": _quantiles(stream.gaps_ms(first, stream.due_read)),
-        "while_due": _quantiles(stream.gaps_ms(stream.due_read - 1, len(stream.begun))),
+        "while_due": _quantiles(stream.gaps_ms(stream.due_read - 1, last)),
     }
 
 
