@@ -119,7 +119,7 @@ def test_an_idle_night_is_told_to_every_shard(tmp_path: Path, told: Told) -> Non
         assert watermarks == sorted(watermarks)
         assert expected <= set(watermarks)
         assert watermarks[-1] == HOUR_MS + 1  # nothing can come any more
-    assert set(told.shares) == {limits.TIMERS_PER_STEP // SHARDS}
+    assert set(told.shares) == {limits.TIMERS_PER_READ // SHARDS}
 
 
 def test_nobody_is_told_anything_during_an_outage(tmp_path: Path, told: Told) -> None:
@@ -171,7 +171,7 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
 
 def test_due_timers_fire_by_shares_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are due, a read comes after a share of them; all of them have fired in the end."""
-    work = Work(due=10 * limits.TIMERS_PER_STEP)
+    work = Work(due=10 * limits.TIMERS_PER_READ)
     counted_reads(monkeypatch, work)
     times = [START_MS + n * MINUTE_MS for n in range(200)]
     steps = [Step(at_ms, [event(at_ms, "page", at_ms, "u")]) for at_ms in times]
@@ -183,13 +183,13 @@ def test_due_timers_fire_by_shares_between_two_reads(tmp_path: Path, monkeypatch
             since_read.append(0)
         since_read[-1] += number
     last = len(since_read) - 1  # after the last read nobody waits
-    assert max(since_read[:last]) <= 2 * limits.TIMERS_PER_STEP  # known and anonymous shards
+    assert max(since_read[:last]) <= 2 * limits.TIMERS_PER_READ  # known and anonymous shards
     assert sum(since_read) == 2 * SHARDS * work.due
 
 
 def test_reading_waits_for_the_timers_of_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not run away from them, and goes on when they have fired."""
-    work = Work(due=10 * limits.TIMERS_PER_STEP)
+    work = Work(due=10 * limits.TIMERS_PER_READ)
     counted_reads(monkeypatch, work)
     steps = [
         Step(at_ms, [event(at_ms, "page", at_ms, "u")])

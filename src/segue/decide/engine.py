@@ -168,10 +168,6 @@ class ShardEngine:
         sweep(state.arrays, state.plan, self._words, max(_SWEEP_ROWS_MIN, len(records) >> 2))
         return decided
 
-    def advance(self, watermark_ms: int, timers_max: int) -> tuple[list[Decisions], bool]:
-        """Fire timers due before the watermark, `timers_max` at most; whether none is left."""
-        return [], True
-
     def _rows(self, records: Words, text: Bytes) -> Words:
         row_of = np.empty(len(records), np.int64)
         position = 0

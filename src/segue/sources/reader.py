@@ -136,7 +136,9 @@ class BatchReader:
         tell_clock = self._clock_ms >= self._told_ms + TICK_MS
         if tell_clock:
             self._told_ms = self._clock_ms
-        result.batches.append(SourceBatch(self._index, self._batch, start, self._place(), decoded, tell_clock))
+        result.batches.append(
+            SourceBatch(self._index, self._batch, start, self._place(), decoded, tell_clock)
+        )
         result.dead += decoded.dead
         result.late += decoded.late
         self._counts.lines += decoded.lines
