@@ -64,6 +64,7 @@ channel = "web"
 """
 _ARM_ROWS = 5_000  # of a batch while the waits are armed
 _TRICKLE_ROWS = 50  # ... and of one of the live stream
+_TRICKLE_CUSTOMERS = 5_000
 _TRICKLE_MS = 2  # between two batches, in event time
 _BEFORE_READS = 300
 _DEADLINE_S = 120.0
@@ -136,7 +137,9 @@ class Stream:
 
     def _trickle(self, now: int, number: int) -> LineChunk:
         self.clock.set(now)
-        return self._chunk([_line("page", f"t{number}-{n}", now) for n in range(_TRICKLE_ROWS)])
+        first = number * _TRICKLE_ROWS
+        customers = [(first + n) % _TRICKLE_CUSTOMERS for n in range(_TRICKLE_ROWS)]
+        return self._chunk([_line("page", f"t{customer}", now) for customer in customers])
 
     def _chunk(self, lines: list[bytes]) -> LineChunk:
         payload = np.frombuffer(bytearray(b"".join(lines)), np.uint8)
