@@ -209,7 +209,7 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, None]):
     is due by time alone comes with a packet, for time is what the partitions' clocks say."""
 
     def __init__(self, settings: Settings) -> None:
-        self._share = max(1, limits.TIMERS_PER_STEP // settings.shards)
+        self._share = max(1, limits.TIMERS_PER_READ // settings.shards)
         self._due = False
         self._offers: dict[int, int] = {}
 

@@ -31,9 +31,7 @@ LATENESS_MS_DEFAULT = 5 * MINUTE_MS
 AHEAD_MS_MAX = 5 * MINUTE_MS  # live: an event further ahead of its arrival is set to its arrival
 TICK_MS = 1_000  # live: the clock of an idle partition moves at most so often ...
 TICK_BEHIND_MS = 20  # ... but so often while it holds back another partition's rows
-TIMERS_PER_STEP = (
-    2_048  # due timers that a worker's shards fire between two reads: with their actions about 10 ms
-)
+TIMERS_PER_READ = 1_024  # due timers that a worker's shards fire between two reads: 5 ms with their actions
 WINDOW_MS_MAX = 3_650 * DAY_MS
 RETENTION_MS_DEFAULT = 400 * DAY_MS  # a customer idle for longer starts again (consent and caps stay)
 

@@ -170,3 +170,14 @@ def running(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_live_run_sets_what_is_ahead_to_its_arrival(segue, tmp_path):
+    """A replay would refuse it."""
+    far = b'{"id":"1","type":"page","time":"2999-01-01T00:00:00Z","userId":"u"}\n'
+    for options, ahead, dead in ((["--live"], 1, 0), ([], 0, 1)):
+        done = segue("run", "-", "--out", "out", "--overwrite", *options, stdin=far)
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert (summary["ahead"], summary["dead_letters"]) == (ahead, dead)
+        assert (" ahead " in done.stdout) == bool(ahead)

@@ -84,9 +84,11 @@ def run_live(
 
 @dataclass
 class Told:
-    """Which watermarks each engine was told, after START_MS, and how many timers it was to fire at most."""
+    """Which watermarks each engine was told, after START_MS, at which of them it acted (and how often), and how many
+    timers it was to fire at most."""
 
     watermarks: dict[int, list[int]] = field(default_factory=dict)
+    acted: list[tuple[int, int]] = field(default_factory=list)
     shares: Counter[int] = field(default_factory=Counter)
 
 
@@ -98,7 +100,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     def listening(engine: ShardEngine, watermark_ms: int, timers_max: int) -> Any:
         told.watermarks.setdefault(id(engine), []).append(watermark_ms - START_MS)
         told.shares[timers_max] += 1
-        return advance(engine, watermark_ms, timers_max)
+        decided, done = advance(engine, watermark_ms, timers_max)
+        actions = sum(len(decisions.actions) for decisions in decided)
+        if actions:
+            told.acted.append((watermark_ms - START_MS, actions))
+        return decided, done
 
     monkeypatch.setattr(ShardEngine, "advance", listening)
     return told
@@ -113,7 +119,7 @@ def test_an_idle_night_is_told_to_every_shard(tmp_path: Path, told: Told) -> Non
         assert watermarks == sorted(watermarks)
         assert expected <= set(watermarks)
         assert watermarks[-1] == HOUR_MS + 1  # nothing can come any more
-    assert set(told.shares) == {limits.TIMERS_PER_STEP // SHARDS}
+    assert set(told.shares) == {limits.TIMERS_PER_READ // SHARDS}
 
 
 def test_nobody_is_told_anything_during_an_outage(tmp_path: Path, told: Told) -> None:
@@ -165,7 +171,7 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
 
 def test_due_timers_fire_by_shares_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are due, a read comes after a share of them; all of them have fired in the end."""
-    work = Work(due=10 * limits.TIMERS_PER_STEP)
+    work = Work(due=10 * limits.TIMERS_PER_READ)
     counted_reads(monkeypatch, work)
     times = [START_MS + n * MINUTE_MS for n in range(200)]
     steps = [Step(at_ms, [event(at_ms, "page", at_ms, "u")]) for at_ms in times]
@@ -177,13 +183,13 @@ def test_due_timers_fire_by_shares_between_two_reads(tmp_path: Path, monkeypatch
             since_read.append(0)
         since_read[-1] += number
     last = len(since_read) - 1  # after the last read nobody waits
-    assert max(since_read[:last]) <= 2 * limits.TIMERS_PER_STEP  # known and anonymous shards
+    assert max(since_read[:last]) <= 2 * limits.TIMERS_PER_READ  # known and anonymous shards
     assert sum(since_read) == 2 * SHARDS * work.due
 
 
 def test_reading_waits_for_the_timers_of_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not run away from them, and goes on when they have fired."""
-    work = Work(due=10 * limits.TIMERS_PER_STEP)
+    work = Work(due=10 * limits.TIMERS_PER_READ)
     counted_reads(monkeypatch, work)
     steps = [
         Step(at_ms, [event(at_ms, "page", at_ms, "u")])
@@ -243,11 +249,25 @@ def test_carts_are_seen_and_an_outage_changes_nothing(tmp_path: Path) -> None:
     assert essence(again) == essence(sent)
 
 
-def test_an_idle_night_sends_what_is_due_while_it_goes_on(tmp_path: Path) -> None:
-    night = live_script(
-        [(START_MS, event(1, "Product Added", START_MS, "u"))], START_MS, START_MS + 8 * HOUR_MS
-    )
-    bought = Step(START_MS + 8 * HOUR_MS, [event(2, "Order Completed", START_MS + 8 * HOUR_MS, "u")])
-    (reminder,) = run_live(tmp_path, {"web": [*night, bought]}, CART)
-    assert (reminder["customer_id"], reminder["causation_id"]) == ("u", "1")
-    assert reminder["time"] == event(0, "page", START_MS + 30 * MINUTE_MS, "u")["time"].replace("+00:00", "Z")
+def test_an_idle_night_sends_what_is_due_while_it_goes_on(tmp_path: Path, told: Told) -> None:
+    """Of customers who don't come back: at the first look at which nothing older can come."""
+    added = [
+        (START_MS + n, event(n, "Product Added", START_MS + n, who)) for n, who in enumerate(("u", "?a"))
+    ]
+    night = live_script(added, START_MS, START_MS + 8 * HOUR_MS)
+    sent = run_live(tmp_path, {"web": night}, CART)
+    assert sorted((action["customer_id"], action["causation_id"]) for action in sent) == [
+        ("a", "1"),
+        ("u", "0"),
+    ]
+    assert {action["time"] for action in sent} == {f"2026-03-02T08:30:00.00{n}Z" for n in range(2)}
+    assert told.acted == [(31 * MINUTE_MS, 1)] * 2
+
+
+def test_a_night_without_connection_sends_nothing_before_it_is_over(tmp_path: Path, told: Told) -> None:
+    added = (START_MS, event(1, "Product Added", START_MS, "u"))
+    bought = (START_MS + 20 * MINUTE_MS, event(2, "Order Completed", START_MS + 20 * MINUTE_MS, "u"))
+    night = live_script([added, bought], START_MS, START_MS + 8 * HOUR_MS)
+    outage = with_outage(night, START_MS + MINUTE_MS, START_MS + 7 * HOUR_MS)
+    assert run_live(tmp_path, {"web": outage}, CART) == []
+    assert told.acted == []

@@ -20,7 +20,7 @@ from segue.decide.engine import Decisions, ShardEngine
 from segue.events.decode import Decoder
 from segue.events.names import CODE_BY_NAME
 from segue.identity.anonymous import AnonymousShard
-from segue.limits import TIMERS_PER_STEP
+from segue.limits import TIMERS_PER_READ
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import ReferenceWorld
@@ -77,7 +77,7 @@ def warm_up(step: Step) -> None:
                 if destination >= _SHARDS:
                     shard.arrivals.push(packet)
                     decisions, further = shard.process()
-                    due, _ = shard.advance(TIMERS_PER_STEP)
+                    due, _ = shard.advance(TIMERS_PER_READ)
                     decided += decisions + due
                     passed += [packet for _, packet in further]
         with step("compile 5/5: joining histories, writing actions"):
@@ -101,7 +101,7 @@ def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings)
         released = arrivals.release()
         if released is not None and len(released.records):
             decided += engine.process(released)
-        due, _ = engine.advance(arrivals.watermark_ms(), TIMERS_PER_STEP)
+        due, _ = engine.advance(arrivals.watermark_ms(), TIMERS_PER_READ)
         decided += due
     return decided
 
