@@ -21,7 +21,7 @@ KNOWN_FIRST_DAY = 16_436  # 2015-01-01
 KNOWN_LAST_DAY = 27_758  # 2045-12-31
 TABLE_DAYS = 27_789 - TABLE_FIRST_DAY + 1  # to 2046-01-31
 
-DEFAULT_ZONE = 0  # of World.defaults: the zone of a customer who told none
+DEFAULT_ZONE = 0  # of World.defaults (tables.py has another): the zone of a customer who told none
 
 _MONDAY = 3  # 1970-01-01 was a Thursday: (day + 3) % 7 is 0 on Mondays
 

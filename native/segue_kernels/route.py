@@ -1,8 +1,8 @@
 """Route decoded rows: one run of records and one run of text for each destination, in the order of the input.
 
 Destination = shard for a known customer; shards + shard of the anonymous identifier for an anonymous one and for an
-identify or alias (the anonymous shard passes it on); -1 for events about no customer. Types that all must hear of
-(prices, stock) go to every other destination too, in their place, without customer and strings.
+identify or alias (the anonymous shard passes it on); -1 for events about no customer. Of those (prices, stock) that
+all must hear of, each destination gets a copy in its place, without strings.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from segue_kernels.record import (
 
 NOWHERE = -1
 
+# of types about no customer
+ABOUT_NOBODY = 1
+FOR_ALL = 2
+
 
 @inline
 def shard_of(hi: int, shards: int) -> int:
@@ -41,14 +45,14 @@ def choose_destinations(
     shards: int,
     identify: int,
     alias: int,
-    to_all: Array,
+    nobody: Array,
     destination: Array,
     row_count: Array,
     byte_count: Array,
 ) -> int:
     """Fill destination[n] and count rows and text bytes of each; returns how many events are about no customer.
 
-    to_all  uint8[256]: 1 for types that go to every destination
+    nobody  uint8[256]: ABOUT_NOBODY and FOR_ALL for types that are about no customer, whoever they name
     """
     nowhere = 0
     for i in range(len(records)):
@@ -62,7 +66,10 @@ def choose_destinations(
                 and ((pack >> 8) & FLAG_KIND) != KIND_ANONYMOUS
                 and (records[i, ANONYMOUS_LO] | records[i, ANONYMOUS_HI]) != 0
             )
-            if links:
+            if nobody[kind_of_event] != 0:
+                to = NOWHERE
+                nowhere += 1
+            elif links:
                 to = shards + shard_of(records[i, ANONYMOUS_HI], shards)
             elif (records[i, CUSTOMER_LO] | records[i, CUSTOMER_HI]) == 0:
                 to = NOWHERE
@@ -72,10 +79,9 @@ def choose_destinations(
                 if ((pack >> 8) & FLAG_KIND) == KIND_ANONYMOUS:
                     to += shards
         destination[i] = to
-        if to_all[pack & 0xFF]:
+        if nobody[pack & 0xFF] == FOR_ALL:
             for other in range(len(row_count)):
-                if other != to:
-                    row_count[other] += 1
+                row_count[other] += 1
         if to >= 0:
             row_count[to] += 1
             length = 0
@@ -90,7 +96,7 @@ def scatter(
     records: Array,
     spans: Array,
     text: Array,
-    to_all: Array,
+    nobody: Array,
     destination: Array,
     row_at: Array,
     byte_at: Array,
@@ -106,16 +112,13 @@ def scatter(
     """
     for i in range(len(records)):
         to = destination[i]
-        if to_all[records[i, PACK] & 0xFF]:
+        if nobody[records[i, PACK] & 0xFF] == FOR_ALL:
             for other in range(len(row_at)):
-                if other != to:
-                    row = row_at[other]
-                    row_at[other] = row + 1
-                    for w in range(RECORD_WORDS):
-                        records_out[row, w] = records[i, w]
-                    records_out[row, CUSTOMER_LO] = 0
-                    records_out[row, CUSTOMER_HI] = 0
-                    records_out[row, HEAP] = (byte_at[other] - byte_start[other]) << 32
+                row = row_at[other]
+                row_at[other] = row + 1
+                for w in range(RECORD_WORDS):
+                    records_out[row, w] = records[i, w]
+                records_out[row, HEAP] = (byte_at[other] - byte_start[other]) << 32
         if to < 0:
             continue
         row = row_at[to]

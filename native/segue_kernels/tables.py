@@ -55,6 +55,8 @@ VERSION_CLOCK = 3  # the place in the order of arrival: partition clock ...
 VERSION_SEQUENCE = 4  # ... and row; what a file says was there before any row
 VERSION_FIELDS = 5
 
+PLACE_SEQUENCE = 1  # of World.defaults: SEQUENCE of the row that timers fire at
+
 CLOCK_OF_FILES = -1
 LAST_PLACE = 1 << 62  # as `place`: whatever has arrived so far
 
@@ -63,6 +65,8 @@ COLUMN_WIDTH = 0  # words of a version; 0 = nobody looks into this table
 COLUMN_UPDATED = 1  # the word that events along the way change, 0 = nobody looks at it
 COLUMN_BLANK = 2  # a version of a key that is not known, outside all chains
 COLUMN_WORDS = 4
+
+NO_TABLE = 255
 
 # state: int64[STATE_WORDS]
 STATE_USED = 0  # words of versions
@@ -149,10 +153,11 @@ def fill_lookups(
 ) -> None:
     """Write the word of every lookup for a record, as of now, into scratch.location behind streams and moments.
 
-    place  the partition clock of the row that decides which versions have arrived (its row is the record's SEQUENCE);
-           LAST_PLACE: all that are there
+    place  the partition clock of the row that decides which versions have arrived. Its SEQUENCE is the record's; where
+           that is made for a timer, World.defaults[PLACE_SEQUENCE]. LAST_PLACE: all that are there
     """
     first = len(plan.streams) + len(plan.moments)
+    sequence = max(records[i, SEQUENCE], world.defaults[PLACE_SEQUENCE])
     table = whole(-1)
     key = whole(0)
     at = whole(0)
@@ -162,7 +167,7 @@ def fill_lookups(
             key = record_key(table, records, i)
             at = whole(0)
             if key != 0:
-                at = version_at(world, key, now, place, records[i, SEQUENCE])
+                at = version_at(world, key, now, place, sequence)
         if at != 0:
             scratch.location[first + row] = world.versions[at + plan.lookups[row, LOOKUP_FIELD]]
         else:
@@ -252,7 +257,7 @@ def load_versions(
 
 @kernel
 def count_updates(records: Array, table_of: Array) -> int:
-    """How many records are of types that change a table (table_of uint8[256]: 1 + table, 0 = none)."""
+    """How many records are about no customer (table_of uint8[256]: not 0)."""
     count = 0
     for i in range(len(records)):
         if table_of[records[i, PACK] & 0xFF] != 0:
@@ -282,23 +287,21 @@ def apply_updates(
 ) -> int:
     """Let prices and stock of these rows into the tables; rows that were let in before change nothing.
 
-    There is room for a version and a key a row. keep uint8[n]: 0 where a row is about no customer; returns how many
-    are kept. versions_max: of a key, of those that come along the way. The fields that an event does not speak of
-    stay as they were at its time.
+    table_of uint8[256] a type: 1 + the table it changes; NO_TABLE for types about no customer that change none; 0 for
+    all others. keep uint8[n]: 1 for those others; returns how many they are. versions_max: of a key, of those that
+    come along the way. There is room for a version and a key a row. The fields that an event does not speak of stay
+    as they were at its time.
     """
     kept = 0
     is_new = False
     for i in range(len(records)):
         pack = records[i, PACK]
-        table = whole(table_of[pack & 0xFF]) - 1
-        keep[i] = 1
-        if table < 0:
-            kept += 1
+        changes = whole(table_of[pack & 0xFF])
+        keep[i] = 1 if changes == 0 else 0
+        kept += keep[i]
+        if changes == 0 or changes == NO_TABLE:
             continue
-        if (records[i, CUSTOMER_LO] | records[i, CUSTOMER_HI]) == 0:
-            keep[i] = 0
-        else:
-            kept += 1
+        table = changes - 1
         clock = records[i, CLOCK]
         sequence = records[i, SEQUENCE]
         flags = (pack >> 8) & 0xFF

@@ -165,12 +165,12 @@ def route(
 ) -> Routes:
     """One packet a shard and batch."""
     shards = settings.shards
-    to_all = types_for_all(policies)
+    about_nobody = types_for_all(policies)
 
     def scatter(read: list[ReadBatch]) -> Iterable[tuple[str, Any]]:
         for batch in read:
             for decoded in batch.batches:
-                addressed, nobody = packets(decoded, shards, partitions, to_all)
+                addressed, nobody = packets(decoded, shards, partitions, about_nobody)
                 for destination, packet in addressed:
                     if destination < shards:
                         yield shard_label("known", destination), (destination, packet)

@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.events.names import CODE_BY_NAME
-from segue.routing.packet import scatter_rows
+from segue.events.names import CODE_BY_NAME, REFERENCE_CODES
+from segue.routing.packet import REFERENCE_TYPES, scatter_rows
 from segue_kernels import record
+from segue_kernels.route import FOR_ALL
 from tests.kernels.drivers import Bytes, Words, key_of, quick, records_of
 
 IDENTIFY, ALIAS, VIEWED = (CODE_BY_NAME[name] for name in ("identify", "alias", "Product Viewed"))
@@ -102,44 +103,43 @@ def test_each_destination_gets_its_rows_in_order(
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from((NOBODY, 1, 2, 3)), st.sampled_from((0, 2)), st.integers(0, 2), st.booleans()
+            st.sampled_from((NOBODY, 1, 2, 3)),
+            st.sampled_from((0, 2)),
+            st.integers(0, 2),
+            st.sampled_from((VIEWED, VIEWED, *REFERENCE_CODES)),
         )
     ),
     st.sampled_from((1, 3)),
 )
 def test_rows_for_all_go_everywhere_in_their_place(
-    rows: list[tuple[int, int, int, bool]], shards: int
+    rows: list[tuple[int, int, int, int]], shards: int
 ) -> None:
-    """Without customer and strings, but whole to a customer that they name."""
-    price = CODE_BY_NAME["Price Updated"]
-    to_all = np.zeros(256, np.uint8)
-    to_all[price] = 1
+    """Whoever they name: they are about nobody. Their strings stay behind."""
+    price, stock = CODE_BY_NAME["Price Updated"], CODE_BY_NAME["Inventory Updated"]
+    told = REFERENCE_TYPES.copy()
+    told[price] = FOR_ALL
     drawn: Rows = [
-        (customer, kind, price if is_price else VIEWED, None, lines, (b"c", b"m", b"p%d" % n, b""))
-        for n, (customer, kind, lines, is_price) in enumerate(rows)
+        (customer, kind, type_, None, lines, (b"c", b"m", b"p%d" % n, b""))
+        for n, (customer, kind, lines, type_) in enumerate(rows)
     ]
     records, spans, text, strings = built(drawn, 3)
     records[:, record.SEQUENCE] = np.arange(len(records))
-    routed = scatter_rows(records, spans, text, shards, to_all=to_all)
+    routed = scatter_rows(records, spans, text, shards, nobody=told)
     plain = scatter_rows(records, spans, text, shards)
+    types = records[:, record.PACK] & 0xFF
     assert np.array_equal(routed.destination, plain.destination)
+    assert (routed.destination[(types == price) | (types == stock)] == NOBODY).all()
     assert routed.about_nobody == plain.about_nobody
     for to in range(2 * shards):
         found, run = routed.records[to], routed.texts[to].tobytes()
         assert routed.own[to] == len(plain.records[to])
-        expected = [
-            n for n, d in enumerate(routed.destination) if d == to or to_all[records[n, record.PACK] & 0xFF]
-        ]
+        expected = np.flatnonzero((routed.destination == to) | (types == price)).tolist()
         assert found[:, record.SEQUENCE].tolist() == expected
         assert run == plain.texts[to].tobytes()
         for words, n in zip(found, expected, strict=True):
-            own = routed.destination[n] == to
-            without = [record.HEAP, record.CUSTOMER_LO, record.CUSTOMER_HI]
-            assert np.array_equal(np.delete(words, without), np.delete(records[n], without))
-            customer = records[n, [record.CUSTOMER_LO, record.CUSTOMER_HI]].tolist()
-            assert words[[record.CUSTOMER_LO, record.CUSTOMER_HI]].tolist() == (customer if own else [0, 0])
+            assert np.array_equal(np.delete(words, record.HEAP), np.delete(records[n], record.HEAP))
             at, lengths = int(words[record.HEAP]) >> 32, int(words[record.HEAP]) & 0xFFFFFFFF
-            if own:
+            if routed.destination[n] == to:
                 whole = b"".join(strings[n])
                 assert run[at : at + len(whole)] == whole
             else:

@@ -6,7 +6,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue_kernels.record import CLOCK, FLAG_IS_LINE, PACK, RECORD_WORDS, SEQUENCE, TIME
+from segue_kernels.record import (
+    CLOCK,
+    FLAG_IS_LINE,
+    PACK,
+    RECORD_WORDS,
+    SEQUENCE,
+    TIME,
+    ZONE_SHIFT,
+    ZONE_UNKNOWN,
+)
 from segue_kernels.stamp import LATE_WORDS, stamp_rows
 
 NEVER_LATE = np.zeros(256, np.uint8)
@@ -29,8 +38,11 @@ def test_stamp_keeps_what_is_in_time(events: list[tuple[int, int, int]], clock: 
     spans = np.repeat(np.arange(len(rows), dtype=np.int64)[:, None], 4, axis=1)
     where = spans[:, :2].copy()
     late = np.empty((len(events), LATE_WORDS), dtype=np.int64)
-    kept, late_count, new_clock = stamp_rows(records, spans, where, late, NEVER_LATE, clock, lateness, 5, 100)
+    kept, late_count, new_clock, unknown_zones = stamp_rows(
+        records, spans, where, late, NEVER_LATE, clock, lateness, 5, 100
+    )
 
+    assert unknown_zones == 0
     expected, expected_late, row, running = [], [], 0, clock
     for number, (time, lines, kind) in enumerate(events):
         running = max(running, time)
@@ -49,3 +61,20 @@ def test_stamp_keeps_what_is_in_time(events: list[tuple[int, int, int]], clock: 
     assert spans[:kept, 3].tolist() == where[:kept, 0].tolist() == [row for row, _, _ in expected]
     assert late[:late_count].tolist() == expected_late
     assert new_clock == running
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from((0, 7, ZONE_UNKNOWN)), st.integers(0, 2)), max_size=10))
+def test_unknown_zones_are_counted_and_cleared(events: list[tuple[int, int]]) -> None:
+    rows = [(zone, line) for zone, lines in events for line in range(lines + 1)]
+    records = np.zeros((len(rows), RECORD_WORDS), np.int64)
+    low = 3 << 32 | 9 << 16 | 2
+    for row, (zone, line) in zip(records, rows, strict=True):
+        row[PACK] = zone << ZONE_SHIFT | low | (FLAG_IS_LINE << 8 if line else 0)
+    spans, where = np.zeros((len(rows), 4), np.int64), np.zeros((len(rows), 2), np.int64)
+    late = np.empty((len(events), LATE_WORDS), np.int64)
+    *_, unknown = stamp_rows(records, spans, where, late, NEVER_LATE, 0, 0, 0, 0)
+    assert unknown == sum(zone == ZONE_UNKNOWN for zone, _ in events)
+    for row, (zone, line) in zip(records.tolist(), rows, strict=True):
+        assert row[PACK] >> ZONE_SHIFT == (0 if zone == ZONE_UNKNOWN else zone)
+        assert row[PACK] & ((1 << ZONE_SHIFT) - 1) == low | (FLAG_IS_LINE << 8 if line else 0)

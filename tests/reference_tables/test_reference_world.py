@@ -21,6 +21,7 @@ from segue.reference.zones import day_starts, zone_names, zone_number, zone_numb
 from segue.routing.arrivals import Released
 from segue.settings import Settings, check
 from segue_kernels import plan, record
+from segue_kernels.route import FOR_ALL
 from segue_kernels.tables import VERSION_FIELDS
 
 PRICE_UPDATED, INVENTORY_UPDATED = CODE_BY_NAME["Price Updated"], CODE_BY_NAME["Inventory Updated"]
@@ -73,7 +74,7 @@ def test_a_table_that_nobody_looks_into(catalogue: str) -> None:
 
 def test_which_types_all_shards_hear_of() -> None:
     def types(*fields: tuple[str, str, str]) -> list[int]:
-        return np.flatnonzero(types_for_all(policies_with(*fields))).tolist()
+        return np.flatnonzero(types_for_all(policies_with(*fields)) == FOR_ALL).tolist()
 
     assert types() == types(MARGIN) == []
     assert types(AMOUNT) == [PRICE_UPDATED]
@@ -82,11 +83,10 @@ def test_which_types_all_shards_hear_of() -> None:
 
 def test_rows_that_nobody_is_about_are_taken_out() -> None:
     records = np.zeros((3, record.RECORD_WORDS), np.int64)
-    records[:, record.PACK] = [PRICE_UPDATED, INVENTORY_UPDATED, PRICE_UPDATED]
-    records[2, record.CUSTOMER_LO] = 1
-    assert empty_world().take(records) is records
-    made = ReferenceWorld.of(Settings(), policies_with(AMOUNT))
-    assert np.array_equal(made.take(records), records[1:])
+    records[:, record.PACK] = [PRICE_UPDATED, CODE_BY_NAME["Cart Viewed"], INVENTORY_UPDATED]
+    for made in (empty_world(), ReferenceWorld.of(Settings(), policies_with(AMOUNT))):
+        assert np.array_equal(made.take(records), records[1:2])
+        assert made.heard(records[1:2]) is None
 
 
 def test_histories_stay_with_their_rows() -> None:
@@ -100,7 +100,8 @@ def test_histories_stay_with_their_rows() -> None:
     records[:, record.SEQUENCE] = range(4)
     first, second = np.arange(3), np.arange(5)
     released = Released(records, np.zeros(0, np.uint8), [(1, first), (3, second)], ((0, 1),))
-    assert empty_world().take_released(released) is released
+    customers = Released(records[1:2], released.text)
+    assert empty_world().take_released(customers) is customers
     left = ReferenceWorld.of(Settings(), policies_with(AMOUNT)).take_released(released)
     assert left.records[:, record.SEQUENCE].tolist() == [1, 3]
     assert [(at, history is (first, second)[n]) for n, (at, history) in enumerate(left.histories)] == [

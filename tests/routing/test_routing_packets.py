@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from segue.events.batch import Decoded, Origin
 from segue.events.names import CODE_BY_NAME
 from segue.routing.arrivals import Arrivals
-from segue.routing.packet import CLOCK_END, Packet, SourceBatch, packets
+from segue.routing.packet import CLOCK_END, REFERENCE_TYPES, Packet, SourceBatch, packets
 from segue_kernels import record
+from segue_kernels.route import FOR_ALL
 from tests.kernels.drivers import key_of, quick, records_of
 
 
@@ -65,12 +66,11 @@ def test_the_end_of_a_partition_is_told_to_all() -> None:
 def test_what_all_hear_of_asks_nobody_to_wait() -> None:
     """An anonymous shard that only hears of a price passes nothing on: known shards do not wait for it."""
     rows = decoded([(1, record.KIND_USER), (2, record.KIND_USER), (3, record.KIND_ANONYMOUS)])
-    rows.records[0, [record.CUSTOMER_LO, record.CUSTOMER_HI]] = 0
     rows.records[0, record.PACK] = CODE_BY_NAME["Price Updated"]
     batch = SourceBatch(0, 7, (5, 0), (9, 3), rows)
-    to_all = np.zeros(256, np.uint8)
-    to_all[CODE_BY_NAME["Price Updated"]] = 1
-    made, nobody = packets(batch, 8, 1, to_all)
+    told = REFERENCE_TYPES.copy()
+    told[CODE_BY_NAME["Price Updated"]] = FOR_ALL
+    made, nobody = packets(batch, 8, 1, told)
     assert nobody == 1
     assert [destination for destination, _ in made] == list(range(16))
     assert sum(len(packet.records) for _, packet in made) == 16 + 2

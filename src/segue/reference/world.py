@@ -18,9 +18,11 @@ from segue.policy.compiled import CompiledPolicies
 from segue.reference.files import TABLE_NAMES, Field, TableRows, read_table
 from segue.reference.zones import calendar, zone_number
 from segue.routing.arrivals import Released
+from segue.routing.packet import REFERENCE_TYPES
 from segue_kernels import plan, tables
 from segue_kernels.calendar import DEFAULT_ZONE, find_new_zone
 from segue_kernels.record import PACK, ZONE_MASK, ZONE_SHIFT
+from segue_kernels.route import FOR_ALL
 from segue_kernels.shard import World
 
 if TYPE_CHECKING:
@@ -39,11 +41,15 @@ _NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
 
 
 def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
-    """uint8 a type: 1 for events that change a table some policy looks into; every shard has to hear of them."""
-    types = np.zeros(plan.TYPES, np.uint8)
+    """Of events about no customer, those that change a table some policy looks into: every shard hears of them.
+
+    uint8 a type, as segue.routing.packet takes it.
+    """
+    types = REFERENCE_TYPES.copy()
     looked_up = set(policies.lookups[:, plan.LOOKUP_TABLE].tolist())
     for code, (table, _) in UPDATES.items():
-        types[code] = table in looked_up
+        if table in looked_up:
+            types[code] = FOR_ALL
     return types
 
 
@@ -72,7 +78,7 @@ class ReferenceWorld:
         defaults[DEFAULT_ZONE] = zone_number(timezone)
         shared.load(int(defaults[DEFAULT_ZONE]))
         self._columns = np.zeros((plan.TABLES, tables.COLUMN_WORDS), np.int64)
-        self._table_of = np.zeros(plan.TYPES, np.uint8)
+        self._table_of = np.where(REFERENCE_TYPES, tables.NO_TABLE, 0).astype(np.uint8)
         self._state = np.zeros(tables.STATE_WORDS, np.int64)
         self._state[tables.STATE_CLOCK] = tables.CLOCK_OF_FILES
         layout = _layout(lookups, fields)
@@ -120,7 +126,6 @@ class ReferenceWorld:
                 self._table_of[code] = 1 + table
             if name in names:
                 self._columns[table, tables.COLUMN_UPDATED] = tables.VERSION_FIELDS + names.index(name)
-        self._hears = bool(self._table_of.any())
 
     # --- along the way --------------------------------------------------------------------------------
 
@@ -140,14 +145,12 @@ class ReferenceWorld:
 
     def heard(self, records: Words) -> npt.NDArray[np.bool_] | None:
         """As take: which rows are left, None if all are."""
-        if not self._hears:
-            return None
         updates = tables.count_updates(records, self._table_of)
         if updates == 0:
             return None
         self._make_room(updates)
         keep = np.empty(len(records), np.uint8)
-        left = tables.apply_updates(
+        tables.apply_updates(
             self.arrays,
             records,
             self._table_of,
@@ -157,7 +160,7 @@ class ReferenceWorld:
             limits.TABLE_VERSIONS_MAX,
             keep,
         )
-        return None if left == len(records) else keep.view(np.bool_)
+        return keep.view(np.bool_)
 
     def _make_room(self, updates: int) -> None:
         arrays = self.arrays

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.events.batch import Decoded
-from segue.events.names import CODE_BY_NAME
+from segue.events.names import CODE_BY_NAME, REFERENCE_CODES
 from segue_kernels.memory import STRIDE
 from segue_kernels.plan import TYPES
 from segue_kernels.record import RECORD_WORDS
-from segue_kernels.route import choose_destinations, no_rows, scatter
+from segue_kernels.route import ABOUT_NOBODY, choose_destinations, no_rows, scatter
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -124,7 +124,7 @@ class Routed:
     """Runs of rows by destination: 0 .. shards - 1 known customers, then the anonymous identifiers' shards.
 
     destination  int32 a row; -1 for the `about_nobody` events that have no customer
-    own          rows of each destination that are about its own customers, not only heard by all
+    own          rows of each destination that are about its customers, not heard by all
     """
 
     records: list[Words]
@@ -134,7 +134,8 @@ class Routed:
     own: list[int]
 
 
-NOTHING_TO_ALL = np.zeros(TYPES, np.uint8)
+REFERENCE_TYPES = np.zeros(TYPES, np.uint8)
+REFERENCE_TYPES[list(REFERENCE_CODES)] = ABOUT_NOBODY
 
 
 def scatter_rows(
@@ -144,11 +145,11 @@ def scatter_rows(
     shards: int,
     *,
     resolved: bool = False,
-    to_all: npt.NDArray[np.uint8] = NOTHING_TO_ALL,
+    nobody: npt.NDArray[np.uint8] = REFERENCE_TYPES,
 ) -> Routed:
     """Copy rows to one run for each destination, in their order.
 
-    to_all    uint8 a type: 1 = every destination hears of such rows
+    nobody    uint8 a type: what is about no customer, and what of it every destination hears (segue_kernels/route.py)
     resolved  the rows come from an anonymous shard: an identify among them goes straight to its customer
     """
     identify = -1 if resolved else CODE_BY_NAME["identify"]
@@ -156,8 +157,8 @@ def scatter_rows(
     destination = np.empty(len(records), np.int32)
     row_count = np.zeros(2 * shards, np.int64)
     byte_count = np.zeros(2 * shards, np.int64)
-    nobody = choose_destinations(
-        records, spans, shards, identify, alias, to_all, destination, row_count, byte_count
+    about_nobody = choose_destinations(
+        records, spans, shards, identify, alias, nobody, destination, row_count, byte_count
     )
     row_end = np.cumsum(row_count)
     row_start = row_end - row_count
@@ -169,7 +170,7 @@ def scatter_rows(
         records,
         spans,
         text,
-        to_all,
+        nobody,
         destination,
         row_start.copy(),
         byte_start.copy(),
@@ -181,19 +182,19 @@ def scatter_rows(
     texts = zip(byte_start.tolist(), (byte_start + byte_count).tolist(), strict=True)
     own = np.bincount(destination[destination >= 0], minlength=2 * shards).tolist()
     return Routed(
-        [records_out[a:b] for a, b in rows], [text_out[a:b] for a, b in texts], destination, nobody, own
+        [records_out[a:b] for a, b in rows], [text_out[a:b] for a, b in texts], destination, about_nobody, own
     )
 
 
 def packets(
-    batch: SourceBatch, shards: int, partitions: int, to_all: npt.NDArray[np.uint8] = NOTHING_TO_ALL
+    batch: SourceBatch, shards: int, partitions: int, nobody: npt.NDArray[np.uint8] = REFERENCE_TYPES
 ) -> tuple[list[tuple[int, Packet]], int]:
     """(destination, packet) for one source batch, and how many of its events are about no customer.
 
     Every shard of known customers gets one, empty or not, for it has to know how far the partition has come;
     so does every anonymous shard when there are several partitions to merge, when the batch says so, or when it has
     rows that all must hear of.
-    to_all  uint8 a type: 1 = such rows (segue.reference.world.types_for_all)
+    nobody  uint8 a type (segue.reference.world.types_for_all)
     """
     if batch.decoded is None:
         records, text = no_rows()
@@ -202,7 +203,7 @@ def packets(
         )
     else:
         decoded = batch.decoded
-        routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards, to_all=to_all)
+        routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards, nobody=nobody)
     via = tuple(shard for shard in range(shards) if routed.own[shards + shard])
     everyone = batch.tell_clock or batch.decoded is None or partitions > 1
     return list(_packets(batch, routed, shards, via, everyone)), routed.about_nobody
