@@ -13,7 +13,7 @@ import numpy as np
 
 from segue_kernels import plan, vm
 from tests.kernels.drivers import DAY_MS, key_of, stream, tables
-from tests.reference.hashing import siphash128, signed
+from tests.reference.hashing import signed, siphash128
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS

@@ -1,4 +1,4 @@
-"""Streams with timers against the rules written plainly: the same decisions, however cut and whenever it is advanced."""
+"""Streams with timers against the rules written plainly: the same decisions, however cut and whenever advanced."""
 
 from __future__ import annotations
 
