@@ -1,4 +1,4 @@
-"""Waits of a customer: armed once a journey and key, bounded, their strings kept, joined with another's in any order."""
+"""Waits of a customer: one a journey and key, bounded, with their strings, joined with another's in any order."""
 
 from __future__ import annotations
 
