@@ -81,6 +81,7 @@ from segue_kernels.row import (
     SPILL_USED,
     TIMERS_LIMIT,
     TIMERS_OF,
+    TIMERS_PLACE,
     TIMERS_SEEN,
     WHEEL_DUE,
     ZONE,
@@ -205,7 +206,7 @@ def run(
     """Process records[start:] in order, then fire the shard's timers due before `watermark` (0: none of them), at
     most `timers_max`. Returns (how far it came, why it stopped: STOP_*).
 
-    First of all the timers of customer meta[TIMERS_OF] - 1 due before meta[TIMERS_LIMIT] fire.
+    First of all the timers of the row meta[TIMERS_OF] - 1 due before meta[TIMERS_LIMIT] fire.
     """
     row_words = settings[SET_ROW_WORDS]
     retention = settings[SET_RETENTION_MS]
@@ -224,10 +225,12 @@ def run(
     i = start
     phase = TAKE
     limit = 0
+    arrived = LAST_PLACE  # versions of tables that timers see: those that arrived before this clock
     row = 0
     if meta[TIMERS_OF] != 0:
         row = meta[TIMERS_OF] - 1
         limit = meta[TIMERS_LIMIT]
+        arrived = meta[TIMERS_PLACE]
         meta[TIMERS_OF] = 0
         phase = AFTER
     base = row * row_words
@@ -247,6 +250,7 @@ def run(
                     return n, STOP_END
                 base = row * row_words
                 limit = watermark
+                arrived = LAST_PLACE
                 phase = AFTER
             else:
                 if i + 2 * AHEAD < n:
@@ -277,6 +281,9 @@ def run(
                 if records[header, RECORD_CLOCK] > meta[CLOCK_MAX]:
                     meta[CLOCK_MAX] = records[header, RECORD_CLOCK]
                 limit = records[header, RECORD_CLOCK] - lateness
+                arrived = (
+                    LAST_PLACE  # all that can be valid by then has arrived: none is later than the lateness
+                )
                 phase = BEFORE
 
         timer = NO_TIMER
@@ -295,6 +302,7 @@ def run(
             if stop != STOP_END:
                 meta[TIMERS_OF] = row + 1
                 meta[TIMERS_LIMIT] = limit
+                meta[TIMERS_PLACE] = arrived
                 return i, stop
             timer, waiting, triggered = next_timer(shard, plan, scratch, out, row, limit, settings)
             meta[TIMERS_SEEN] += 1
@@ -325,6 +333,7 @@ def run(
                     continue
                 phase = READY
                 limit = event_now
+                arrived = records[header, RECORD_CLOCK]
                 if rows[base + WHEEL_DUE] != 0 and rows[base + WHEEL_DUE] < limit:
                     continue
 
@@ -404,7 +413,7 @@ def run(
         record = header
         step = 1
         now = event_now
-        place = LAST_PLACE
+        place = arrived
         looks = timer == CHECK
         if timer == NO_TIMER:
             place = records[header, RECORD_CLOCK]
@@ -419,6 +428,10 @@ def run(
             record = -1 - first
             step = source[first, SEQUENCE]
             now = rows[base + CLOCK]
+            if (
+                now > source[first, RECORD_CLOCK]
+            ):  # later than it was due: not all that is valid now has arrived
+                place = min(place, now)
         rows_before = out.used[OUT_LOG] + out.used[OUT_CHANGES]
         is_changed = False
         if looks:

@@ -62,6 +62,16 @@ def _interpreted(function: Function) -> Function:
 # Without reference counts: the caller's arrays outlive the call, and kernels make none. With every array
 # of a group counted at every use the engine's run took 1,803 ns an event on the benchmark, without 402.
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
+# Groups of arrays (shard.py). A body that takes them apart for Python is as large as many a helper: with one for each
+# helper the engine's run took half as long again to compile.
+_GROUPS = frozenset(("Shard", "Plan", "World", "Scratch", "Out"))
+
+
+def _helper_options(function: Callable[..., Any]) -> dict[str, Any]:
+    """Options of a function that only kernels call: one that takes groups of arrays can't be called from Python."""
+    if _GROUPS.isdisjoint(function.__annotations__.values()):
+        return _OPTIONS
+    return {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def kernel(function: Function) -> Function:
@@ -82,11 +92,11 @@ def outline(function: Function) -> Function:
     """Compile a helper that is called, not inlined: for cold paths, which would be compiled at every place of use."""
     if JIT_DISABLED:
         return function
-    return cast(Function, numba.njit(**_OPTIONS)(function))
+    return cast(Function, numba.njit(**_helper_options(function))(function))
 
 
 def inline(function: Function) -> Function:
     """Compile a small helper that only kernels call; LLVM always inlines it."""
     if JIT_DISABLED:
         return function
-    return cast(Function, numba.njit(**_OPTIONS, forceinline=True)(function))
+    return cast(Function, numba.njit(**_helper_options(function), forceinline=True)(function))

@@ -62,9 +62,10 @@ REDIRECTS = 13
 WHEEL_TIME = 14  # how far the wheel has turned, ms
 TIMERS = 15  # rows that hang in the wheel
 POOL_FREE = 16  # a word for each size class (pool.py): heads of the free lists
-TIMERS_SEEN = 28  # timers that a run looked at, ever
-TIMERS_OF = 29  # row + 1 whose timers a run left firing when it stopped; 0 = none
-TIMERS_LIMIT = 30  # those before this time were to fire
+TIMERS_SEEN = 27  # timers that runs looked at, ever
+TIMERS_OF = 28  # row + 1 whose timers a run left firing when it stopped; 0 = none
+TIMERS_LIMIT = 29  # those due before this time were to fire
+TIMERS_PLACE = 30  # and to see the versions of tables that arrived before this clock
 NAMES_USED = 31  # entries of the index of product names
 
 # counters, reported

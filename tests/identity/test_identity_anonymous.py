@@ -7,13 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segue.decide.engine import Decisions
 from segue.events.names import CODE_BY_NAME
 from segue.identity.anonymous import AnonymousShard
 from segue.routing.packet import ANY_PLACE, CLOCK_END, Packet
 from segue_kernels import plan, record, row
 from segue_kernels.history import H_CLOCK, H_EVENTS
 from segue_kernels.route import no_rows
-from tests.kernels.drivers import START_MS, engine_settings, key_of, meta, records_of, stream, tables
+from segue_kernels.shard import LOG_SLOT
+from tests.kernels import canonical, naive_timers
+from tests.kernels.drivers import (
+    START_MS,
+    engine_settings,
+    key_of,
+    meta,
+    records_of,
+    released,
+    stream,
+    tables,
+)
 
 IDENTIFY, VIEWED = CODE_BY_NAME["identify"], CODE_BY_NAME["Product Viewed"]
 NAMES = [b"visitor-%d" % n for n in range(4)] + [f"Zoë {n} ".encode() * 12 for n in range(4)]
@@ -39,6 +51,7 @@ class Feeder:
 
     def __init__(self, to: AnonymousShard) -> None:
         self.to, self.row, self.batch, self.end = to, 0, 0, (-1, 0)
+        self.decided: list[Decisions] = []
 
     def push(self, events: list[Event]) -> list[tuple[int, Packet]]:
         given = [{"type": VIEWED, **event, "sequence": self.row + n} for n, event in enumerate(events)]
@@ -50,7 +63,9 @@ class Feeder:
         end = (int(records[-1, record.CLOCK]), self.row)
         self.to.arrivals.push(Packet(0, self.batch, self.end, end, records, text))
         self.end, self.batch = end, self.batch + 1
-        return self.to.process()[1]
+        decided, passed = self.to.process()
+        self.decided += decided
+        return passed
 
 
 def rows_of(passed: list[tuple[int, Packet]]) -> list[dict[str, Any]]:
@@ -136,6 +151,27 @@ def test_what_was_taken_along_is_gone_here() -> None:
     assert words[row.CLOCK] == words[row.EVENTS] == words[row.RING] == 0
     block = 3 + (len(NAMES[KNOWN]) + 7) // 8
     assert meta(state, row.POOL_WORDS_USED) == 1 << (block - 1).bit_length() < held
+
+
+def test_timers_that_an_identify_has_passed_fire_here_and_the_others_go_along() -> None:
+    """What is due before the identify's clock less the lateness is decided for the visitor, the rest is not."""
+    lateness = naive_timers.LATENESS_MS
+    first, second, _ = naive_timers.DELAYS[naive_timers.STEPS]
+    for later, fired, waits in ((first + lateness, 0, 1), (first + lateness + 1, 1, 1), (second, 1, 1)):
+        shard = AnonymousShard(0, naive_timers.world(), engine_settings(), 1)  # type: ignore[arg-type]
+        feeder = Feeder(shard)
+        feeder.push([viewed(0, 0, type=naive_timers.A)])
+        found = rows_of(feeder.push([identify(0, KNOWN, later), viewed(0, later + 9 * lateness)]))
+        assert meta(shard.engine.state, row.COUNT_TIMERS_FIRED) >= fired
+        decided = [log for part in feeder.decided for log in part.log]
+        assert sum(log[LOG_SLOT] == naive_timers.STEPS for log in decided) == fired
+        history = found[0]["history"]
+        known = AnonymousShard(0, naive_timers.world(), engine_settings(), 1).engine  # type: ignore[arg-type]
+        known.process(released(*records_of([{"customer": KNOWN, "time": START_MS, "message": 99}], NAMES)))
+        known.state.join(0, history, START_MS + later)
+        assert len(canonical.of_row(known.state, 0)["waits"]) == waits
+        assert shard.engine.advance(START_MS + 9 * second) == ([], True)
+        assert meta(shard.engine.state, row.TIMERS) == 0
 
 
 def test_the_end_is_passed_on() -> None:

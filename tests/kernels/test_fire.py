@@ -1,4 +1,4 @@
-"""Streams with timers against the rules written plainly: the same decisions, however cut and whenever it is advanced."""
+"""Streams with timers against the rules written plainly: the same decisions, however cut and whenever advanced."""
 
 from __future__ import annotations
 
@@ -118,8 +118,9 @@ class Taker:
                 self.changes.setdefault(who, []).append((int(change[CHANGE_CODE]), int(change[CHANGE_NOW])))
 
 
-def engine() -> ShardEngine:
-    return engine_of(
+def engine(tight: bool) -> ShardEngine:
+    """`tight`: the output arrays are full after each event and timer that says something."""
+    made = engine_of(
         MADE,
         retention_ms=naive.RETENTION_MS,
         quarantine_ms=naive.QUARANTINE_MS,
@@ -127,6 +128,9 @@ def engine() -> ShardEngine:
         lateness_ms=naive.LATENESS_MS,
         secret=SECRET,
     )
+    if tight:
+        made._scratch.room[:] = 1
+    return made
 
 
 def customer(number: int) -> Customer:
@@ -140,8 +144,8 @@ def check(taker: Taker, customers: list[Customer]) -> None:
 
 
 @quick(250)
-@given(STEPS, st.data())
-def test_a_stream_with_timers(steps: list[Any], data: st.DataObject) -> None:
+@given(STEPS, st.booleans(), st.data())
+def test_a_stream_with_timers(steps: list[Any], tight: bool, data: st.DataObject) -> None:
     events = events_of(steps)
     customers = [customer(n) for n in range(3)]
     for who, seen in events:
@@ -149,7 +153,7 @@ def test_a_stream_with_timers(steps: list[Any], data: st.DataObject) -> None:
     end = events[-1][1].clock + 1 if events else START_MS
     for one in customers:
         one.fire(end)
-    to, taker = engine(), Taker()
+    to, taker = engine(tight), Taker()
     at = 0
     while at < len(events):
         size = data.draw(st.integers(1, 10))
@@ -179,9 +183,10 @@ def test_a_stream_with_timers(steps: list[Any], data: st.DataObject) -> None:
     st.integers(-40, 40),
     st.sampled_from((0, 1, 3 * MINUTE_MS, HOUR_MS, 3 * DAY_MS)),
     st.booleans(),
+    st.booleans(),
 )
 def test_timers_go_along_with_a_history(
-    before: list[Any], after: list[Any], apart: int, later: int, again: bool
+    before: list[Any], after: list[Any], apart: int, later: int, again: bool, tight: bool
 ) -> None:
     """Visitor 0 turns out to be customer 1; some of what he waits for is due by then, some is not."""
     known, visitor = customer(1), customer(0)
@@ -189,7 +194,7 @@ def test_timers_go_along_with_a_history(
     events = [(0, seen) for _, seen in events_of(before)]
     events += [(1, seen) for _, seen in events_of(after, start)]
     events.sort(key=lambda pair: pair[1].clock)
-    to, taker = engine(), Taker()
+    to, taker = engine(tight), Taker()
     for who, seen in events:
         (visitor, known)[who].take(seen)
         taker.take(to.process(released(*records_of(rows_of([(who, seen)]), NAMES))))
@@ -234,16 +239,15 @@ def test_a_hundred_thousand_timers_of_one_second() -> None:
         to.process(released(*records_of(events, [b"x"] * customers)))
     due = START_MS + naive.DELAYS[naive.STEPS][0]
     assert to.advance(due, 1_000) == ([], True)
-    fired = []
-    for step in range(4 * customers // 1_000):
+    fired: list[int] = []
+    steps, done = 0, False
+    while not done:
         decided, done = to.advance(due + 1_000, 1_000)
         found = [log for part in decided for log in part.log]
         assert len(found) <= 1_000
         fired += [int(log[LOG_NOW]) for log in found]
-        if done:
-            break
-    assert done
-    assert step <= 2 * customers // 1_000
+        steps += 1
+    assert steps <= 2 * customers // 1_000 + 1  # a row is looked at once more before it hangs anew
     assert fired == sorted(due + n % 1_000 for n in range(customers))
     assert meta(to.state, row.COUNT_TIMERS_FIRED) == customers
     assert meta(to.state, row.TIMERS) == customers  # the sessions, and the next step

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from segue.decide.engine import ShardEngine
 from segue_kernels import plan, record, row
 from segue_kernels.customers import find_or_add
-from tests.kernels import canonical
+from tests.kernels import canonical, naive_timers
 from tests.kernels.drivers import (
     DAY_MS,
     START_MS,
@@ -101,6 +101,24 @@ def test_taken_and_joined_into_an_empty_row_it_is_the_row(steps: Steps) -> None:
     assert canonical.of_row(second.state, target) == canonical.of_row(first.state, which)
     assert meta(second.state, row.COUNT_MERGED) == 1
     assert second.state.take_dirty().tolist() == [target]
+
+
+@quick(100)
+@given(EVENTS)
+def test_timers_segments_and_stage_are_in_it(steps: Steps) -> None:
+    """What was waited for goes on being waited for, and the row comes up in time."""
+    first, second = (engine_of(naive_timers.world(), rate_per_minute_max=99) for _ in range(2))
+    which = feed(first, 1, steps, START_MS)
+    clock = int(first.state.arrays.rows[which * first.state.row_words + row.CLOCK])
+    target = row_of(second, 1)
+    second.state.join(target, first.state.history(which), max(clock, 1))
+    assert canonical.of_row(second.state, target) == canonical.of_row(first.state, which)
+    words = second.state.arrays.rows[target * second.state.row_words :]
+    waits = [wait[0] for wait in canonical.of_row(second.state, target)["waits"]]
+    if waits:
+        assert 0 < words[row.WHEEL_DUE] <= min(waits)
+    assert words[row.CHECK_DUE] == 1  # looked at with the next event
+    assert meta(second.state, row.TIMERS) == (words[row.WHEEL_DUE] != 0)
 
 
 @quick(100)

@@ -28,7 +28,7 @@ from segue_kernels.plan import (
     OFFER_WHEN,
 )
 from segue_kernels.record import FLAG_HAS_HISTORY, HEAP, PACK, RECORD_WORDS, TIME, ZONE_MASK
-from segue_kernels.row import TIMERS_LIMIT, TIMERS_OF, TIMERS_SEEN
+from segue_kernels.row import TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
 from segue_kernels.shard import (
     ACTION_ITEM,
     ACTION_RECORD,
@@ -61,6 +61,7 @@ from segue_kernels.shard import (
     Out,
     Scratch,
 )
+from segue_kernels.tables import LAST_PLACE
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -231,6 +232,7 @@ class ShardEngine:
             self._run(decided)
         meta[TIMERS_OF] = row + 1
         meta[TIMERS_LIMIT] = limit_ms
+        meta[TIMERS_PLACE] = LAST_PLACE
         self._run(decided)
         return decided
 

@@ -27,6 +27,8 @@ from segue_kernels.plan import (
     ON_WAIT,
     STREAM_BY,
     STREAM_ENTRY_WORDS,
+    STREAM_FLAG_NAMES,
+    STREAM_FLAGS,
     TYPES,
 )
 from segue_kernels.shard import (
@@ -57,6 +59,7 @@ from segue_kernels.waits import WAIT_WORDS_MAX
 _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
 _RECORDS = limits.LINES_PER_EVENT_MAX + 1  # of one event
+_NAME_WORDS = 64  # of the block of a product's name, at most
 _NO_INDEX = np.zeros(1, np.int64)
 
 Words = npt.NDArray[np.int64]
@@ -142,6 +145,8 @@ def event_room(plan: Plan) -> tuple[int, int]:
     words += (_RECORDS + len(plan.slot_hash)) * int(left.sum())
     if (plan.journeys[:, JOURNEY_KIND] == ON_WAIT).any():
         words += limits.WAITS_PER_CUSTOMER_MAX * (1 << (WAIT_WORDS_MAX - 1).bit_length())
+    if (streams[:, STREAM_FLAGS] & STREAM_FLAG_NAMES).any():
+        words += _RECORDS * _NAME_WORDS
     sent = block[plan.limits[:, LIMIT_STREAM]]
     grants = 2 * len(plan.slot_hash) * limits.LIMITS_PER_JOURNEY_MAX
     if sent.any():
