@@ -310,13 +310,22 @@ def simulate(
     rate: Annotated[
         float, typer.Option("--events-per-second", help="In event time; 0: what so many shoppers do.")
     ] = 0.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    catalogue: Annotated[
+        str,
+        typer.Option(
+            "--catalogue",
+            metavar="FILE",
+            help="Write the products too, .csv or .parquet: product_id, category, brand, price, margin.",
+        ),
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write events of shoppers that are not there: they browse, fill carts, buy, leave, return.
 
     segue simulate --out events.jsonl --customers 100000 --events 1000000
     segue simulate --out - | segue run - --out out
+    segue simulate --out events.jsonl --catalogue catalogue.csv
     """
     from segue.run.progress import display, terminal
     from segue.run.simulating import simulate_to
@@ -331,7 +340,7 @@ def simulate(
         from segue.run.arguments import time_ms
 
         options["start_ms"] = time_ms("--start", start)
-    simulate_to(out, options, display(terminal(), quiet=quiet), overwrite=overwrite)
+    simulate_to(out, options, display(terminal(), quiet=quiet), catalogue=catalogue, overwrite=overwrite)
 
 
 @app.command(rich_help_panel="Policies")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import collections
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from pyarrow import csv, parquet
 
-from segue.errors import SettingsError
+from segue.errors import SettingsError, SinkError
 from segue.events.decode import Decoder, Origin
-from segue.limits import LATENESS_MS_DEFAULT
+from segue.events.time import parse_time_ms
+from segue.limits import DAY_MS, LATENESS_MS_DEFAULT
 from segue.simulate import SimulationSettings, simulate, write_simulation
-from segue.simulate.lines import KINDS
+from segue.simulate.catalogue import write_catalogue
+from segue.simulate.lines import KINDS, ZONES
 from segue.simulate.settings import START_MS_DEFAULT
 
 EVENTS = 40_000
@@ -122,6 +126,74 @@ def test_order_of_arrival(events: list[dict[str, Any]]) -> None:
         behind += e["time"] < clock
         clock = max(clock, e["time"])
     assert 0 < behind / EVENTS < 0.03
+
+
+def test_logins_tell_the_time_zone_of_some(events: list[dict[str, Any]]) -> None:
+    logins = [e for e in events if e["type"] == "identify"]
+    told: dict[Any, Any] = {e["userId"]: e["timezone"] for e in logins if "timezone" in e}
+    assert 0.3 < sum("timezone" in e for e in logins) / len(logins) < 0.7
+    assert set(told.values()) == set(ZONES)
+    assert all(e.get("timezone") == told.get(e["userId"]) for e in logins)  # the same at each login
+
+
+def test_messages_bring_visits_of_those_who_agreed(events: list[dict[str, Any]]) -> None:
+    agreed = {
+        (e["userId"], e["channel"])
+        for e in events
+        if e["type"] == "Consent Changed" and e["granted"] and "userId" in e
+    }
+    opened = [e for e in events if e["type"] == "Email Opened"]
+    tapped = [e for e in events if e["type"] == "Push Notification Tapped"]
+    assert len(opened) > 50
+    assert len(tapped) > 20
+    assert sum((e["userId"], "email") in agreed for e in opened) > 0.9 * len(opened)
+    assert sum((e["userId"], "push") in agreed for e in tapped) > 0.9 * len(tapped)
+
+
+def test_carts_are_left_and_sessions_end_without_an_order(events: list[dict[str, Any]]) -> None:
+    added = {e["userId"] for e in events if e["type"] == "Product Added" and "userId" in e}
+    ordered = {e["userId"] for e in events if e["type"] == "Order Completed" and "userId" in e}
+    assert len(added - ordered) > 20
+    ends = sum(e["type"] == "Session Ended" for e in events)
+    assert ends > 2 * sum(e["type"] == "Order Completed" for e in events)
+
+
+def test_some_customers_come_less_and_less() -> None:
+    """Of those who come often at first, some hardly come after three months."""
+    lines = _bytes(events=60_000, customers=150, events_per_second=60_000 / (100 * 86_400)).splitlines()
+    first: collections.Counter[str] = collections.Counter()
+    last: collections.Counter[str] = collections.Counter()
+    for line in lines:
+        event = orjson.loads(line)
+        day = (parse_time_ms(event["time"], "time") - START_MS_DEFAULT) / DAY_MS
+        customer = event.get("userId")
+        if customer and day < 10:
+            first[customer] += 1
+        elif customer and day > 85:
+            last[customer] += 1
+    often = [customer for customer, n in first.items() if n >= 20]
+    faded = [customer for customer in often if last[customer] <= first[customer] / 5]
+    assert 0.03 < len(faded) / len(often) < 0.4
+
+
+@pytest.mark.parametrize("name", ["catalogue.csv", "catalogue.parquet"])
+def test_the_catalogue_tells_of_the_products_in_the_events(
+    tmp_path: Path, name: str, events: list[dict[str, Any]]
+) -> None:
+    path = tmp_path / "tables" / name
+    write_catalogue(SimulationSettings(customers=2_000), str(path))
+    table = csv.read_csv(path) if name.endswith("csv") else parquet.read_table(path)
+    assert table.column_names == ["product_id", "category", "brand", "price", "margin"]
+    products = {row["product_id"]: row for row in table.to_pylist()}
+    views = [e for e in events if e["type"] == "Product Viewed"]
+    for e in views:
+        known = products[e["product_id"]]
+        assert (known["category"], known["price"]) == (e["category"], e["price"])
+    assert all(0.1 <= row["margin"] <= 0.6 for row in products.values())
+    with pytest.raises(SinkError, match="exists already"):
+        write_catalogue(SimulationSettings(), str(path))
+    with pytest.raises(SettingsError, match=r"no \.csv"):
+        write_catalogue(SimulationSettings(), str(tmp_path / "catalogue.xlsx"))
 
 
 def test_settings_say_what_is_wrong() -> None:

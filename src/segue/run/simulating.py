@@ -14,11 +14,19 @@ from segue.run.progress import Display
 _STEP = "simulate shoppers"
 
 
-def simulate_to(out: str, options: dict[str, Any], display: Display, *, overwrite: bool = False) -> None:
-    """Write a simulation; `options` are fields of SimulationSettings. Raises SettingsError, SinkError."""
+def simulate_to(
+    out: str, options: dict[str, Any], display: Display, *, catalogue: str = "", overwrite: bool = False
+) -> None:
+    """Write a simulation, and its products if `catalogue` names a file; `options` are fields of SimulationSettings.
+
+    Raises SettingsError, SinkError.
+    """
     from segue.simulate import SimulationSettings, write_simulation
+    from segue.simulate.catalogue import write_catalogue
 
     settings = SimulationSettings(**options)
+    if catalogue:
+        write_catalogue(settings, catalogue, overwrite=overwrite)
     written = 0
     started = time.monotonic()
 

@@ -16,7 +16,7 @@ from segue.simulate.json_writer import (
     word,
 )
 
-# words of a row; -1 in USER, LOYALTY, ANONYMOUS, and in STORE and COUPON of an order, is "absent"
+# words of a row; -1 in USER, LOYALTY, ANONYMOUS, and in STORE and COUPON of an order or identify, is "absent"
 TEMPLATE, ID, TIME, SOURCE, USER, LOYALTY, ANONYMOUS, PRODUCT, CATEGORY, PRICE, QUANTITY = range(11)
 STORE, COUPON, AMOUNT, CHANNEL, START, COUNT = range(11, 17)
 COLUMNS = 17
@@ -27,18 +27,23 @@ LINE_COLUMNS = 4
 SOURCES = ("web", "app", "shop", "till", "crm")
 WEB, APP, SHOP, TILL, CRM = range(len(SOURCES))
 CHANNELS = ("email", "push")
+EMAIL, PUSH = range(len(CHANNELS))
 CATEGORIES = (
     "bakery", "beauty", "books", "breakfast", "coffee", "dairy", "electronics", "fruit", "frozen", "games",
     "garden", "household", "kitchen", "outdoor", "pets", "shoes", "snacks", "sports", "stationery", "toys",
     "vegetables", "wine",
 )  # fmt: skip
 PROMOTIONS = ("spring-sale", "new-arrivals", "bundle-week", "members-only", "last-chance")
+ZONES = (
+    "Europe/Berlin", "Europe/London", "Europe/Madrid", "Europe/Helsinki", "America/New_York", "Asia/Tokyo",
+)  # fmt: skip
 COUPONS = ("WELCOME-10", "SPRING-15", "BUNDLE-20", "FREE-SHIPPING", "MEMBER-5")
 
 _FIRST_SOURCE = len(CATEGORIES)
 _FIRST_CHANNEL = _FIRST_SOURCE + len(SOURCES)
 _FIRST_PROMOTION = _FIRST_CHANNEL + len(CHANNELS)
 _FIRST_COUPON = _FIRST_PROMOTION + len(PROMOTIONS)
+_FIRST_ZONE = _FIRST_COUPON + len(COUPONS)
 
 _PRODUCT = [numbered("product_id", "product-", PRODUCT, 5), word("category", CATEGORY), money("price", PRICE)]
 _CURRENCY = [text("currency", "EUR")]
@@ -49,6 +54,7 @@ _COUPON = [word("coupon_id", COUPON, _FIRST_COUPON)]
 _PROMOTION = [word("promotion_id", PRODUCT, _FIRST_PROMOTION)]
 _CONSENT = [word("channel", CHANNEL, _FIRST_CHANNEL), text("purpose", "marketing")]
 _AMOUNT = [money("amount", AMOUNT)]
+_ZONE = [word("timezone", COUPON, _FIRST_ZONE, optional=True)]
 
 _ORDER_LINE = 0  # the template of an order's lines; the others are numbered by their place in KINDS
 _FIELDS: dict[str, list[Field]] = {
@@ -76,7 +82,7 @@ _FIELDS: dict[str, list[Field]] = {
     "Product Added to Wishlist": _PRODUCT + _CURRENCY,
     "Product Reviewed": _PRODUCT + _CURRENCY,
     "Unsubscribed": [],
-    "identify": [],
+    "identify": _ZONE,
     "Store Entered": _STORE,
     "Store Exited": _STORE,
     "Product Scanned": _PRODUCT + _CURRENCY + _STORE,
@@ -84,6 +90,10 @@ _FIELDS: dict[str, list[Field]] = {
     "Consent Changed": [*_CONSENT, truth("granted", True)],
     "Consent Changed, withdrawn": [*_CONSENT, truth("granted", False)],
     "Session Ended": [],
+    "Email Opened": [],
+    "Email Link Clicked": [],
+    "Email Marked as Spam": [],
+    "Push Notification Tapped": [],
 }
 KINDS = {name: number for number, name in enumerate(_FIELDS, start=1)}
 
@@ -112,5 +122,5 @@ def writer() -> JsonWriter:
     return JsonWriter(
         [order_line, *(_line(name, own) for name, own in _FIELDS.items())],
         nested=(_ORDER_LINE,),
-        words=CATEGORIES + SOURCES + CHANNELS + PROMOTIONS + COUPONS,
+        words=CATEGORIES + SOURCES + CHANNELS + PROMOTIONS + COUPONS + ZONES,
     )

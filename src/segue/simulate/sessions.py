@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.limits import DAY_MS
 from segue.simulate import lines as ln
+from segue.simulate.catalogue import Catalogue
 from segue.simulate.mixing import mix, pick
 from segue.simulate.settings import SimulationSettings
 
@@ -22,6 +24,10 @@ STEPS_MAX = 40
 CART_LINES_MAX = 8
 STEP_MS_MIN = 1_500
 STEP_MS_MEAN = 14_000
+FADING_PERCENT = 15  # of the customers: they come less and less
+FADE_MS = 30 * DAY_MS  # from the first sign to the last visit
+CALLED_SHARE = 0.12  # of the visits of known users who agreed to the channel: a message brought them
+SPAM_SHARE = 0.01  # of the openings of email
 NEVER_MS = 1 << 62
 
 # what a shopper may do next ...
@@ -68,22 +74,6 @@ def _cumulated() -> NDArray[np.float64]:
 _CUMULATED = _cumulated()
 
 
-class Catalogue:
-    """Categories and prices (cents) of the products 0..products-1, and how a popular one is drawn."""
-
-    def __init__(self, settings: SimulationSettings) -> None:
-        rng = np.random.default_rng([settings.seed, 1])
-        self.products = settings.products
-        self.category: Ints = pick(np.arange(self.products), len(ln.CATEGORIES), settings.seed)
-        # prices end in 9, as they do; integer arithmetic from here on
-        self.price: Ints = rng.integers(1, 10, self.products) * 10 ** rng.integers(2, 4, self.products) + 9
-
-    def popular(self, rng: np.random.Generator, size: int) -> Ints:
-        """Low numbers sell best."""
-        u = rng.random(size)
-        return (self.products * (u * u)).astype(np.int64)
-
-
 @dataclass
 class People:
     """Who customer n is, by number alone: a user of web and app, a card holder of the shops, or a visitor."""
@@ -101,6 +91,19 @@ class People:
     def device(self, who: Ints) -> Ints:
         """The anonymous id that a known device sends."""
         return mix(who, self.seed + 12) & 0x7FFF_FFFF_FFFF_FFFF
+
+    def zone(self, who: Ints) -> Ints:
+        """Number of the time zone that a login tells; -1 for half of the users, of whom nothing is known."""
+        return np.where(
+            pick(who, 100, self.seed + 15) < 50, pick(who, len(ln.ZONES), self.seed + 16), np.int64(-1)
+        )
+
+    def fading(self, who: Ints, since_start_ms: Ints, chance: NDArray[np.float64]) -> Ints:
+        """Visits that do not happen because their customer is fading: some are, from one to six weeks after the start
+        on, and a month later they hardly come any more."""
+        some = np.flatnonzero(pick(who, 100, self.seed + 17) < FADING_PERCENT)
+        fading_ms = since_start_ms[some] - (7 + pick(who[some], 36, self.seed + 18)) * DAY_MS
+        return some[chance[some] * FADE_MS < fading_ms]
 
     def grants(self, who: Ints, channel: int) -> NDArray[np.bool_]:
         return pick(who, 100, self.seed + 13 + channel) < (72, 55)[channel]
@@ -150,7 +153,7 @@ class Sessions:
         rng: np.random.Generator,
     ) -> None:
         n = who.size
-        people = People(settings.seed)
+        people = self._people = People(settings.seed)
         self.who, self.start_ms, self._rng, self._catalogue = who, start_ms, rng, catalogue
         user, card = people.is_user(who), people.has_card(who)
         self.in_shop = card & (~user | (rng.random(n) < 0.3))
@@ -179,6 +182,7 @@ class Sessions:
         self._order_lines: list[Ints] = []
         self._orders: list[tuple[Ints, ...]] = []
         self._order_total = self._line_total = 0
+        self._come_by_message()
         self._walk()
 
     def lines(self) -> Ints:
@@ -192,6 +196,21 @@ class Sessions:
             return none, none, none, none
         start, count, amount, coupon = (np.concatenate(p) for p in zip(*self._orders, strict=True))
         return start, count, amount, coupon
+
+    def _come_by_message(self) -> None:
+        """Visits that begin with an email opened and its link clicked, or with a push notification tapped."""
+        out = self.emitted
+        called = np.flatnonzero((self.known_ms == self.start_ms) & ~self.in_shop)
+        called = called[self._rng.random(called.size) < CALLED_SHARE]
+        by_push = self.source[called] == ln.APP
+        email, push = called[~by_push], called[by_push]
+        email = email[self._people.grants(self.who[email], ln.EMAIL)]
+        push = push[self._people.grants(self.who[push], ln.PUSH)]
+        out.add(ln.KINDS["Email Opened"], email, self.start_ms[email])
+        out.add(ln.KINDS["Email Link Clicked"], email, self.start_ms[email] + 100)
+        out.add(ln.KINDS["Push Notification Tapped"], push, self.start_ms[push])
+        spam = email[self._rng.random(email.size) < SPAM_SHARE]
+        out.add(ln.KINDS["Email Marked as Spam"], spam, self.start_ms[spam] + 120)
 
     def _walk(self) -> None:
         rng, out = self._rng, self.emitted
@@ -279,7 +298,8 @@ class Sessions:
 
     def _log_in(self, session: Ints, now: Ints) -> None:
         self.known_ms[session] = now[session] - 400
-        self.emitted.add(ln.KINDS["identify"], session, now[session] - 400)
+        zone = self._people.zone(self.who[session])
+        self.emitted.add(ln.KINDS["identify"], session, now[session] - 400, zone)
 
     def _use_coupon(self, session: Ints, now: Ints) -> None:
         entered = self._coupon_of(session)

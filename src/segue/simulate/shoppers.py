@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from segue.simulate import lines as ln
 from segue.simulate.arrivals import Arrivals
+from segue.simulate.catalogue import Catalogue
 from segue.simulate.mixing import mix, pick
-from segue.simulate.sessions import NEVER_MS, Catalogue, Ints, People, Sessions
+from segue.simulate.sessions import NEVER_MS, Ints, People, Sessions
 from segue.simulate.settings import SimulationSettings
 
 EVENTS_PER_SESSION = 8.0  # on average, about: what makes a rate of events out of a rate of sessions
@@ -68,6 +69,9 @@ class Shoppers:
         # some come often, most seldom; no one so often that they look like a bot
         chance = rng.random(n)
         who = (self._settings.customers * (chance * np.sqrt(chance))).astype(np.int64)
+        away = self._people.fading(who, start_ms - self._settings.start_ms, rng.random(n))
+        # somebody else comes instead: as many visits as before
+        who[away] = pick(who[away] + start_ms[away], self._settings.customers, self._settings.seed + 5)
         sessions = Sessions(self._settings, self._catalogue, who, start_ms, rng)
         self._ask_for_consent(sessions, rng)
         self._add(sessions, int(start_ms[-1]), rng)

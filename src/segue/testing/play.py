@@ -20,7 +20,7 @@ from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.limits import DAY_MS, LATENESS_MS_DEFAULT
 from segue.policy.compiled import CompiledPolicies
-from segue.policy.examples import STEP, Example, messages
+from segue.policy.examples import STEP, Example, messages, offset_text
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ROW_BITS, Place, SourceBatch, packets
 from segue.state.shard import EngineSettings
@@ -92,7 +92,9 @@ def _batch(example: Example, currency: str, secret: bytes, played: Played) -> So
     for letter in decoded.dead:
         played.unused.append(f"event {_number(letter.raw)}: {letter.reason}")
     for late in decoded.late:
-        played.unused.append(f"event {_number(late.raw)}: it came {late.delay_ms:,} ms after its time")
+        played.unused.append(
+            f"event {_number(late.raw)}: it came {offset_text(late.delay_ms)} after its time"
+        )
     place: Place = (clock, (0 << ROW_BITS) | decoded.events)
     return SourceBatch(0, 0, (-1, 0), place, decoded)
 

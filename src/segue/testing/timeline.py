@@ -15,7 +15,7 @@ from segue.testing.judge import Verdict, described
 from segue.testing.play import Played
 
 EVENT, AS_EXPECTED, MISSING, UNEXPECTED, NOTE, END = "o", "*", "x", "!", ".", "+"
-LEGEND = "o event   * action as expected   x missing   ! not expected   . decided, nothing said"
+LEGEND = "o event   * as expected   x missing   ! not expected   . change of segment or stage"
 
 
 def timeline(example: Example, played: Played, verdict: Verdict) -> list[str]:

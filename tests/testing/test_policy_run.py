@@ -1,0 +1,89 @@
+"""`segue test`: the shipped policies do what their examples say, and a file that does not is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from segue.cli import app
+from segue.policy.examples import read_examples
+from segue.policy.load import SHIPPED
+from segue.settings import secret
+from segue.testing.run import play_files
+
+POLICY = """
+policy = "views"
+version = 1
+[[journeys]]
+id = "views"
+on = ["Product Viewed"]
+when = 'count("Product Viewed", by="product", within="30m") >= 2'
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+
+[[examples]]
+name = "a second look"
+events = [
+    { at = "0m", event = "Product Viewed", product = "p1", anonymous = "device" },
+    { at = "1m", event = "identify", anonymous = "device" },
+    { at = "2m", event = "Product Viewed", product = "p1" },
+]
+expect = [{ at = "2m", journey = "views", customer = "customer", product = "p1" }]
+
+[[examples]]
+name = "one look"
+events = [{ at = "0m", event = "Product Viewed", product = "p1" }]
+expect = []
+"""
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_policies(path: Path) -> None:
+    examples = read_examples(path).examples
+    assert any(example.expect for example in examples)
+    assert any(not example.expect for example in examples)
+    for result in play_files([str(path)], secret()):
+        assert result.passed, "\n".join([result.example, *result.timeline, *result.hints])
+
+
+def test_what_passes_and_what_fails(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.toml", tmp_path / "sub" / "bad.toml"
+    bad.parent.mkdir()
+    good.write_text(POLICY)
+    bad.write_text(POLICY.replace("expect = []", 'expect = [{ at = "0m", journey = "views" }]'))
+    passed = CliRunner().invoke(app, ["test", str(good)])
+    assert passed.exit_code == 0, passed.output
+    assert passed.stdout.splitlines()[-1] == "2 examples, 0 failed"
+    failed = CliRunner().invoke(app, ["test", str(good), str(bad.parent)])
+    assert failed.exit_code == 1
+    assert "FAIL  bad.toml: one look" in failed.stdout
+    assert "--x  expected: journey views" in failed.stdout
+    assert "hint: at 0m: journey views did not happen: nothing was decided" in failed.stdout
+    report = json.loads(CliRunner().invoke(app, ["test", "--json", str(bad)]).stdout)
+    assert (report["examples"], report["failed"]) == (2, 1)
+    assert [result["passed"] for result in report["results"]] == [True, False]
+
+
+def test_files_that_are_loaded_together(tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text(
+        POLICY.replace('"views"', '"more-views"').split("[[examples]]")[0].replace("email", "push")
+    )
+    path = tmp_path / "p.toml"
+    path.write_text(POLICY.replace("expect = []", 'with = ["othr.toml"]\nexpect = []'))
+    told = CliRunner().invoke(app, ["test", str(path)])
+    assert told.exit_code == 1
+    assert 'did you mean "other.toml"?' in told.stderr
+    path.write_text(POLICY.replace("expect = []", 'with = ["other.toml"]\nexpect = []'))
+    assert CliRunner().invoke(app, ["test", str(path)]).exit_code == 0
+
+
+def test_a_file_that_does_not_load(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text('policy = "p"\nversion = "one"\n')
+    told = CliRunner().invoke(app, ["test", str(path)])
+    assert told.exit_code == 1
+    assert "version" in told.stderr
