@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from segue_kernels.plan import WINDOW_DAY
 from tests.flows.runs import Case, check_against, judged, run_threads, write_case
 from tests.reference.choice import Choice, Seeded
 from tests.reference.history import period_start_ms
 from tests.reference.random_events import START_MS
-from segue_kernels.plan import WINDOW_DAY
 
 DAYS = 10
 FIRST_MS = START_MS + 25 * DAY_MS  # 26 March 2026
@@ -119,7 +119,10 @@ context = 'log1p(first("Order Completed", of="amount"))'
 [[journeys]]
 id = "thanks"
 on = ["Order Completed", 'entered("big-week")']
-when = 'sequence("Product Viewed", "Product Added", "Order Completed", within="1d", without="Cart Viewed") or joined("reminded") >= 1'
+when = '''
+sequence("Product Viewed", "Product Added", "Order Completed", within="1d", without="Cart Viewed")
+or joined("reminded") >= 1
+'''
 [[journeys.offers]]
 id = "points"
 channel = "till"
@@ -152,18 +155,24 @@ def ten_days(choice: Choice, customers: int, partitions: int) -> list[bytes]:
                     if known and known_from and not told:
                         say(time_ms, {**user, **device}, zone, "identify")
                         told = True
-                    kind = choice.pick(("Product Viewed",) * 5 + ("Product Added",) * 3 + ("page", "Cart Viewed"))
+                    kind = choice.pick(
+                        ("Product Viewed",) * 5 + ("Product Added",) * 3 + ("page", "Cart Viewed")
+                    )
                     kind = "Order Completed" if choice.chance(12) else kind
                     fields: dict[str, Any] = {"product_id": f"p{choice.integer(0, 7)}", "category": "c"}
                     if kind == "Order Completed":
                         fields["amount"] = choice.pick((9.99, 25, 49.5))
                     say(time_ms, user if known else device, zone, kind, **fields)
-                    time_ms += choice.pick((0, 1, MINUTE_MS, 10 * MINUTE_MS, 30 * MINUTE_MS, 30 * MINUTE_MS + 1))
+                    time_ms += choice.pick(
+                        (0, 1, MINUTE_MS, 10 * MINUTE_MS, 30 * MINUTE_MS, 30 * MINUTE_MS + 1)
+                    )
     for n in range(8):
         for _ in range(3):
             time_ms = FIRST_MS + choice.integer(0, DAYS * DAY_MS)
             price = {"product_id": f"p{n}", "price": choice.integer(20, 80)}
-            events.append((time_ms, {"id": f"e{len(events)}", "type": "Price Updated", "time": time_ms, **price}))
+            events.append(
+                (time_ms, {"id": f"e{len(events)}", "type": "Price Updated", "time": time_ms, **price})
+            )
     payloads: list[list[bytes]] = [[] for _ in range(partitions)]
     for _, message in sorted(events, key=lambda event: event[0]):
         message["time"] = _text(message["time"])
@@ -185,7 +194,11 @@ def test_the_stream_reaches_what_it_is_for(tmp_path: Path) -> None:
     """By the reference alone: all journeys, steps, changes and joins, in every zone."""
     reference = judged(case_of(tmp_path, 1))
     sent = Counter((action.journey, action.step) for action in reference.actions)
-    assert sent.keys() >= {("abandoned", step) for step in (1, 2, 3)} | {("recap", 1), ("miss-you", 1), ("thanks", 1)}
+    assert sent.keys() >= {("abandoned", step) for step in (1, 2, 3)} | {
+        ("recap", 1),
+        ("miss-you", 1),
+        ("thanks", 1),
+    }
     changed = Counter((change.name, change.change, bool(change.event)) for change in reference.changes)
     assert {("busy-today", "left", False), ("on-site", "left", False)} <= changed.keys()
     assert {("lapsing", "stage", False), ("won-back", "stage", True)} <= changed.keys()
@@ -194,7 +207,9 @@ def test_the_stream_reaches_what_it_is_for(tmp_path: Path) -> None:
     zones = {customer.zone[1] for customer in reference.customers.values()}
     assert zones >= set(ZONES)
     # a busy day ends at local midnight, or in UTC for those who have told no zone yet
-    midnights = [c for c in reference.changes if c.name == "busy-today" and c.change == "left" and not c.event]
+    midnights = [
+        c for c in reference.changes if c.name == "busy-today" and c.change == "left" and not c.event
+    ]
     for change in midnights:
         if change.customer not in reference.customers:
             continue  # known by another name since

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.reference.engine import Action, Decision, Key, Reference
 from tests.reference.decoding import EPOCH
+from tests.reference.engine import Action, Decision, Key, Reference
 from tests.reference.hashing import MASK, action_hash, decision_hash, key_hash
 from tests.reference.journeys import Journey
 

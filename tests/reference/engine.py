@@ -406,11 +406,11 @@ class Reference:
             if (before ^ customer.segments) >> bit & 1:
                 changed(segment.id, "entered" if customer.segments >> bit & 1 else "left")
         for index, stage in enumerate(self.policies.stages):
-            if customer.stage in stage.comes_from and customer.stage != index and stage.when is not None:
-                if self.value(stage.when, key, customer, subject, now):
-                    customer.stage = index
-                    changed(stage.id, "stage")
-                    break
+            may = customer.stage in stage.comes_from and customer.stage != index
+            if may and stage.when is not None and self.value(stage.when, key, customer, subject, now):
+                customer.stage = index
+                changed(stage.id, "stage")
+                break
         customer.check_due_ms = self.next_check(customer, now)
         return changes
 
@@ -500,13 +500,13 @@ class Reference:
             if join.left == event.type:
                 for seen in items if join.by else [header]:
                     if seen.time_ms > now - join.within_ms:
-                        self.add_left(customer, j, seen.product, Left(seen.time_ms, *map(signed, trigger.message)))
+                        self.add_left(
+                            customer, j, seen.product, Left(seen.time_ms, *map(signed, trigger.message))
+                        )
         customer.headers.append(header)
         customer.items += items
 
-    def match(
-        self, key: Key, customer: Customer, j: int, right: Seen, trigger: Trigger, now: int
-    ) -> None:
+    def match(self, key: Key, customer: Customer, j: int, right: Seen, trigger: Trigger, now: int) -> None:
         """Credit the newest left side of the join that is there, once; none that is out of its time by now."""
         join = self.policies.joins[j]
         lefts = customer.lefts.get((j, right.product if join.by else 0), [])
@@ -572,9 +572,7 @@ class Reference:
     def arm_one(self, customer: Customer, trigger: Trigger, index: int, by: int, subject: Seen) -> None:
         journey = self.journeys[index]
         pending = customer.waits.get((index, by))
-        if pending is not None and (
-            not journey.restart or subject.time_ms <= pending.subject.time_ms
-        ):
+        if pending is not None and (not journey.restart or subject.time_ms <= pending.subject.time_ms):
             return
         if pending is None and len(customer.waits) >= self.settings.waits_per_customer_max:
             self.counters["waits_refused"] += 1
@@ -647,7 +645,9 @@ class Reference:
                 time_ms=now,
                 numbers=numbers,
                 step=winner.step,
-                segments=tuple(s.id for bit, s in enumerate(self.policies.segments) if customer.segments >> bit & 1),
+                segments=tuple(
+                    s.id for bit, s in enumerate(self.policies.segments) if customer.segments >> bit & 1
+                ),
                 stage=stages[customer.stage].id if stages else "",
                 items=self.listed(winner.offer, customer, now),
             )
@@ -719,9 +719,9 @@ class Reference:
         for offer in journey.offers:
             candidate = Considered(journey, offer, subject, step)
             considered.append(candidate)
-            if offer.steps and step not in offer.steps:
-                candidate.reason = NOT_ELIGIBLE
-            elif offer.when is not None and not value(offer.when):
+            if (offer.steps and step not in offer.steps) or (
+                offer.when is not None and not value(offer.when)
+            ):
                 candidate.reason = NOT_ELIGIBLE
             elif offer.currency and currency_code(offer.currency) != subject.currency:
                 candidate.reason = CURRENCY

@@ -164,7 +164,9 @@ def listened_to(nodes: Iterable[ir.Node], joined: dict[int, int]) -> frozenset[i
     return frozenset(types)
 
 
-def every_change(nodes: Iterable[ir.Node], history: CustomerHistory, after_ms: int, before_ms: int) -> list[int]:
+def every_change(
+    nodes: Iterable[ir.Node], history: CustomerHistory, after_ms: int, before_ms: int
+) -> list[int]:
     """Every moment in (after, before) at which a window or age of a condition could end, whatever it says."""
     windows, ages, widths = set(), set(), set()
     for node in nodes:

@@ -63,7 +63,9 @@ def source_batches(
     return batches
 
 
-def advance(engine: ShardEngine, arrivals: Arrivals, choice: Choice, at_last: bool = False) -> list[Decisions]:
+def advance(
+    engine: ShardEngine, arrivals: Arrivals, choice: Choice, at_last: bool = False
+) -> list[Decisions]:
     """Let timers fire up to the watermark in steps of any size; now and then not all of them, or none, but at last."""
     decided: list[Decisions] = []
     if not at_last and choice.chance(30):
@@ -97,9 +99,7 @@ def run_segue(
         (ShardEngine(policies, settings, world), Arrivals(len(payloads), settings.lateness_ms))
         for _ in range(settings.shards)
     ]
-    anonymous = [
-        AnonymousShard(n, policies, settings, len(payloads), world) for n in range(settings.shards)
-    ]
+    anonymous = [AnonymousShard(n, policies, settings, len(payloads), world) for n in range(settings.shards)]
     encoder = ActionEncoder(policies)
 
     def take(decided: list[Decisions]) -> None:

@@ -42,7 +42,15 @@ GAPS_MS = (
 )
 LONG_GAPS_MS = (DAY_MS - 1, DAY_MS, 3 * DAY_MS, 7 * DAY_MS, 40 * DAY_MS)
 # among them the hours before clocks go forward in America and Europe, and back in Australia
-BEGINNINGS_MS = (0, 1, HOUR_MS - 1, 12 * HOUR_MS, 7 * DAY_MS, 27 * DAY_MS + 22 * HOUR_MS, 35 * DAY_MS - 10 * HOUR_MS)
+BEGINNINGS_MS = (
+    0,
+    1,
+    HOUR_MS - 1,
+    12 * HOUR_MS,
+    7 * DAY_MS,
+    27 * DAY_MS + 22 * HOUR_MS,
+    35 * DAY_MS - 10 * HOUR_MS,
+)
 BEHIND_MS = (0, 0, 1, 1_000, MINUTE_MS, 5 * MINUTE_MS - 1, 5 * MINUTE_MS, 5 * MINUTE_MS + 1, HOUR_MS)
 PRICES: tuple[Any, ...] = (1, 4.5, "9.99", 12.49, 0, "100.005", 250)
 CHANNELS = ("email", "push", "sms", "web")

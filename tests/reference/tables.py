@@ -15,6 +15,7 @@ from tests.reference.journeys import Field
 
 Value = str | float
 
+
 @dataclass(frozen=True)
 class Version:
     """What holds of a key from a time on; `fields` by name.

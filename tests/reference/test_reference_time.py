@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,7 +63,9 @@ class Rows:
             "userId": customer,
             **fields,
         }
-        self.lines.append(json.dumps({name: value for name, value in event.items() if value is not None}).encode())
+        self.lines.append(
+            json.dumps({name: value for name, value in event.items() if value is not None}).encode()
+        )
         return self
 
     def until(self, minutes: float) -> Rows:
@@ -234,7 +236,9 @@ def test_week_begins_on_monday_and_month_on_the_first() -> None:
 
 
 def test_the_last_zone_heard_of_holds() -> None:
-    rows = Rows()(VIEW, 23 * 60, timezone="UTC")(CART, 23 * 60 + 1, timezone="Europe/Berlin")(ASK, 24 * 60 + 5)
+    rows = Rows()(VIEW, 23 * 60, timezone="UTC")(CART, 23 * 60 + 1, timezone="Europe/Berlin")(
+        ASK, 24 * 60 + 5
+    )
     assert holds(f'exists("{VIEW}", calendar="day")', rows)
     rows = Rows()(CART, 1, timezone="Europe/Berlin")(VIEW, 23 * 60, timezone="UTC")(ASK, 24 * 60 + 5)
     assert not holds(f'exists("{VIEW}", calendar="day")', rows)
@@ -430,7 +434,9 @@ def test_steps() -> None:
 
 def test_every_line_waits_by_itself() -> None:
     lines = [{"product_id": "a"}, {}, {"product_id": "b"}, {"product_id": "a"}]
-    text = ABANDONED.replace(f'on = ["{ADD}"]', f'on = ["{ORDER}"]').replace(f'absent("{ORDER}"', f'absent("{VIEW}"')
+    text = ABANDONED.replace(f'on = ["{ADD}"]', f'on = ["{ORDER}"]').replace(
+        f'absent("{ORDER}"', f'absent("{VIEW}"'
+    )
     found = sent(text, Rows()(ORDER, 0, products=lines)(VIEW, 1, product_id="b").until(60))
     assert found == [(30, 1, "a")]
     assert len(sent(text, Rows()(ORDER, 0, products=lines).until(60))) == 2
