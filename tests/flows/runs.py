@@ -235,10 +235,12 @@ def _told(out: Path, summary: Summary) -> Told:
             actions.setdefault(key, []).append(line)
     return Told(
         actions,
-        *(logged(out, name) for name in (DECISIONS, CHANGES, JOINS)),
-        _lines(out / f"{DEAD_LETTERS}.jsonl"),
-        _lines(out / f"{LATE}.jsonl"),
-        summary,
+        decisions=logged(out, DECISIONS),
+        changes=logged(out, CHANGES),
+        joins=logged(out, JOINS),
+        dead=_lines(out / f"{DEAD_LETTERS}.jsonl"),
+        late=_lines(out / f"{LATE}.jsonl"),
+        summary=summary,
     )
 
 

@@ -224,7 +224,8 @@ class Reference:
         )
         self.tie_rank = {(journey, offer): rank for rank, (_, offer, journey, _) in enumerate(ranked)}
         self.gaps = sorted({journey.session_ms for journey in journeys if journey.session_ms})
-        self.conditions = [segment.when for segment in self.policies.segments]
+        segments = [segment.when for segment in self.policies.segments]
+        self.conditions = list(segments)
         self.conditions += [stage.when for stage in self.policies.stages if stage.when is not None]
         self.checks = [check for node in self.conditions for check in checks_of(node)]
         self.exact = sum(
@@ -234,7 +235,7 @@ class Reference:
             and not any(isinstance(node, (Lookup, LookupIs)) for node in walk(segment.when))
         )
         joined = {j: NAMES.index(join.right) + 1 for j, join in enumerate(self.policies.joins)}
-        self.watched = listened_to(self.conditions, joined)
+        self.watched = listened_to(segments, self.policies.stages, joined)
 
     def run(self, events: Iterable[Event], end_ms: int | None = None) -> None:
         """All events, then the end of the input; `end_ms` is the final clock if it is not the last event's."""
@@ -406,11 +407,11 @@ class Reference:
             if (before ^ customer.segments) >> bit & 1:
                 changed(segment.id, "entered" if customer.segments >> bit & 1 else "left")
         for index, stage in enumerate(self.policies.stages):
-            if customer.stage in stage.comes_from and customer.stage != index and stage.when is not None:
-                if self.value(stage.when, key, customer, subject, now):
-                    customer.stage = index
-                    changed(stage.id, "stage")
-                    break
+            may = customer.stage in stage.comes_from and customer.stage != index
+            if may and stage.when is not None and self.value(stage.when, key, customer, subject, now):
+                customer.stage = index
+                changed(stage.id, "stage")
+                break
         customer.check_due_ms = self.next_check(customer, now)
         return changes
 

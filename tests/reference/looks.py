@@ -7,7 +7,7 @@ which any window, age or period of a condition could have an effect, so that a t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from segue.events.names import NAMES
@@ -24,6 +24,7 @@ from tests.reference.history import (
     period_end_ms,
     session_spans,
 )
+from tests.reference.journeys import Stage
 
 ALL_TYPES = frozenset(range(1, len(NAMES) + 1))
 
@@ -139,17 +140,26 @@ def _moments(check: Check, history: CustomerHistory) -> Iterator[int]:
             yield inside[-1] + check.window_ms
 
 
-def listened_to(nodes: Iterable[ir.Node], joined: dict[int, int]) -> frozenset[int]:
-    """The event types after which these conditions are looked at; `joined`: type of the right event of each join.
+def listened_to(
+    segments: Sequence[ir.Node], stages: Sequence[Stage], joined: dict[int, int]
+) -> frozenset[int]:
+    """The event types after which segments and stages are looked at; `joined`: type of the right event of each join.
 
-    After every event: conditions on calendar windows (it may bring another time zone) and on tables, and those that
-    hold for somebody of whom nothing is known.
+    After every event: where a condition is on calendar windows (it may bring another time zone) or on tables, and
+    where somebody of whom nothing is known is in a segment or leaves the first stage.
     """
     types: set[int] = set()
-    nodes = list(nodes)
     nothing = CustomerHistory([], [], 0, nothing_seen(0), looked_up=lambda _: 0)
-    within = sum(1 << bit for bit, node in enumerate(nodes) if interpret(node, nothing))
-    if within or any(interpret(node, replace(nothing, segments=within)) for node in nodes):
+    within = sum(1 << bit for bit, node in enumerate(segments) if interpret(node, nothing))
+    begun = replace(nothing, segments=within)
+    nodes = [*segments]
+    for stage in stages:
+        if stage.when is None:
+            continue
+        nodes.append(stage.when)
+        if 0 in stage.comes_from and interpret(stage.when, begun):
+            return ALL_TYPES
+    if within:
         return ALL_TYPES
     for node in nodes:
         for part in ir.walk(node):

@@ -19,7 +19,7 @@ from segue.events.batch import DeadLetter, Late, Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import ReferenceWorld
+from segue.reference.world import ReferenceWorld, types_for_all
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import CLOCK_END, ROW_BITS, Place, SourceBatch, packets
 from segue.state.shard import EngineSettings
@@ -63,29 +63,20 @@ def source_batches(
     return batches
 
 
-class _Shard:
-    """An engine and the merge in front of it. Timers fire in steps of any size, after any batch or only later."""
-
-    def __init__(self, engine: ShardEngine, arrivals: Arrivals, lateness_ms: int, choice: Choice) -> None:
-        self.engine = engine
-        self.arrivals = arrivals
-        self._lateness_ms = lateness_ms
-        self._choice = choice
-
-    def advance(self, at_last: bool = False) -> list[Decisions]:
-        """Let timers fire up to the watermark; now and then not all of them, or none, but at last."""
-        decided: list[Decisions] = []
-        if not at_last and self._choice.chance(30):
-            return decided
-        watermark_ms = self.arrivals.watermark_clock() - self._lateness_ms
-        done = False
-        while not done:
-            timers_max = self._choice.pick((1, 2, 7, 1_000))
-            more, done = self.engine.advance(watermark_ms, timers_max)
-            decided += more
-            if not at_last and self._choice.chance(10):
-                break
+def advance(
+    engine: ShardEngine, arrivals: Arrivals, choice: Choice, at_last: bool = False
+) -> list[Decisions]:
+    """Let timers fire up to the watermark in steps of any size; now and then not all of them, or none, but at last."""
+    decided: list[Decisions] = []
+    if not at_last and choice.chance(30):
         return decided
+    done = False
+    while not done:
+        more, done = engine.advance(arrivals.watermark_ms(), choice.pick((1, 2, 7, 1_000)))
+        decided += more
+        if not at_last and choice.chance(10):
+            break
+    return decided
 
 
 def run_segue(
@@ -104,11 +95,10 @@ def run_segue(
     outcome = Outcome()
     waiting = [source_batches(p, n, decoder, choice, outcome) for n, p in enumerate(payloads)]
 
-    def shard() -> _Shard:
-        engine = ShardEngine(policies, settings, world)
-        return _Shard(engine, Arrivals(len(payloads), settings.lateness_ms), settings.lateness_ms, choice)
-
-    known = [shard() for _ in range(settings.shards)]
+    known = [
+        (ShardEngine(policies, settings, world), Arrivals(len(payloads), settings.lateness_ms))
+        for _ in range(settings.shards)
+    ]
     anonymous = [AnonymousShard(n, policies, settings, len(payloads), world) for n in range(settings.shards)]
     encoder = ActionEncoder(policies)
 
@@ -120,32 +110,29 @@ def run_segue(
 
     while any(waiting):
         batches = choice.pick([queue for queue in waiting if queue])
-        addressed, nobody = packets(batches.pop(0), settings.shards, len(payloads))
+        addressed, nobody = packets(batches.pop(0), settings.shards, len(payloads), types_for_all(policies))
         outcome.about_nobody += nobody
         decided: list[Decisions] = []
         for destination, packet in addressed:
             if destination < settings.shards:
-                known[destination].arrivals.push(packet)
+                known[destination][1].push(packet)
             else:
                 anonymous[destination - settings.shards].arrivals.push(packet)
-        for unknown in anonymous:
-            here, passed = unknown.process()
+        for shard in anonymous:
+            here, passed = shard.process()
             decided += here
             for destination, packet in passed:
-                known[destination].arrivals.push(packet)
-            decided += _Shard(unknown.engine, unknown.arrivals, settings.lateness_ms, choice).advance()
-        for one in known:
-            released = one.arrivals.release()
+                known[destination][1].push(packet)
+            decided += advance(shard.engine, shard.arrivals, choice)
+        for engine, arrivals in known:
+            released = arrivals.release()
             if released is not None and len(released.records):
-                decided += one.engine.process(released)
-            decided += one.advance()
+                decided += engine.process(released)
+            decided += advance(engine, arrivals, choice)
         take(decided)
-    ended = [
-        _Shard(unknown.engine, unknown.arrivals, settings.lateness_ms, choice) for unknown in anonymous
-    ] + known
-    for one in ended:
-        take(one.advance(at_last=True))
-        for name, count in one.engine.state.counters().items():
+    for engine, arrivals in [*((shard.engine, shard.arrivals) for shard in anonymous), *known]:
+        take(advance(engine, arrivals, choice, at_last=True))
+        for name, count in engine.state.counters().items():
             outcome.counters[name] = outcome.counters.get(name, 0) + count
     return outcome
 

@@ -85,7 +85,7 @@ def _columns(files: Sequence[dict[str, Any]]) -> dict[tuple[str, str], Field]:
             text = kind == "text"
             answer = unknown.get(name, "" if text else 0.0)
             columns[table["name"], name] = Field(table["name"], name, text, answer)
-        brought = BROUGHT.get(table["name"])
+        brought = BROUGHT.get(table["name"], "")
         if brought in unknown:
             columns[table["name"], brought] = Field(table["name"], brought, False, unknown[brought])
     return columns

@@ -87,9 +87,11 @@ def test_random_streams_reach_every_rule() -> None:
         found.update(f"{change.change} {bool(change.event)}" for change in reference.changes)
         found.update(event.timezone for event in decoded.events)
         reasons.update(c.reason for d in reference.decisions for c in d.candidates)
-    names = ("dead", "late", "duplicates", "customers_merged", "actions", "credits", "by waits", "items")
-    names += ("without an event", "timers_fired", "waits_armed", "entered True", "left True", "stage True")
-    names += ("entered False", "left False", "Europe/Berlin", "America/New_York")
+    names = (
+        *("dead", "late", "duplicates", "customers_merged", "actions", "credits", "by waits", "items"),
+        *("without an event", "timers_fired", "waits_armed", "entered True", "left True", "stage True"),
+        *("entered False", "left False", "Europe/Berlin", "America/New_York"),
+    )
     assert [name for name in names if not found[name]] == []
     assert len(reasons) >= 7
 
