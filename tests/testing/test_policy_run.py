@@ -81,6 +81,41 @@ def test_files_that_are_loaded_together(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["test", str(path)]).exit_code == 0
 
 
+def test_tables_and_prices_along_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(
+        """
+policy = "margins"
+version = 1
+[[tables]]
+name = "catalogue"
+fields = { margin = "number" }
+[[journeys]]
+id = "margins"
+on = ["Product Viewed"]
+when = "catalogue.margin >= 0.3 and price.amount < 20"
+[[journeys.offers]]
+id = "web"
+channel = "web"
+
+[[examples]]
+name = "the price falls"
+tables = { catalogue = [{ product_id = "p1", margin = 0.4 }, { product_id = "p2", margin = 0.1 }] }
+events = [
+    { at = "0m", event = "Price Updated", product = "p1", price = 25.0 },
+    { at = "0m", event = "Price Updated", product = "p2", price = 15.0 },
+    { at = "1m", event = "Product Viewed", product = "p1" },
+    { at = "2m", event = "Price Updated", product = "p1", price = 15.0 },
+    { at = "3m", event = "Product Viewed", product = "p2" },
+    { at = "4m", event = "Product Viewed", product = "p1" },
+]
+expect = [{ at = "4m", journey = "margins", product = "p1" }]
+"""
+    )
+    [result] = play_files([str(path)], secret())
+    assert result.passed, "\n".join([*result.timeline, *result.hints])
+
+
 def test_a_file_that_does_not_load(tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_text('policy = "p"\nversion = "one"\n')

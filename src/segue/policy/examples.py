@@ -22,13 +22,18 @@ import msgspec
 
 from segue.errors import PolicyError, did_you_mean
 from segue.events.names import CHANNELS, CODE_BY_NAME
-from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS, WINDOW_MS_MAX
+from segue.limits import (
+    DAY_MS,
+    EVENTS_PER_EXAMPLE_MAX,
+    EXAMPLES_PER_FILE_MAX,
+    HOUR_MS,
+    MINUTE_MS,
+    WINDOW_MS_MAX,
+)
 
 STEP = "read examples"
 START = "2026-03-02T08:00:00Z"  # a Monday
 CUSTOMER = "customer"  # the user of events that name nobody
-EXAMPLES_PER_FILE_MAX = 200
-EVENTS_PER_EXAMPLE_MAX = 2_000
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 _PART = re.compile(r"(\d{1,12})(ms|s|m|h|d|w)\s*")

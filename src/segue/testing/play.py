@@ -6,6 +6,8 @@ The same code as in a flow, without Bytewax: one partition, one shard, one batch
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -14,15 +16,16 @@ import pyarrow as pa
 
 from segue.actions.encode import CHANGES, DECISIONS, JOINS, ActionEncoder
 from segue.decide.engine import Decisions, ShardEngine
-from segue.errors import PolicyError
 from segue.events.batch import Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.limits import DAY_MS, LATENESS_MS_DEFAULT
 from segue.policy.compiled import CompiledPolicies
-from segue.policy.examples import STEP, Example, messages, offset_text
+from segue.policy.examples import Example, messages, offset_text
+from segue.reference.world import ReferenceWorld, types_for_all
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ROW_BITS, Place, SourceBatch, packets
+from segue.settings import Settings
 from segue.state.shard import EngineSettings
 from segue_kernels.shard import REASON_NAMES
 
@@ -60,9 +63,7 @@ class Played:
 
 
 def play(example: Example, policies: CompiledPolicies, secret: bytes) -> Played:
-    """Everything that is said about this example by its end. The policies' secret is `secret`."""
-    if example.tables:
-        raise PolicyError(STEP, f'"{example.name}" has `tables`', "an example's customers need no tables yet")
+    """Everything that is said about this example by its end. `secret` is the deployment's, and the policies'."""
     settings = EngineSettings(
         secret=secret,
         shards=1,
@@ -74,10 +75,20 @@ def play(example: Example, policies: CompiledPolicies, secret: bytes) -> Played:
     batch = _batch(example, policies.policies[0].currency, secret, played)
     end_ms = example.start_ms + example.end_ms
     encoder = ActionEncoder(policies)
-    for name, payload in encoder.encode(_decide(batch, policies, settings, end_ms)):
+    world = _world(example, policies)
+    for name, payload in encoder.encode(_decide(batch, policies, settings, world, end_ms)):
         _take(name, payload, example.start_ms, policies, played)
     played.actions.sort(key=lambda action: (action["at_ms"], action["customer_id"]))
     return played
+
+
+def _world(example: Example, policies: CompiledPolicies) -> ReferenceWorld:
+    """The example's tables, as a run reads them."""
+    with TemporaryDirectory() as folder:
+        files = {name: f"{folder}/{name}.jsonl" for name in example.tables}
+        for name, path in files.items():
+            Path(path).write_bytes(msgspec.json.Encoder().encode_lines(example.tables[name]))
+        return ReferenceWorld.of(Settings(tables=files), policies)
 
 
 def _batch(example: Example, currency: str, secret: bytes, played: Played) -> SourceBatch:
@@ -105,12 +116,16 @@ def _number(raw: bytes) -> str:
 
 
 def _decide(
-    batch: SourceBatch, policies: CompiledPolicies, settings: EngineSettings, end_ms: int
+    batch: SourceBatch,
+    policies: CompiledPolicies,
+    settings: EngineSettings,
+    world: ReferenceWorld,
+    end_ms: int,
 ) -> list[Decisions]:
     """Anonymous shard first, what it passes on with the rest; then time moves until what is due at the end is done."""
-    known, arrivals = ShardEngine(policies, settings), Arrivals(1, settings.lateness_ms)
+    known, arrivals = ShardEngine(policies, settings, world), Arrivals(1, settings.lateness_ms)
     anonymous = AnonymousShard(0, policies, settings, 1)
-    addressed, _ = packets(batch, 1, 1)
+    addressed, _ = packets(batch, 1, 1, types_for_all(policies))
     for destination, packet in addressed:
         (arrivals if destination == 0 else anonymous.arrivals).push(packet)
     decided, passed = anonymous.process()
