@@ -26,6 +26,7 @@ from segue_kernels.plan import (
     STAGE_FROM,
     STAGE_WHEN,
     STREAM_OFFSET,
+    STREAM_WIDTH_MS,
     WINDOW_SESSION_MS_MIN,
 )
 from segue_kernels.programs import evaluate
@@ -186,9 +187,9 @@ def next_check(shard: Shard, plan: Plan, scratch: Scratch, world: World, base: i
             if due == now:
                 due += 1
         elif kind == CHECK_TUMBLE:
-            window = plan.checks[check, CHECK_WINDOW]
-            if rows[at] == now - now % window:
-                due = rows[at] + window
+            width = plan.streams[plan.checks[check, CHECK_STREAM], STREAM_WIDTH_MS]
+            if rows[at] == now - now % width:
+                due = rows[at] + width
         elif kind == CHECK_DAILY:
             due = now - now % DAY_MS + DAY_MS
         if due > now and (first == 0 or due < first):
