@@ -84,6 +84,7 @@ class Customer:
         self.lefts.clear()
         self.waits.clear()
         self.closed.clear()
+        self.zone = (0, "")
         self.segments = self.stage = self.check_due_ms = 0
         self.look = False
 

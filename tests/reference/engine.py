@@ -224,8 +224,7 @@ class Reference:
         )
         self.tie_rank = {(journey, offer): rank for rank, (_, offer, journey, _) in enumerate(ranked)}
         self.gaps = sorted({journey.session_ms for journey in journeys if journey.session_ms})
-        segments = [segment.when for segment in self.policies.segments]
-        self.conditions = list(segments)
+        self.conditions = [segment.when for segment in self.policies.segments]
         self.conditions += [stage.when for stage in self.policies.stages if stage.when is not None]
         self.checks = [check for node in self.conditions for check in checks_of(node)]
         self.exact = sum(
@@ -235,7 +234,7 @@ class Reference:
             and not any(isinstance(node, (Lookup, LookupIs)) for node in walk(segment.when))
         )
         joined = {j: NAMES.index(join.right) + 1 for j, join in enumerate(self.policies.joins)}
-        self.watched = listened_to(segments, self.policies.stages, joined)
+        self.watched = listened_to(self.conditions, joined)
 
     def run(self, events: Iterable[Event], end_ms: int | None = None) -> None:
         """All events, then the end of the input; `end_ms` is the final clock if it is not the last event's."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from segue.events.names import NAMES
 from segue.limits import DAY_MS
@@ -24,7 +24,6 @@ from tests.reference.history import (
     period_end_ms,
     session_spans,
 )
-from tests.reference.journeys import Stage
 
 ALL_TYPES = frozenset(range(1, len(NAMES) + 1))
 
@@ -98,7 +97,7 @@ def _entries(history: CustomerHistory, check: Check) -> list[int]:
         return [found[0]] if found else []
     if stream.kind == plan.DISTINCT:
         return sorted(history.latest_of_each(stream, 0, 0).values(), reverse=True)
-    if stream.kind == plan.SUM:
+    if stream.kind == plan.SUM or (stream.kind == plan.DECAY and stream.field):
         return history.times_with_field(stream, 0, 0)
     if stream.kind in TUMBLING:
         plain = ir.Stream(stream.by, stream.type, plan.COUNT, 0, stream.currency, 0, stream.source)
@@ -140,26 +139,15 @@ def _moments(check: Check, history: CustomerHistory) -> Iterator[int]:
             yield inside[-1] + check.window_ms
 
 
-def listened_to(
-    segments: Sequence[ir.Node], stages: Sequence[Stage], joined: dict[int, int]
-) -> frozenset[int]:
-    """The event types after which segments and stages are looked at; `joined`: type of the right event of each join.
+def listened_to(nodes: Sequence[ir.Node], joined: dict[int, int]) -> frozenset[int]:
+    """The event types after which these conditions are looked at; `joined`: type of the right event of each join.
 
-    After every event: where a condition is on calendar windows (it may bring another time zone) or on tables, and
-    where somebody of whom nothing is known is in a segment or leaves the first stage.
+    After every event: where one is on calendar windows (it may bring another time zone) or on tables, and where one
+    holds for somebody of whom nothing is known.
     """
     types: set[int] = set()
     nothing = CustomerHistory([], [], 0, nothing_seen(0), looked_up=lambda _: 0)
-    within = sum(1 << bit for bit, node in enumerate(segments) if interpret(node, nothing))
-    begun = replace(nothing, segments=within)
-    nodes = [*segments]
-    for stage in stages:
-        if stage.when is None:
-            continue
-        nodes.append(stage.when)
-        if 0 in stage.comes_from and interpret(stage.when, begun):
-            return ALL_TYPES
-    if within:
+    if any(interpret(node, nothing) for node in nodes):
         return ALL_TYPES
     for node in nodes:
         for part in ir.walk(node):
