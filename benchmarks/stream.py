@@ -7,7 +7,8 @@ price, quantity, currency), 250 bytes on average. EVENTS_PER_SECOND of event tim
   1,000 events a minute and be dropped as bots, a third of the stream with them.
 - BOT has 5 %: 3,000 events a minute, above the bound; HEAVY_CUSTOMER has 600, below.
 - 2 % arrive up to 5 s late, 1 % are repeats (the same bytes) that follow their first within 2 s.
-- Types: MIX. Those in SCORING_TYPES trigger scoring: 20 % of the events.
+- Types: MIX. Two in a thousand grant consent to marketing by e-mail (other fields). Those in SCORING_TYPES trigger
+  scoring: 20 % of the events.
 - A customer comes back to the same few products within half an hour: three views of one product are common.
 """
 
@@ -30,6 +31,7 @@ from segue.simulate.json_writer import (
     money,
     numbered,
     text,
+    truth,
     word,
 )
 from segue.simulate.mixing import mix, pick
@@ -47,8 +49,9 @@ PRODUCTS = 20_000
 HEAVY_CUSTOMER = "customer-0000000"
 BOT = "customer-9999999"
 SCORING_TYPES = ("Product Viewed",)
+CONSENT = "Consent Changed"
 MIX = {
-    "Product List Viewed": 0.25,
+    "Product List Viewed": 0.248,
     "Product Viewed": 0.20,
     "Product Clicked": 0.155,
     "Products Searched": 0.14,
@@ -62,6 +65,7 @@ MIX = {
     "Product Added to Wishlist": 0.01,
     "Order Refunded": 0.004,
     "Product Reviewed": 0.004,
+    CONSENT: 0.002,
 }
 
 _BOT_NUMBER = 9_999_999
@@ -79,13 +83,18 @@ _COLUMNS = 10
 
 
 def _template(name: str) -> list[Field]:
-    return [
+    common = [
         hashed("id", "", ID),
         text("type", name),
         iso_time("time", TIME),
         word("source", SOURCE, len(_CATEGORIES)),
         numbered("userId", "customer-", USER, 7),
         hashed("anonymousId", "", ANONYMOUS),
+    ]
+    if name == CONSENT:
+        return [*common, text("channel", "email"), text("purpose", "marketing"), truth("granted", True)]
+    return [
+        *common,
         numbered("product_id", "p-", PRODUCT, 5),
         word("category", CATEGORY),
         money("price", PRICE),

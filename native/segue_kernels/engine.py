@@ -123,7 +123,7 @@ from segue_kernels.shard import (
     Shard,
     World,
 )
-from segue_kernels.tables import LAST_PLACE
+from segue_kernels.tables import LAST_PLACE, PLACE_SEQUENCE
 from segue_kernels.timers import first_row, hang_by
 from segue_kernels.update import update_streams
 from segue_kernels.waits import arm, next_step
@@ -268,6 +268,7 @@ def run(
                 if meta[POOL_BUMP] >= pool_room:
                     return i, STOP_POOL
                 header = i
+                world.defaults[PLACE_SEQUENCE] = records[i, SEQUENCE]
                 pack = records[i, PACK]
                 flags = (pack >> 8) & 0xFF
                 kind_of_event = pack & 0xFF

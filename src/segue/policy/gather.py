@@ -223,7 +223,8 @@ def left_side(
     if journey is None:
         return Left(plan.JOIN_TYPE + join, -2)
     index = known(source, path, "journey", journey, names.journeys)
-    return Left(plan.SENT_TYPE + index, index)
+    # not of the journey's sends: those outlive what a customer did, this does not
+    return Left(plan.JOIN_TYPE + join, index)
 
 
 def left_stream(join: int, left: Left, by: int) -> ir.Stream:
