@@ -240,7 +240,6 @@ def run(
     kind_of_event = 0
     time = 0
     event_now = 0
-    has_said = True  # something may have been written to `out` since it was looked at
     while True:
         if phase == TAKE:
             if i >= n:
@@ -262,9 +261,8 @@ def run(
                     prefetch_state(
                         shard, plan, row_of[i + AHEAD] * row_words, records[i + AHEAD, PACK] & 0xFF
                     )
-                if has_said and is_out_full(out, scratch.room):
+                if is_out_full(out, scratch.room):
                     return i, STOP_OUT
-                has_said = False
                 if meta[SPILL_USED] >= spill_room:
                     return i, STOP_SPILL
                 if meta[POOL_BUMP] >= pool_room:
@@ -293,7 +291,6 @@ def run(
         triggered = 0
         if rows[base + WHEEL_DUE] != 0 and rows[base + WHEEL_DUE] < limit:
             stop = STOP_END
-            has_said = True
             if is_out_full(out, scratch.room):
                 stop = STOP_OUT
             elif meta[SPILL_USED] >= spill_room:
@@ -392,8 +389,6 @@ def run(
                         is_header,
                     )
                 hang_sessions(shard, plan, row, base, row_words)
-                if len(plan.joins) > 0:
-                    has_said = True
             if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
                 spilled_since = meta[COUNT_SPILLED] - spilled
                 move_spilled(
@@ -440,7 +435,6 @@ def run(
         rows_before = out.used[OUT_LOG] + out.used[OUT_CHANGES]
         is_changed = False
         if looks:
-            has_said = True
             if len(plan.moments) + len(plan.lookups) > 0:
                 prepare_look(shard, plan, world, scratch, source, first, base, now, place)
             changes = out.used[OUT_CHANGES]
@@ -497,7 +491,6 @@ def run(
                     if key != 0 and (last == first + 1 or item > first):
                         arm(shard, plan, source, strings, first, item, journey, key, row, settings)
             if fired > 0:
-                has_said = True
                 for slot in range(slots):
                     scratch.best[slot] = -1
                     scratch.candidates[slot] = 0
