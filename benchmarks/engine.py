@@ -230,7 +230,7 @@ def _shares(summary: Part, events: int) -> dict[str, Any]:
         "share_duplicate": counters["duplicates"] / events,
         "share_quarantined": counters["quarantined_events"] / events,
         "candidates_per_event": counters["candidates"] / events,
-        "timers_pending": counters["timers_pending"],
+        "timers_pending": counters["timers_now"],
         "timers_fired": counters["timers_fired"],
     }
 
