@@ -49,7 +49,7 @@ FIRST = 7  # time, value: the smallest (time, value) ever
 SESSIONS = 8  # end of the session already closed, then k times (start, end), newest first
 LEFT = 9  # k times, newest first, then their k low and their k high id words: unmatched left sides of a join
 
-DECAY_EPOCHS = 8  # half-lives that count
+DECAY_EPOCHS = 6  # half-lives that count
 DECAY_COUNT_SCALE = 1 << 20  # weight of one event at the start of its epoch; of a quantity too
 DECAY_MONEY_SCALE = 64  # weight of one minor unit
 

@@ -82,8 +82,8 @@ SEQUENCE_UP_TO_DEFAULT = 8  # newest events of a name that a sequence looks thro
 SEQUENCE_UP_TO_MAX = 32
 SEQUENCE_STEPS_MAX = 8
 ANY_OF_MAX = 8  # events that stand for one another
-KEYED_SLOTS_DEFAULT = 2  # products (or categories) a stream keeps in the row; the rest spills
-KEYED_SLOTS_BROWSING = 4  # of what is looked at: many products in a short time
+KEYED_SLOTS_DEFAULT = 1  # products (or categories) a stream keeps in the row; the rest spills
+KEYED_SLOTS_BROWSING = 3  # of what is looked at: many products in a short time
 
 # --- reference tables --------------------------------------------------------------------------------
 TABLE_VERSIONS_MAX = 16  # of a key, of those that come along the way; the one valid the longest is given up

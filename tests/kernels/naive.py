@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from segue_kernels.plan import DECAY_EPOCHS
+
 
 def _filled(words: Sequence[int], length: int) -> list[int]:
     return list(words) + [0] * (length - len(words))
@@ -85,7 +87,7 @@ def decay_entry(added: Sequence[tuple[int, int]], half_life: int, scale: int) ->
         weight = math.floor(value * scale * math.exp2((time % half_life) / half_life) + 0.5)
         sums[time // half_life] = sums.get(time // half_life, 0) + weight
     newest = max(sums)
-    return [newest + 1, *(sums.get(newest - age, 0) for age in range(8))]
+    return [newest + 1, *(sums.get(newest - age, 0) for age in range(DECAY_EPOCHS))]
 
 
 def first_entry(added: Iterable[tuple[int, int]]) -> list[int]:

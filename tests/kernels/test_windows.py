@@ -160,7 +160,7 @@ def test_distinct_saturates_whatever_ties_it_cut(k: int, added: Added, later: in
 
 
 GAP = 5
-HALF_LIFE = 10
+HALF_LIFE = 13
 MOMENTS = st.integers(1, 150)
 IDS = st.integers(-2, 2)
 
@@ -307,7 +307,7 @@ def test_the_greatest_left_entry_is_taken_out(
 
 
 @quick(100)
-@given(st.lists(st.tuples(st.integers(1, 70), st.integers(-1_000, 10**15)), min_size=1, max_size=12))
+@given(st.lists(st.tuples(st.integers(1, 75), st.integers(-1_000, 10**15)), min_size=1, max_size=12))
 def test_a_decayed_sum_halves_with_each_half_life(added: list[tuple[int, int]]) -> None:
     """The law of policy/ir.py: what the integer sums say is what exact weights say, to a part of a unit an event."""
     entry = new_entry(plan.DECAY, 1, [(time, value, 0) for time, value in added])[2:-2].tolist()

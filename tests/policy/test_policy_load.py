@@ -12,6 +12,7 @@ import pytest
 
 from segue.events.hashing import hash_text, key_words
 from segue.events.names import CHANNELS, CODE_BY_NAME
+from segue.limits import KEYED_SLOTS_BROWSING
 from segue.policy import ir
 from segue.policy.check import check, render
 from segue.policy.compiled import CompiledPolicies
@@ -88,8 +89,8 @@ def test_streams_are_shared_and_as_small_as_is_exact(two: CompiledPolicies) -> N
     views = rows[view, plan.BY_PRODUCT, plan.COUNT]
     assert views[plan.STREAM_K] == 5
     assert views[plan.STREAM_WINDOW_MS] == 0  # one atom asks for ever
-    assert views[plan.STREAM_SLOTS] == 4
-    assert views[plan.STREAM_AREA_WORDS] == 1 + 4 + 4 * 5
+    assert views[plan.STREAM_SLOTS] == KEYED_SLOTS_BROWSING
+    assert views[plan.STREAM_AREA_WORDS] == 1 + KEYED_SLOTS_BROWSING + KEYED_SLOTS_BROWSING * 5
     money = rows[order, plan.BY_NONE, plan.SUM]
     assert money[plan.STREAM_FIELD] == record.AMOUNT
     assert money[plan.STREAM_CURRENCY] == 1 + 676 * 9 + 26 * 15 + 24

@@ -9,7 +9,7 @@ from naive_history import NaiveHistory
 from random_expressions import JOINS, customer_conditions, histories, scope
 
 from segue.events.names import CODE_BY_NAME
-from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from segue.limits import DAY_MS, HOUR_MS, KEYED_SLOTS_BROWSING, KEYED_SLOTS_DEFAULT, MINUTE_MS
 from segue.policy import ir
 from segue.policy.expression import compile_condition, compile_number
 from segue.policy.interpret import interpret
@@ -26,7 +26,7 @@ def layout_of(*texts: str) -> Layout:
 @pytest.mark.parametrize(
     ("text", "kind", "entries", "words"),
     [
-        ('decayed("Product Viewed", half_life="7d")', plan.DECAY, 1, 9),
+        ('decayed("Product Viewed", half_life="7d")', plan.DECAY, 1, 7),
         ('first("Product Viewed", of="price")', plan.FIRST, 1, 2),
         ('age("Product Viewed")', plan.FIRST, 1, 2),
         ('last("Product Viewed", of="price")', plan.SUM, 1, 2),
@@ -45,14 +45,14 @@ def test_the_words_of_a_join_s_left_side() -> None:
     stream = ir.Stream(plan.BY_PRODUCT, VIEWED, plan.LEFT, field=1)
     (row,) = lay_out([Need(stream, 8, 7 * DAY_MS)]).streams
     assert row[plan.STREAM_ENTRY_WORDS] == 24
-    assert row[plan.STREAM_AREA_WORDS] == 1 + 4 + 4 * 24
+    assert row[plan.STREAM_AREA_WORDS] == 1 + 3 + 3 * 24
     assert row[plan.STREAM_WINDOW_MS] == 7 * DAY_MS
 
 
 def test_what_is_looked_at_gets_more_slots_than_what_is_bought() -> None:
     layout = layout_of('count("Product Viewed", by="product")', 'count("Order Completed", by="product")')
     slots = {int(row[plan.STREAM_TYPE]): int(row[plan.STREAM_SLOTS]) for row in layout.streams}
-    assert slots == {VIEWED: 4, ORDERED: 2}
+    assert slots == {VIEWED: KEYED_SLOTS_BROWSING, ORDERED: KEYED_SLOTS_DEFAULT}
 
 
 def test_a_match_of_a_join_is_a_stream_of_its_own() -> None:
