@@ -81,7 +81,7 @@ def tumble_distinct_entry(added: Sequence[tuple[int, int]], k: int, width: int) 
 def decay_entry(added: Sequence[tuple[int, int]], half_life: int, scale: int) -> list[int]:
     """DECAY of (time, value): newest epoch + 1, then the integer sums of eight epochs, newest first."""
     if not added:
-        return [0] * 9
+        return [0] * (1 + DECAY_EPOCHS)
     sums: dict[int, int] = {}
     for time, value in added:
         weight = math.floor(value * scale * math.exp2((time % half_life) / half_life) + 0.5)
