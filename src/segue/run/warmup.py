@@ -26,6 +26,7 @@ from segue.policy.load import load_policies
 from segue.reference.world import ReferenceWorld
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import Packet, packets
+from segue.run.ahead import compiling_ahead
 from segue.settings import Settings, secret
 from segue.simulate import SimulationSettings, write_simulation
 from segue.sources.files import file_source
@@ -55,9 +56,9 @@ def is_warm() -> bool:
 def warm_up(step: Step) -> None:
     """Compile all kernels, or load them if they were compiled before. `step` is told what comes next.
 
-    Takes half a minute the first time, a second later.
+    Takes most of a minute the first time, a second later.
     """
-    with tempfile.TemporaryDirectory(prefix="segue-") as folder:
+    with compiling_ahead(nothing=is_warm()) as wait, tempfile.TemporaryDirectory(prefix="segue-") as folder:
         path = Path(folder) / "events.jsonl"
         with step("compile 1/5: shoppers"):
             _write(path)
@@ -70,6 +71,7 @@ def warm_up(step: Step) -> None:
         encoder = ActionEncoder(policies)
         decided: list[Decisions] = []
         with step("compile 4/5: deciding (takes longest)"):
+            wait()
             routed = [item for batch in read for item in _packets(batch)]
             shard = AnonymousShard(0, policies, settings.engine(), partitions=2)
             passed: list[Packet] = []
