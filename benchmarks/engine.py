@@ -39,7 +39,8 @@ from benchmarks.stages import Stages
 from benchmarks.stream import write_stream
 from flows.next_best_action import next_best_action
 from segue import __version__
-from segue.bytewax_steps import output_names
+from segue.actions.encode import CHANGES, JOINS
+from segue.bytewax_steps import ALL_OUTPUTS
 from segue.events.batch import Origin
 from segue.events.decode import Decoder
 from segue.policy.load import SHIPPED, load_policies
@@ -59,8 +60,7 @@ REFERENCE_EVENTS = 20_000
 
 def run(settings: Settings, workers: int) -> float:
     """Seconds for one run of the flow."""
-    policies = load_policies(settings.policies, secret=secret(), native=settings.native)
-    prepare_folder(settings.out, output_names(policies), overwrite=True)
+    prepare_folder(settings.out, ALL_OUTPUTS, overwrite=True)
     flow = next_best_action(settings)
     start = time.perf_counter()
     cluster_main(flow, [], 0, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]
@@ -68,7 +68,7 @@ def run(settings: Settings, workers: int) -> float:
 
 
 def output_hash(folder: Path) -> str:
-    """The same for the same messages in any order: a sum of hashes over action lines and log rows."""
+    """The same for the same messages in any order: a sum of hashes over action lines and rows of the logs."""
     total = 0
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem != "summary":
@@ -81,6 +81,13 @@ def output_hash(folder: Path) -> str:
             for decision, reason in zip(ids, reasons, strict=True):
                 digest = hashlib.blake2b(decision.encode() + reason, digest_size=16).digest()
                 total += int.from_bytes(digest, "little")
+    for name in (CHANGES, JOINS):
+        path = folder / f"{name}.arrows"
+        if path.exists():
+            with pa.OSFile(str(path)) as file:
+                for row in pa.ipc.open_stream(file).read_all().to_pylist():
+                    digest = hashlib.blake2b(repr(row).encode(), digest_size=16).digest()
+                    total += int.from_bytes(digest, "little")
     return f"{total % (1 << 128):032x}"
 
 

@@ -22,11 +22,12 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue import limits
-from segue.actions.encode import DEAD_LETTERS, LATE, ActionEncoder, encode_dead, encode_late
+from segue.actions.encode import DEAD_LETTERS, LATE, TABLE_OUTPUTS, ActionEncoder, encode_dead, encode_late
 from segue.clock import WALL_CLOCK, Clock
 from segue.decide.engine import Decisions, ShardEngine
 from segue.errors import SinkError
 from segue.events.decode import Decoder
+from segue.events.names import CHANNELS
 from segue.identity.anonymous import AnonymousShard
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import types_for_all, worker_world
@@ -410,6 +411,9 @@ class _FolderSink(FixedPartitionedSink[bytes | pa.RecordBatch, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _OutputPart:
         return _OutputPart(open_output(self._folder, for_part), self._failed)
+
+
+ALL_OUTPUTS = (*CHANNELS, *TABLE_OUTPUTS, DEAD_LETTERS, LATE, SUMMARY)  # of a run with any policies
 
 
 def output_names(policies: CompiledPolicies) -> list[str]:

@@ -55,6 +55,7 @@ Output = tuple[str, bytes | pa.RecordBatch]
 DECISIONS = "decisions"
 CHANGES = "changes"
 JOINS = "joins"
+TABLE_OUTPUTS = (DECISIONS, CHANGES, JOINS)
 DEAD_LETTERS = "dead_letters"
 LATE = "late"
 _NEEDS_ESCAPE = re.compile(rb'[\x00-\x1f"\\\\]')

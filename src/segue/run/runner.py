@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -84,16 +85,16 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
         settings.policies, secret=secret(), currency=settings.currency, native=settings.native
     )
     check_tables(settings, policies)
-    from segue.bytewax_steps import output_names
+    from segue.bytewax_steps import ALL_OUTPUTS
 
-    names = output_names(policies)
-    _refuse_to_read_outputs(source, settings.out, names)
-    prepare_folder(settings.out, names, overwrite=overwrite)
+    # also those that these policies do not have: none of an earlier run may be taken for this one's
+    _refuse_to_read_outputs(source, settings.out, ALL_OUTPUTS)
+    prepare_folder(settings.out, ALL_OUTPUTS, overwrite=overwrite)
     (Path(settings.out) / SUMMARY_FILE).unlink(missing_ok=True)
     return Prepared(settings, policies, source, processes)
 
 
-def _refuse_to_read_outputs(source: Source[Any], out: str, names: list[str]) -> None:
+def _refuse_to_read_outputs(source: Source[Any], out: str, names: Sequence[str]) -> None:
     if not isinstance(source, FileSource):
         return
     outputs = {os.path.realpath(output_path(out, name)) for name in names}
