@@ -239,24 +239,26 @@ def empty_world() -> ReferenceWorld:
     return ReferenceWorld("UTC")
 
 
-_of_thread = threading.local()
+# By thread: not threading.local, for what that keeps for a thread of Bytewax's is gone each time it leaves Python.
+_worlds: dict[int, tuple[Settings, CompiledPolicies, ReferenceWorld]] = {}
 
 
 def worker_world(settings: Settings, policies: CompiledPolicies) -> ReferenceWorld:
     """The world of this thread for a run: all shards that run in it share it."""
-    mine: tuple[Settings, CompiledPolicies, ReferenceWorld] | None = getattr(_of_thread, "world", None)
+    thread = threading.get_ident()
+    mine = _worlds.get(thread)
     if mine is None or mine[0] != settings or mine[1] is not policies:
-        mine = _of_thread.world = (settings, policies, ReferenceWorld.of(settings, policies))
+        mine = _worlds[thread] = (settings, policies, ReferenceWorld.of(settings, policies))
     return mine[2]
 
 
 def leave_world(world: ReferenceWorld) -> bool:
     """Give up the world of this thread at the end of a run; whether it was still there: the first of its shards to
     leave speaks for all."""
-    mine: tuple[Settings, CompiledPolicies, ReferenceWorld] | None = getattr(_of_thread, "world", None)
-    if mine is None or mine[2] is not world:
+    thread = threading.get_ident()
+    if thread not in _worlds or _worlds[thread][2] is not world:
         return False
-    del _of_thread.world
+    del _worlds[thread]
     return True
 
 
