@@ -108,6 +108,7 @@ from segue_kernels.shard import (
     Plan,
     Scratch,
     Shard,
+    World,
 )
 from segue_kernels.siphash import siphash128_words
 from segue_kernels.windows import add_time
@@ -394,6 +395,7 @@ def grant(
     shard: Shard,
     plan: Plan,
     scratch: Scratch,
+    world: World,
     out: Out,
     records: Array,
     header: int,
@@ -503,7 +505,7 @@ def grant(
             out.actions[action, ACTION_ITEMS] = out.used[OUT_ITEMS]
             listed = 0
             if plan.offers[offer, OFFER_ITEMS_STREAM] >= 0:
-                listed = list_items(shard, plan, out, scratch, offer, base, now)
+                listed = list_items(shard, plan, scratch, world, out, offer, base, now)
             out.actions[action, ACTION_ITEMS_COUNT] = listed
             if len(plan.joins) > 0:
                 note_action(

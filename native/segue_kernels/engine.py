@@ -377,6 +377,7 @@ def run(
                     update_streams(
                         shard,
                         plan,
+                        world,
                         out,
                         records,
                         text,
@@ -532,6 +533,7 @@ def run(
                     shard,
                     plan,
                     scratch,
+                    world,
                     out,
                     source,
                     first,

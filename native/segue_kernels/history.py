@@ -51,6 +51,7 @@ from segue_kernels.shard import (
     SET_ROW_WORDS,
     Plan,
     Shard,
+    World,
 )
 from segue_kernels.waits import read_waits, skip_waits, waits_words, write_waits
 from segue_kernels.windows import join_stream
@@ -70,23 +71,23 @@ RATE_COUNT = 0xFFFFF
 
 
 @inline
-def history_words(shard: Shard, plan: Plan, base: int, row_words: int) -> int:
+def history_words(shard: Shard, plan: Plan, world: World, base: int, row_words: int) -> int:
     words = H_IDS + 1 + 2 * ((shard.rows[base + RING_STATE] >> 8) & 0xFF) + row_words - HEADER_WORDS + 1
     block = shard.rows[base + SPILL_HEAD]
     while block != 0:
         stream = shard.pool[block + SPILL_OWNER] & 0xFFFF
         words += 2 + plan.streams[stream, STREAM_ENTRY_WORDS]
         block = shard.pool[block + SPILL_NEXT]
-    return words + waits_words(shard, base) + names_words(shard, plan, base)
+    return words + waits_words(shard, base) + names_words(shard, plan, world, base)
 
 
 @allocating
-def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
+def take_history(shard: Shard, plan: Plan, world: World, row: int, settings: Array) -> Array:
     """The history of a row, int64; the row itself stays as it is."""
     row_words = settings[SET_ROW_WORDS]
     rows = shard.rows
     base = row * row_words
-    history = np.zeros(history_words(shard, plan, base, row_words), np.int64)
+    history = np.zeros(history_words(shard, plan, world, base, row_words), np.int64)
     history[H_WORDS] = len(history)
     history[H_CLOCK] = rows[base + CLOCK]
     history[H_FIRST_SEEN] = rows[base + FIRST_SEEN]
@@ -129,7 +130,7 @@ def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
         history[spilled] += 1
         block = shard.pool[block + SPILL_NEXT]
     at = write_waits(shard, base, history, at)
-    write_names(shard, plan, base, history, at)
+    write_names(shard, plan, world, base, history, at)
     return history
 
 
@@ -185,7 +186,9 @@ def join_ids(shard: Shard, base: int, history: Array, settings: Array) -> None:
 
 
 @allocating
-def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, settings: Array) -> None:
+def join_history(
+    shard: Shard, plan: Plan, world: World, row: int, history: Array, time: int, settings: Array
+) -> None:
     """Join a history into a row before the event at `time` that says they are one customer.
 
     Whichever side has been idle beyond the retention by then brings consent, quarantine and sends, not behaviour.
@@ -261,4 +264,4 @@ def join_history(shard: Shard, plan: Plan, row: int, history: Array, time: int, 
         hang_sessions(shard, plan, row, base, row_words)
     else:
         at = skip_waits(history, at)
-    read_names(shard, history, at)
+    read_names(world, shard.meta, history, at)

@@ -66,7 +66,6 @@ TIMERS_SEEN = 27  # timers that runs looked at, ever
 TIMERS_OF = 28  # row + 1 whose timers a run left firing when it stopped; 0 = none
 TIMERS_LIMIT = 29  # those due before this time were to fire
 TIMERS_PLACE = 30  # and to see the versions of tables that arrived before this clock
-NAMES_USED = 31  # entries of the index of product names
 
 # counters, reported
 COUNT_EVENTS = 32

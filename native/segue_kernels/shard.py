@@ -20,7 +20,6 @@ class Shard(NamedTuple):
     dirty: Array  # uint8 a row: 1 = changed since the last delta
     dirty_rows: Array  # int32: the rows with dirty = 1, meta[DIRTY_COUNT] of them
     wheel: Array  # int64: heads of the slots of the timer wheel (timers.py)
-    names: Array  # int64: product hash -> pool block with its name (names.py)
 
 
 class Plan(NamedTuple):
@@ -67,7 +66,8 @@ class Plan(NamedTuple):
 
 
 class World(NamedTuple):
-    """What is not the customer's: clocks of the world's zones, and reference tables as they were at any time."""
+    """What is not the customer's: clocks of the world's zones, reference tables as they were at any time, and names
+    of products."""
 
     zone_of: Array  # int64 [1024]: zone number -> row of day_start
     day_start: Array  # int64 [zones, days]: UTC ms at which local day d begins (calendar.py)
@@ -75,6 +75,9 @@ class World(NamedTuple):
     table_index: Array  # int64: key -> newest version (tables.py)
     versions: Array  # int64, flat
     defaults: Array  # int64 [4]: default zone number, ...
+    names: Array  # int64: product hash -> its name (names.py)
+    name_text: Array  # uint8: the names' bytes
+    name_state: Array  # int64: how much of both is in use
 
 
 class Scratch(NamedTuple):

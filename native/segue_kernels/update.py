@@ -51,7 +51,7 @@ from segue_kernels.record import (
     TIME,
 )
 from segue_kernels.row import COUNT_SESSION_BOUND_MET, COUNT_SUM_BOUND_MET
-from segue_kernels.shard import Out, Plan, Shard
+from segue_kernels.shard import Out, Plan, Shard, World
 from segue_kernels.windows import (
     add_decayed,
     add_first,
@@ -65,19 +65,20 @@ from segue_kernels.windows import (
 
 
 @inline
-def note_product(shard: Shard, records: Array, i: int, text: Array) -> None:
+def note_product(world: World, meta: Array, records: Array, i: int, text: Array) -> None:
     """Keep the name of a record's product."""
     heap = records[i, HEAP]
     at = heap >> 32
     for string in range(STRING_PRODUCT):
         at += (heap >> (8 * string)) & 0xFF
-    note_name(shard, records[i, PRODUCT], text, at, (heap >> (8 * STRING_PRODUCT)) & 0xFF)
+    note_name(world, meta, records[i, PRODUCT], text, at, (heap >> (8 * STRING_PRODUCT)) & 0xFF)
 
 
 @inline
 def update_streams(
     shard: Shard,
     plan: Plan,
+    world: World,
     out: Out,
     records: Array,
     text: Array,
@@ -159,7 +160,7 @@ def update_streams(
         elif kind == DISTINCT:
             add_key(rows, at, k, time, key)
             if streams[s, STREAM_FLAGS] & STREAM_FLAG_NAMES != 0:
-                note_product(shard, records, i, text)
+                note_product(world, shard.meta, records, i, text)
         elif kind == SESSIONS:
             gap = streams[s, STREAM_WIDTH_MS]
             shard.meta[COUNT_SESSION_BOUND_MET] += add_to_session(rows, at, k, gap, time, now)

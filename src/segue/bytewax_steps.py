@@ -30,7 +30,7 @@ from segue.events.decode import Decoder
 from segue.events.names import CHANNELS
 from segue.identity.anonymous import AnonymousShard
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import types_for_all, worker_world
+from segue.reference.world import leave_world, types_for_all, worker_world
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import Packet, packets
 from segue.settings import Settings, secret
@@ -247,7 +247,8 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, None]):
         told: list[Any] = []
         while self._due:
             told += self.fire()
-        return [*told, _shard_part(self.engine(), self._offers)], StatefulBatchLogic.RETAIN
+        told.append(_shard_part(self.engine(), self._offers))
+        return told, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> None:
         return None
@@ -287,14 +288,17 @@ class _KnownLogic(_ShardLogic):
 
     def __init__(self, policies: CompiledPolicies, settings: Settings, partitions: int, pace: Pace) -> None:
         super().__init__(settings)
-        self._engine = ShardEngine(policies, settings.engine(), worker_world(settings, policies))
+        self._world = worker_world(settings, policies)
+        self._engine = ShardEngine(policies, settings.engine(), self._world)
         self._arrivals = Arrivals(partitions, settings.lateness_ms)
         self._pace = pace
         self._live = settings.live
+        self._shard: int | None = None
         self._untold: list[tuple[int, int]] = []  # (shard, partition) of packets not yet told to the pace
 
     def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
         for shard, packet in values:
+            self._shard = shard
             self._arrivals.push(packet)
             if packet.sender < 0:
                 self._untold.append((shard, packet.partition))
@@ -314,6 +318,19 @@ class _KnownLogic(_ShardLogic):
 
     def engine(self) -> ShardEngine:
         return self._engine
+
+    def on_eof(self) -> tuple[list[Any], bool]:
+        told, retain = super().on_eof()
+        # the anonymous shards have ended by now: nothing enters this worker's world any more
+        world = Part()
+        if leave_world(self._world):
+            world.state_bytes = self._world.memory_bytes()
+        if (
+            self._shard == 0
+        ):  # every worker's tables are the same, so they are counted where this one shard is
+            world.counters = self._world.counters()
+        told.append(world)
+        return told, retain
 
     def _tell_pace(self) -> None:
         for shard, partition in self._untold:

@@ -46,7 +46,7 @@ RATE_EVENTS_PER_MINUTE_MAX = 1_000  # more from one customer is a bot
 QUARANTINE_MS = HOUR_MS
 WAITS_PER_CUSTOMER_MAX = 64  # pending at a time
 TIMERS_PER_STEP = 4_096  # timers fired before a shard looks at its input again
-PRODUCT_NAMES_PER_SHARD_SLOTS = 1 << 15  # of the index; it takes 5/8 of them
+PRODUCT_NAMES_MAX = 1 << 22  # that a worker knows, for the lists of actions; a power of two
 
 # --- policies ----------------------------------------------------------------------------------------
 POLICY_BYTES_MAX = 1 << 20

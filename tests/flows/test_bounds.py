@@ -9,6 +9,7 @@ import pytest
 
 from segue import limits
 from segue.limits import HOUR_MS, MINUTE_MS
+from segue.reference.world import ReferenceWorld
 from tests.flows.runs import check_against, judged, run_threads, seeded_case, seeds, write_case
 from tests.reference.random_events import Message
 
@@ -89,3 +90,44 @@ def test_small_bounds_agree(seed: int, tmp_path: Path, monkeypatch: pytest.Monke
     )
     reference = judged(case, dedupe_ids_max=ids, dedupe_ms_max=memory_ms)
     check_against(run_threads(case), reference)
+
+
+LISTING = """
+policy = "listing"
+version = 1
+title = "What was viewed lately"
+currency = "EUR"
+[[journeys]]
+id = "viewed"
+on = ["Product Viewed"]
+when = "price.amount < 50"
+[[journeys.offers]]
+id = "viewed-lately"
+channel = "web"
+items = { recent = "Product Viewed", within = "7d" }
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_worker_knows_is_bounded_and_counted_once(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of products and versions of prices; its memory counts once however many shards it has."""
+    monkeypatch.setattr(limits, "PRODUCT_NAMES_MAX", 2)
+    monkeypatch.setattr(limits, "TABLE_VERSIONS_MAX", 3)
+    monkeypatch.setattr(ReferenceWorld, "memory_bytes", lambda self: 1 << 40)
+    events = [
+        {"type": "Price Updated", "userId": "", "time": at(n), "product_id": "p0", "price": n}
+        for n in range(5)
+    ]
+    for n in range(36):  # p2 comes last on every worker
+        what = {"type": "Product Viewed", "userId": f"u{n % 9}", "product_id": f"p{n // 12}"}
+        events.append({"time": at(HOUR_MS + n * MINUTE_MS), **what})
+    told_events = [{"id": f"e{n}", **event} for n, event in enumerate(events)]
+    case = write_case(tmp_path, [payload(told_events)], [LISTING], shards=4, batch_rows=5)
+    told = run_threads(case, workers)
+    listed = {item for action in told.all_actions() for item in action["items"]}
+    assert listed == {"p0", "p1"}
+    assert told.summary.bounds["names_missing"] == 12
+    assert told.summary.bounds["table_versions_dropped"] == 2
+    assert told.summary.state_bytes >> 40 == workers

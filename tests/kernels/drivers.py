@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from segue.decide.engine import ShardEngine
 from segue.policy.compiled import no_extras
+from segue.reference.world import empty_world
 from segue.routing.arrivals import Released
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels import plan, record
@@ -270,7 +271,8 @@ def state_of(streams: Sequence[dict[str, int]], **given: Any) -> ShardState:
 def state_for(made: SimpleNamespace, **given: Any) -> ShardState:
     """A shard for a plan made by hand."""
     chosen = engine_settings(**given)
-    return ShardState(made, chosen, chosen.words(made.row_words, CONSENT_TYPE, UNSUBSCRIBE_TYPE))
+    words = chosen.words(made.row_words, CONSENT_TYPE, UNSUBSCRIBE_TYPE)
+    return ShardState(made, chosen, words, empty_world())
 
 
 def engine_of(made: SimpleNamespace, **given: Any) -> ShardEngine:

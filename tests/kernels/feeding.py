@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from segue.reference.world import empty_world
 from segue.state.shard import ShardState
 from segue_kernels import plan
 from segue_kernels.jit import kernel
 from segue_kernels.joins import note_action
+from segue_kernels.names import NAME_SLOT_WORDS, NAME_STATE_WORDS
 from segue_kernels.record import FLAG_HAS_LINES, FLAG_IS_LINE, HEAP, PACK, TIME
 from segue_kernels.row import CLOCK
 from segue_kernels.shard import CREDIT_WORDS, OUT_CREDITS, OUT_USED, Out, Scratch, World
@@ -22,7 +24,9 @@ FIRST_DAY, DAYS = 16_405, 11_385  # of a calendar: 2014-12-01 to 2046-01-31, day
 
 
 @kernel
-def feed_records(shard: Any, tables: Any, out: Any, records: Words, text: Bytes, row: int, base: int) -> None:
+def feed_records(
+    shard: Any, tables: Any, world: Any, out: Any, records: Words, text: Bytes, row: int, base: int
+) -> None:
     i = 0
     while i < len(records):
         pack = records[i, PACK]
@@ -35,7 +39,20 @@ def feed_records(shard: Any, tables: Any, out: Any, records: Words, text: Bytes,
             is_header = item == i
             is_item = end == i + 1 or not is_header
             update_streams(
-                shard, tables, out, records, text, i, item, pack & 0xFF, row, base, now, is_item, is_header
+                shard,
+                tables,
+                world,
+                out,
+                records,
+                text,
+                i,
+                item,
+                pack & 0xFF,
+                row,
+                base,
+                now,
+                is_item,
+                is_header,
             )
         i = end
 
@@ -77,6 +94,9 @@ def world_in_utc() -> World:
         table_index=np.zeros(1, np.int64),
         versions=np.zeros(1, np.int64),
         defaults=np.zeros(4, np.int64),
+        names=np.zeros(NAME_SLOT_WORDS, np.int64),
+        name_text=np.zeros(0, np.uint8),
+        name_state=np.zeros(NAME_STATE_WORDS, np.int64),
     )
 
 
@@ -98,9 +118,9 @@ def join_tables(joins: Sequence[dict[str, int]]) -> dict[str, Any]:
 class Fed:
     """A shard that events are fed to, all of them of the customer in row `row`."""
 
-    def __init__(self, made: SimpleNamespace, row: int = 0, names: int = 1) -> None:
+    def __init__(self, made: SimpleNamespace, row: int = 0) -> None:
         self.state: ShardState = state_for(made)
-        self.state.arrays = self.state.arrays._replace(names=np.zeros(names, np.int64))
+        self.world = empty_world()
         self.out = small_out()
         self.row = row
         self.base = row * self.state.row_words
@@ -126,7 +146,10 @@ class Fed:
         self.arrays_feed(records, np.frombuffer(text, np.uint8))
 
     def arrays_feed(self, records: Words, text: Bytes) -> None:
-        feed_records(self.state.arrays, self.plan, self.out, records, text, self.row, self.base)
+        self.world.make_name_room(len(records))
+        feed_records(
+            self.state.arrays, self.plan, self.world.arrays, self.out, records, text, self.row, self.base
+        )
 
     def act(self, journey: int, now: int, product: int, lo: int, hi: int) -> None:
         """A granted action of a journey."""

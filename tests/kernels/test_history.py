@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.decide.engine import ShardEngine
+from segue.reference.world import empty_world
 from segue_kernels import plan, record, row
 from segue_kernels.customers import find_or_add
 from tests.kernels import canonical, naive_timers
@@ -16,6 +17,7 @@ from tests.kernels.drivers import (
     TYPE_A,
     TYPE_B,
     engine_of,
+    engine_settings,
     free,
     key_of,
     meta,
@@ -213,6 +215,33 @@ def test_a_history_larger_than_the_index_of_the_other_shard() -> None:
     assert canonical.of_row(second.state, target) == canonical.of_row(first.state, 0)
     second.state.join(target, history, START_MS)  # the same again: every key is there already
     assert meta(second.state, row.SPILL_LIVE) == keys - 2
+
+
+def test_names_of_listed_products_go_along_to_another_worker() -> None:
+    made = tables([stream(plan.DISTINCT, field=record.PRODUCT, k=4, flags=plan.STREAM_FLAG_NAMES)])
+    worlds = empty_world(), empty_world()
+    first, second = (ShardEngine(made, engine_settings(), world) for world in worlds)  # type: ignore[arg-type]
+    events = [{"time": START_MS + n, "product": n % 6 + 1, "message": n + 1} for n in range(9)]
+    records, _ = records_of(events)
+    text = b"".join(b"product %d" % (n % 6 + 1) for n in range(9))
+    records[:, record.HEAP] = [n * 9 << 32 | 9 << 16 for n in range(9)]
+    first.process(released(records, np.frombuffer(text, np.uint8)))
+    assert worlds[0].arrays.name_state.tolist() == [6, 54]
+    target = row_of(second, 0)
+    for _ in range(2):  # twice is as once
+        second.state.join(target, first.state.history(0), START_MS + 9)
+        assert worlds[1].arrays.name_state.tolist() == [4, 36]
+        assert worlds[1].arrays.name_text[:36].tobytes() == b"product 3product 2product 1product 6"
+
+
+def test_names_take_no_room_where_nothing_is_listed() -> None:
+    world = empty_world()
+    before = world.arrays
+    engine_ = ShardEngine(MADE, engine_settings(), world)  # type: ignore[arg-type]
+    engine_.process(released(*records_of([{"time": START_MS, "product": 3}])))
+    engine_.state.join(0, engine_.state.history(0), START_MS)
+    assert world.arrays is before
+    assert not world.arrays.names.any()
 
 
 def test_quarantine_and_consent_outlive_the_retention() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segue import limits
+from segue.reference.world import ReferenceWorld, empty_world
 from segue_kernels import plan, record, row
 from segue_kernels.jit import kernel
 from segue_kernels.names import (
+    NAMES_USED,
     find_name,
     list_items,
     names_words,
@@ -19,51 +23,56 @@ from segue_kernels.names import (
     write_names,
 )
 from segue_kernels.shard import OUT_ITEM_TEXT, OUT_ITEMS, Scratch
-from tests.kernels.drivers import START_MS, TYPE_A, Bytes, Words, meta, quick, stream, tables
+from tests.kernels.drivers import START_MS, TYPE_A, Bytes, Words, quick, stream, tables
 from tests.kernels.feeding import Fed, small_scratch
 
 LISTED = {"k": 4, "field": record.PRODUCT, "flags": plan.STREAM_FLAG_NAMES}
+ODD_PRODUCTS = (*range(-6, 0), *range(1, 8), -(2**63), 2**63 - 1, 1 << 40)
+PRODUCTS = st.sampled_from(ODD_PRODUCTS)
 NAMES = st.text(max_size=20).map(lambda name: name.encode()[:255] or b"\xff\x80")
 
 
 @kernel
-def learn(shard: Any, product: int, text: Bytes, at: int, length: int) -> None:
-    note_name(shard, product, text, at, length)
+def learn(world: Any, counts: Words, product: int, text: Bytes, at: int, length: int) -> None:
+    note_name(world, counts, product, text, at, length)
 
 
 @kernel
-def block_of(shard: Any, product: int) -> int:
-    return find_name(shard, product)
+def span_of(world: Any, product: int) -> int:
+    return find_name(world, product)
 
 
 @kernel
-def words_needed(shard: Any, tables: Any, base: int) -> int:
-    return names_words(shard, tables, base)
+def words_needed(shard: Any, tables: Any, world: Any, base: int) -> int:
+    return names_words(shard, tables, world, base)
 
 
 @kernel
-def write(shard: Any, tables: Any, base: int, history: Words, at: int) -> int:
-    return write_names(shard, tables, base, history, at)
+def write(shard: Any, tables: Any, world: Any, base: int, history: Words, at: int) -> int:
+    return write_names(shard, tables, world, base, history, at)
 
 
 @kernel
-def read(shard: Any, history: Words, at: int) -> int:
-    return read_names(shard, history, at)
+def read(world: Any, counts: Words, history: Words, at: int) -> int:
+    return read_names(world, counts, history, at)
 
 
 @kernel
-def listed(shard: Any, tables: Any, out: Any, scratch: Any, offer: int, base: int, now: int) -> int:
-    return list_items(shard, tables, out, scratch, offer, base, now)
+def listed(
+    shard: Any, tables: Any, scratch: Any, world: Any, out: Any, offer: int, base: int, now: int
+) -> int:
+    return list_items(shard, tables, scratch, world, out, offer, base, now)
 
 
-def name_in(fed: Fed, product: int) -> bytes | None:
-    block = block_of(fed.state.arrays, product)
-    if block == 0:
+def name_in(world: ReferenceWorld, product: int) -> bytes | None:
+    span = span_of(world.arrays, product)
+    if span < 0:
         return None
-    pool = fed.state.arrays.pool
-    assert pool[block] == product
-    length = int(pool[block + 1])
-    return pool[block + 2 : block + 2 + (length + 7) // 8].astype("<i8").tobytes()[:length]
+    return world.arrays.name_text[span >> 8 : (span >> 8) + (span & 0xFF)].tobytes()
+
+
+def names_in(world: ReferenceWorld) -> int:
+    return int(world.arrays.name_state[NAMES_USED])
 
 
 def plan_with(offers: list[tuple[int, int]], windows: tuple[int, ...] = ()) -> Any:
@@ -84,7 +93,7 @@ def plan_with(offers: list[tuple[int, int]], windows: tuple[int, ...] = ()) -> A
 
 def items_of(fed: Fed, scratch: Scratch, offer: int, now: int) -> list[bytes]:
     first = int(fed.out.used[OUT_ITEMS])
-    count = listed(fed.state.arrays, fed.plan, fed.out, scratch, offer, fed.base, now)
+    count = listed(fed.state.arrays, fed.plan, scratch, fed.world.arrays, fed.out, offer, fed.base, now)
     assert fed.out.used[OUT_ITEMS] == first + count
     items = fed.out.items[first : first + count].tolist()
     text = fed.out.item_text[: fed.out.used[OUT_ITEM_TEXT]].tobytes()
@@ -92,24 +101,40 @@ def items_of(fed: Fed, scratch: Scratch, offer: int, now: int) -> list[bytes]:
 
 
 @quick(100)
-@given(st.lists(st.tuples(st.integers(-6, 6).map(lambda p: p or 7), NAMES), max_size=20), st.integers(0, 5))
-def test_a_name_is_the_first_one_heard_of(given_names: list[tuple[int, bytes]], bits: int) -> None:
-    fed = Fed(plan_with([]), names=1 << bits)
-    room = (5 << bits) // 8
+@given(
+    st.lists(st.tuples(PRODUCTS, NAMES, st.integers(0, 3)), max_size=20),
+    st.sampled_from((0, 1, 2, 4, 8, 1 << 22)),
+)
+def test_a_name_is_the_first_one_heard_of(given_names: list[tuple[int, bytes, int]], most: int) -> None:
+    """However the index and the text grow, up to the bound; what is beyond it is counted."""
+    world, counts = empty_world(), np.zeros(row.META_WORDS, np.int64)
     known: dict[int, bytes] = {}
     missing = 0
-    for product, name in given_names:
-        text = np.frombuffer(b"--" + name, np.uint8)
-        learn(fed.state.arrays, product, text, 2, len(name))
-        if product not in known:
-            if len(known) < room:
-                known[product] = name
-            else:
-                missing += 1
-    for product in range(-6, 8):
-        assert name_in(fed, product) == known.get(product)
-    assert meta(fed.state, row.NAMES_USED) == len(known)
-    assert meta(fed.state, row.COUNT_NAMES_MISSING) == missing
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "PRODUCT_NAMES_MAX", most)
+        for product, name, ahead in given_names:
+            text = np.frombuffer(b"--" + name, np.uint8)
+            world.make_name_room(1 + ahead)
+            learn(world.arrays, counts, product, text, 2, len(name))
+            if product not in known:
+                if len(known) < most:
+                    known[product] = name
+                else:
+                    missing += 1
+    for product in ODD_PRODUCTS:
+        assert name_in(world, product) == known.get(product)
+    assert names_in(world) == len(known)
+    assert counts[row.COUNT_NAMES_MISSING] == missing == counts.sum()
+    assert world.memory_bytes() - empty_world().memory_bytes() == (
+        world.arrays.names.nbytes - empty_world().arrays.names.nbytes + sum(map(len, known.values()))
+    )
+
+
+def test_without_room_a_name_is_missing() -> None:
+    world, counts = empty_world(), np.zeros(row.META_WORDS, np.int64)
+    learn(world.arrays, counts, 3, np.frombuffer(b"three", np.uint8), 0, 5)
+    assert name_in(world, 3) is None
+    assert counts[row.COUNT_NAMES_MISSING] == 1
 
 
 SEEN = st.lists(
@@ -131,7 +156,7 @@ def product_name(product: int) -> bytes:
 def test_an_action_lists_the_newest_products(
     seen: list[tuple[int, int, list[int]]], unknown: set[int], most: int, window: int
 ) -> None:
-    fed = Fed(plan_with([(most, window), (most, plan.WINDOW_DAY)], (plan.WINDOW_DAY,)), row=1, names=64)
+    fed = Fed(plan_with([(most, window), (most, plan.WINDOW_DAY)], (plan.WINDOW_DAY,)), row=1)
     scratch = small_scratch(fed.plan)
     times: dict[int, int] = {}
     for n, (time, product, lines) in enumerate(seen):
@@ -150,10 +175,11 @@ def test_an_action_lists_the_newest_products(
         for item in items:
             if item:
                 times[item] = max(times.get(item, 0), START_MS + time)
-    assert all(name_in(fed, product) == product_name(product) for product in times)
+    assert all(name_in(fed.world, product) == product_name(product) for product in times)
     for product in unknown & set(times):
-        block = block_of(fed.state.arrays, product)
-        fed.state.arrays.pool[block] = 1 << 40  # as if it had found no room
+        index = fed.world.arrays.names
+        at = 2 * index[::2].tolist().index(product)
+        index[at] = 1 << 40  # as if it had found no room
     now = START_MS + 40
     kept = sorted(((time, product) for product, time in times.items()), reverse=True)[:4]
     for offer, after in ((0, now - window if window else 0), (1, START_MS + 20)):
@@ -167,25 +193,27 @@ def test_an_action_lists_the_newest_products(
 def test_a_history_brings_the_names_of_the_products_listed(
     seen: list[tuple[int, int, list[int]]],
 ) -> None:
-    fed, other = Fed(plan_with([]), row=1, names=64), Fed(plan_with([]), names=16)
+    fed, other, counts = Fed(plan_with([]), row=1), empty_world(), np.zeros(row.META_WORDS, np.int64)
     for n, (time, product, _) in enumerate(seen):
         name = product_name(product)
         fed.feed({"time": START_MS + time, "message": n + 1, "product": product, "name": name})
-    needed = words_needed(fed.state.arrays, fed.plan, fed.base)
+    needed = words_needed(fed.state.arrays, fed.plan, fed.world.arrays, fed.base)
     history = np.full(needed + 4, -77, np.int64)
-    assert write(fed.state.arrays, fed.plan, fed.base, history, 2) == needed + 2
+    assert write(fed.state.arrays, fed.plan, fed.world.arrays, fed.base, history, 2) == needed + 2
     assert history[[0, 1, -2, -1]].tolist() == [-77] * 4
     for _ in range(2):  # twice is as once
-        assert read(other.state.arrays, history, 2) == needed + 2
+        other.make_name_room(4)
+        assert read(other.arrays, counts, history, 2) == needed + 2
     listed_products = {product for product in fed.entry(1)[4:] if product}
     for product in range(1, 7):
         assert name_in(other, product) == (product_name(product) if product in listed_products else None)
-    assert meta(other.state, row.NAMES_USED) == len(listed_products) == history[2]
+    assert names_in(other) == len(listed_products) == history[2]
+    assert not counts.any()
 
 
 def test_an_offer_without_a_list_lists_nothing() -> None:
     made = plan_with([(3, 0)])
     made.offers[0, plan.OFFER_ITEMS_STREAM] = -1
-    fed = Fed(made, names=16)
+    fed = Fed(made)
     fed.feed({"time": START_MS, "message": 1, "product": 3, "name": b"three"})
     assert items_of(fed, small_scratch(fed.plan), 0, START_MS) == []

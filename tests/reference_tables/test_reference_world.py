@@ -16,7 +16,7 @@ import pytest
 from segue.errors import LimitError, SettingsError
 from segue.events.names import CODE_BY_NAME
 from segue.reference import world as world_module
-from segue.reference.world import ReferenceWorld, empty_world, types_for_all, worker_world
+from segue.reference.world import ReferenceWorld, empty_world, leave_world, types_for_all, worker_world
 from segue.reference.zones import day_starts, zone_names, zone_number, zone_numbers
 from segue.routing.arrivals import Released
 from segue.settings import Settings, check
@@ -127,6 +127,11 @@ def test_shards_of_a_thread_share_a_world() -> None:
     thread.join()
     assert others[0] is not mine
     assert worker_world(settings, policies_with(AMOUNT)) is not mine
+    last = worker_world(settings, policies)
+    assert not leave_world(mine)
+    assert leave_world(last)
+    assert not leave_world(last)  # only the first to leave speaks for all
+    assert worker_world(settings, policies) is not last
 
 
 def test_the_default_zone_has_to_be_one() -> None:

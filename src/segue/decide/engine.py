@@ -122,9 +122,9 @@ class ShardEngine:
         words = settings.words(
             policies.row_words, CODE_BY_NAME["Consent Changed"], CODE_BY_NAME["Unsubscribed"]
         )
-        self.state = ShardState(policies, settings, words)
         self._words = words
         self._world = empty_world() if world is None else world
+        self.state = ShardState(policies, settings, words, self._world)
         offers = len(policies.offers)
         width = 1
         if len(policies.journeys):
@@ -208,6 +208,7 @@ class ShardEngine:
         if not text.flags.writeable:
             text = text.copy()  # the kernels are compiled for one kind of array
         self._world.need_zones(records)
+        self.state.make_name_room(len(records))
         row_of = self._rows(records, text)
         decided: list[Decisions] = []
         self._run(decided, records, text, row_of, histories)

@@ -1,4 +1,5 @@
-"""What a worker knows that is not a customer's: the world's clocks, and reference tables as they were at any time."""
+"""What a worker knows that is not a customer's: the world's clocks, reference tables as they were at any time, and the
+names of products that actions list."""
 
 from __future__ import annotations
 
@@ -21,6 +22,13 @@ from segue.routing.arrivals import Released
 from segue.routing.packet import REFERENCE_TYPES
 from segue_kernels import plan, tables
 from segue_kernels.calendar import DEFAULT_ZONE, find_new_zone
+from segue_kernels.names import (
+    NAME_SLOT_WORDS,
+    NAME_STATE_WORDS,
+    NAME_TEXT_USED,
+    NAMES_USED,
+    grow_names,
+)
 from segue_kernels.record import PACK, ZONE_MASK, ZONE_SHIFT
 from segue_kernels.route import FOR_ALL
 from segue_kernels.shard import World
@@ -59,7 +67,7 @@ def check_tables(settings: Settings, policies: CompiledPolicies) -> None:
 
 
 class ReferenceWorld:
-    """`arrays` is what kernels take; it is another after `take` had to make room, so take it anew for each batch.
+    """`arrays` is what kernels take; it is another after room had to be made, so take it anew for each batch.
 
     All shards of a worker thread share one world: each hands it the rows that all hear of, and each such row is
     let in once. A row's lookups see what arrived before it, however far another shard has come.
@@ -94,6 +102,9 @@ class ReferenceWorld:
             table_index=np.zeros(_slots(count), np.int64),
             versions=np.zeros(words, np.int64),
             defaults=defaults,
+            names=np.zeros(NAME_SLOT_WORDS, np.int64),
+            name_text=np.zeros(0, np.uint8),
+            name_state=np.zeros(NAME_STATE_WORDS, np.int64),
         )
         self._width_max = max(width.values(), default=0)
         self._lay_out(layout, width)
@@ -177,6 +188,29 @@ class ReferenceWorld:
             arrays = arrays._replace(table_index=index)
         self.arrays = arrays
 
+    def make_name_room(self, more: int) -> None:
+        """Room for so many more names of products; beyond PRODUCT_NAMES_MAX there is none, and kernels count it."""
+        arrays = self.arrays
+        used, text_used = arrays.name_state[[NAMES_USED, NAME_TEXT_USED]].tolist()
+        wanted = min(used + more, limits.PRODUCT_NAMES_MAX)
+        if 2 * wanted * NAME_SLOT_WORDS > len(arrays.names):
+            slots = 1 << (2 * wanted - 1).bit_length()
+            index = np.zeros(slots * NAME_SLOT_WORDS, np.int64)
+            grow_names(arrays.names, index)
+            arrays = arrays._replace(names=index)
+        size = text_used + (wanted - used) * limits.IDENTIFIER_BYTES_MAX
+        if size > len(arrays.name_text):
+            text = np.zeros(max(size, 2 * len(arrays.name_text)), np.uint8)
+            text[:text_used] = arrays.name_text[:text_used]
+            arrays = arrays._replace(name_text=text)
+        self.arrays = arrays
+
+    def memory_bytes(self) -> int:
+        """Memory in use by tables and names (zones are the process's; what is not touched yet is no memory)."""
+        arrays = self.arrays
+        tables_bytes = arrays.table_index.nbytes + int(self._state[tables.STATE_USED]) * 8
+        return tables_bytes + arrays.names.nbytes + int(arrays.name_state[NAME_TEXT_USED])
+
     def counters(self) -> dict[str, int]:
         """What was counted; every worker lets in the same rows, so these are no sums."""
         state = self._state
@@ -205,15 +239,27 @@ def empty_world() -> ReferenceWorld:
     return ReferenceWorld("UTC")
 
 
-_of_thread = threading.local()
+# By thread: not threading.local, for what that keeps for a thread of Bytewax's is gone each time it leaves Python.
+_worlds: dict[int, tuple[Settings, CompiledPolicies, ReferenceWorld]] = {}
 
 
 def worker_world(settings: Settings, policies: CompiledPolicies) -> ReferenceWorld:
     """The world of this thread for a run: all shards that run in it share it."""
-    mine: tuple[Settings, CompiledPolicies, ReferenceWorld] | None = getattr(_of_thread, "world", None)
+    thread = threading.get_ident()
+    mine = _worlds.get(thread)
     if mine is None or mine[0] != settings or mine[1] is not policies:
-        mine = _of_thread.world = (settings, policies, ReferenceWorld.of(settings, policies))
+        mine = _worlds[thread] = (settings, policies, ReferenceWorld.of(settings, policies))
     return mine[2]
+
+
+def leave_world(world: ReferenceWorld) -> bool:
+    """Give up the world of this thread at the end of a run; whether it was still there: the first of its shards to
+    leave speaks for all."""
+    thread = threading.get_ident()
+    if thread not in _worlds or _worlds[thread][2] is not world:
+        return False
+    del _worlds[thread]
+    return True
 
 
 def _layout(lookups: Words, fields: tuple[tuple[str, str, str], ...]) -> dict[int, tuple[Field, ...]]:

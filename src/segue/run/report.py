@@ -76,6 +76,7 @@ _BOUNDS = (
     "session_bound_met",
     "names_missing",
     "unknown_keys",
+    "table_versions_dropped",
 )
 
 

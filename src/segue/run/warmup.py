@@ -143,7 +143,7 @@ def _read(path: Path) -> list[ReadBatch]:
 
 
 def _look_up(folder: Path) -> None:
-    """Tables read from files, and a price that comes along the way."""
+    """Tables read from files, a price that comes along the way, and room for names."""
     rows = {"price": "product_id,amount\na,1\n", "profile": "customer,tier\na,x\n"}
     for name, text in rows.items():
         (folder / f"{name}.csv").write_text(text)
@@ -157,6 +157,7 @@ def _look_up(folder: Path) -> None:
     records[:, PACK] = CODE_BY_NAME["Price Updated"]
     world.need_zones(records)
     world.take(records)
+    world.make_name_room(1)
 
 
 def _packets(batch: ReadBatch) -> list[tuple[int, Packet]]:

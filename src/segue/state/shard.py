@@ -14,6 +14,7 @@ import numpy.typing as npt
 from segue import limits
 from segue.errors import LimitError
 from segue.policy.compiled import CompiledPolicies
+from segue.reference.world import ReferenceWorld
 from segue.state.memory import reserve_words
 from segue_kernels import row as row_layout
 from segue_kernels.history import join_history, take_history
@@ -29,6 +30,7 @@ from segue_kernels.plan import (
     STREAM_ENTRY_WORDS,
     STREAM_FLAG_NAMES,
     STREAM_FLAGS,
+    STREAM_K,
     TYPES,
 )
 from segue_kernels.shard import (
@@ -59,7 +61,6 @@ from segue_kernels.waits import WAIT_WORDS_MAX
 _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
 _RECORDS = limits.LINES_PER_EVENT_MAX + 1  # of one event
-_NAME_WORDS = 64  # of the block of a product's name, at most
 _NO_INDEX = np.zeros(1, np.int64)
 
 Words = npt.NDArray[np.int64]
@@ -145,8 +146,6 @@ def event_room(plan: Plan) -> tuple[int, int]:
     words += (_RECORDS + len(plan.slot_hash)) * int(left.sum())
     if (plan.journeys[:, JOURNEY_KIND] == ON_WAIT).any():
         words += limits.WAITS_PER_CUSTOMER_MAX * (1 << (WAIT_WORDS_MAX - 1).bit_length())
-    if (streams[:, STREAM_FLAGS] & STREAM_FLAG_NAMES).any():
-        words += _RECORDS * _NAME_WORDS
     sent = block[plan.limits[:, LIMIT_STREAM]]
     grants = 2 * len(plan.slot_hash) * limits.LIMITS_PER_JOURNEY_MAX
     if sent.any():
@@ -158,8 +157,13 @@ def event_room(plan: Plan) -> tuple[int, int]:
 class ShardState:
     """The arrays of one shard (`arrays`, taken anew after each growth) and what Python does to them."""
 
-    def __init__(self, policies: CompiledPolicies, settings: EngineSettings, words: Words) -> None:
+    def __init__(
+        self, policies: CompiledPolicies, settings: EngineSettings, words: Words, world: ReferenceWorld
+    ) -> None:
         self.plan = plan_arrays(policies)
+        self._world = world
+        listed = self.plan.streams[self.plan.streams[:, STREAM_FLAGS] & STREAM_FLAG_NAMES != 0]
+        self._names_per_customer = int(listed[:, STREAM_K].sum())
         self.words = words
         self.lateness_ms = settings.lateness_ms
         self.row_words = policies.row_words
@@ -179,7 +183,6 @@ class ShardState:
             dirty=reserve_words((rows_max + 7) // 8, "marks of changed rows").view(np.uint8),
             dirty_rows=reserve_words((rows_max + 1) // 2, "the list of changed rows").view(np.int32),
             wheel=np.zeros(WHEEL_WORDS, np.int64),
-            names=np.zeros(limits.PRODUCT_NAMES_PER_SHARD_SLOTS, np.int64),
         )
 
     def grow_index(self) -> None:
@@ -216,7 +219,7 @@ class ShardState:
 
     def history(self, row: int) -> Words:
         """What a row holds, as one run of words (segue_kernels/history.py)."""
-        history: Words = take_history(self.arrays, self.plan, row, self.words)
+        history: Words = take_history(self.arrays, self.plan, self._world.arrays, row, self.words)
         return history
 
     def join(self, row: int, history: Words, time_ms: int) -> None:
@@ -228,7 +231,13 @@ class ShardState:
         # and at most four times its words as a block; an id ring grows through all its sizes
         if meta[row_layout.POOL_BUMP] + 4 * (len(history) + limits.DEDUPE_IDS_MAX) > self.words[SET_POOL_MAX]:
             raise self.full("pool for rings, waits and spilled keys")
-        join_history(self.arrays, self.plan, row, history, time_ms, self.words)
+        self.make_name_room(self._names_per_customer)
+        join_history(self.arrays, self.plan, self._world.arrays, row, history, time_ms, self.words)
+
+    def make_name_room(self, names: int) -> None:
+        """Room for so many more names of products, if policies list products at all."""
+        if self._names_per_customer:
+            self._world.make_name_room(names)
 
     def take_dirty(self) -> npt.NDArray[np.int32]:
         """The rows changed since the last call, each once; from now on they count as clean."""
@@ -249,7 +258,7 @@ class ShardState:
         rows = int(meta[row_layout.ROWS_USED]) * (self.row_words * 8 + 5)
         tables = self.arrays.index.nbytes + self.arrays.index_old.nbytes
         tables += self.arrays.spill.nbytes + self.arrays.spill_old.nbytes
-        tables += self.arrays.wheel.nbytes + self.arrays.names.nbytes
+        tables += self.arrays.wheel.nbytes
         return rows + int(meta[row_layout.POOL_BUMP]) * 8 + tables
 
     def counters(self) -> dict[str, int]:
