@@ -264,7 +264,11 @@ def test_joins(both: CompiledPolicies) -> None:
     clicked = code("Email Link Clicked")
     assert stream(both, click[plan.JOIN_LEFT_STREAM])[:3] == (clicked, 0, plan.LEFT)
     assert stream(both, action[plan.JOIN_LEFT_STREAM])[:3] == (plan.JOIN_TYPE + 1, 0, plan.LEFT)
-    assert stream(both, reminded[plan.JOIN_LEFT_STREAM])[:3] == (plan.SENT_TYPE, plan.BY_PRODUCT, plan.LEFT)
+    assert stream(both, reminded[plan.JOIN_LEFT_STREAM])[:3] == (
+        plan.JOIN_TYPE + 2,
+        plan.BY_PRODUCT,
+        plan.LEFT,
+    )
     assert both.streams[both.joins[:, plan.JOIN_LEFT_STREAM], plan.STREAM_K].tolist() == [8, 2, 8]
     assert click[plan.JOIN_LEFT_STREAM] in group(both.listen_start, both.listen, clicked)
     assert stream(both, click[plan.JOIN_COUNT_STREAM])[:3] == (plan.JOIN_TYPE, 0, plan.COUNT)
