@@ -171,6 +171,7 @@ WAITS = 'on = ["Product Viewed"]\nwait = ["30m", "1d"]'
 SESSIONS = 'session = "30m"'
 CHANGES = "on = ['entered(\"loyal\")']"
 OVER = 'id = "o"\n'  # an offer's first line
+VOUCHER = 'voucher = { campaign = "c", discount_percent = 10 }\n'
 # what may follow the offer of the policy above
 SEGMENT = """[[segments]]
 id = "loyal"
@@ -181,6 +182,15 @@ id = "new"
 [[stages]]
 id = "search"
 when = 'exists("Product Viewed")'
+"""
+RING = """[[stages]]
+id = "gone"
+when = 'exists("Order Completed")'
+from = "back"
+[[stages]]
+id = "back"
+when = 'exists("Product Viewed")'
+from = "gone"
 """
 JOIN = """[[joins]]
 id = "click"
@@ -210,8 +220,8 @@ TIME = [
     (WAITS.replace("30m", "1d"), "", "", "", "$.journeys[0].wait[1]", "not longer than the wait before", "ascend"),
     (WAITS.replace("30m", "400d"), "", "", "", "$.journeys[0].wait[0]", '"400d" is too long', "at most 365d"),
     ('on = ["Product Viewed"]\nwait = "soon"', "", "", "", "$.journeys[0].wait", "not a duration", "30m"),
-    ('on = ["Product Viewed"]\nwait = []', "", "", "", "$.journeys[0].wait", "length >= 1", ""),
-    (f'on = ["page"]\nwait = {[f"{n}m" for n in range(1, 10)]}', "", "", "", "$.journeys[0].wait", "length <= 8", ""),
+    ('on = ["Product Viewed"]\nwait = []', "", "", "", "$.journeys[0].wait", "length >= 1, found 0", "at least 1"),
+    (f'on = ["page"]\nwait = {[f"{n}m" for n in range(1, 10)]}', "", "", "", "$.journeys[0].wait", "length <= 8, found 9", "at most 8"),
     ('on = ["Product Viewed"]\nwait = 30', "", "", "", "$.journeys[0].wait", "Expected `str | array`", "quotes"),
     (WAITS + '\nby = "store"', "", "", "", "$.journeys[0].by", 'no "store"', "product"),
     (WAITS + '\nrestart = "yes"', "", "", "", "$.journeys[0].restart", "bool", "true or false"),
@@ -233,6 +243,8 @@ TIME = [
     (WAITS, STAGES, 'id = "new"', 'id = "new"\nfrom = "search"', "$.stages[0]", "everybody begins", "both or neither"),
     (WAITS, STAGES, 'id = "search"', 'id = "search"\nfrom = "old"', "$.stages[1].from", 'no stage "old"', "new"),
     (WAITS, STAGES, 'id = "search"', 'id = "search"\nfrom = ["search"]', "$.stages[1].from", "this stage itself", ""),
+    (WAITS, STAGES + RING, "", "", "$.stages[2].from", 'no way leads from the first stage to "gone"', 'from = "new"'),
+    (WAITS, STAGES, "exists(\"Product Viewed\")", 'stage("new")', "$.stages[1].when", "not known here", "segments only"),
     (WAITS, JOIN * 2, "", "", "$.joins[1].id", '"click" is the id of a join', "unique"),
     (WAITS, JOIN, '"Email Link Clicked"', '"Email Clicked"', "$.joins[0].left", "Email Clicked", "did you mean"),
     (WAITS, JOIN, '"Email Link Clicked"', "'action(\"k\")'", "$.joins[0].left", 'no journey "k"', "known: j"),
@@ -266,11 +278,12 @@ OFFERS = [
     (WAITS, "items = { recent = 'page', within = '1d', session = '30m' }", ".items", "both `within` and `session`", ""),
     (WAITS, "items = { recent = 'page', calendar = 'year' }", ".items.calendar", '"year"', "month"),
     (WAITS, "items = { recent = 'page', session = '1s' }", ".items.session", "no gap", "1m"),
-    (WAITS, "items = { recent = 'page', up_to = 99 }", ".items.up_to", "<= 32", ""),
+    (WAITS, "items = { recent = 'page', up_to = 99 }", ".items.up_to", "<= 32, found 99", "at most 32"),
     (WAITS, "items = { within = '1d' }", ".items", "`recent` is missing", ""),
     (WAITS, "when = 'step > 1 and stage(\"x\")'", ".when`, column", "x", ""),
     ("on = ['page']", "when = 'absent(\"Order Completed\")'", ".when`, column 1", "absent", "wait"),
     (SESSIONS, "when = 'step > 1'", ".when`, column 1", "step", "wait"),
+    (SESSIONS, "", ".voucher", "no event, and a voucher needs one", "`wait`"),
 ]
 # fmt: on
 
@@ -295,7 +308,10 @@ def test_errors_of_offers_in_time(
 @pytest.mark.parametrize("added", [SEGMENT, STAGES, JOIN, TABLE, SEGMENT + STAGES + JOIN + TABLE])
 @pytest.mark.parametrize("on", [WAITS, SESSIONS, 'on = ["page"]'])
 def test_what_the_errors_are_made_from_loads(tmp_path: Path, on: str, added: str) -> None:
-    (tmp_path / "p.toml").write_text(POLICY.replace('on = ["Product Viewed"]', on) + added)
+    policy = POLICY.replace('on = ["Product Viewed"]', on)
+    if on == SESSIONS:
+        policy = policy.replace(VOUCHER, "")
+    (tmp_path / "p.toml").write_text(policy + added)
     assert load_policies([tmp_path], secret=SECRET, native=False).policies
 
 

@@ -17,6 +17,7 @@ from segue.events.names import CODE_BY_NAME
 from segue.policy import ir
 from segue.policy.expression import compile_condition, compile_number
 from segue.policy.interpret import interpret
+from segue.policy.examples import read_examples
 from segue.policy.load import load_policies
 from segue_kernels import plan
 
@@ -158,14 +159,18 @@ def test_the_examples_of_the_language_page_compile(tmp_path: Path) -> None:
     page = (Path(load_policies.__code__.co_filename).parent / "LANGUAGE.md").read_text(encoding="utf-8")
     file, examples = (
         re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)[0],
-        page.split("## Examples")[1],
+        page.split("### Conditions to begin with")[1],
     )
     (tmp_path / "page.toml").write_text(
         re.sub(r"^    ", "", file, flags=re.MULTILINE).replace("when = '...'", "when = 'True'")
     )
     compiled = load_policies([tmp_path], secret=bytes(16), native=False)
     assert compiled.policies[0].name == "contextual-voucher"
-    blocks = examples.split("## How it grows")[0].strip("\n").split("\n\n")
+    (tmp_path / "examples.toml").write_text(
+        re.sub(r"^    ", "", re.findall(r"    \[\[examples]]\n(?:    .*\n)+", page)[0], flags=re.MULTILINE)
+    )
+    assert [example.name for example in read_examples(tmp_path / "examples.toml").examples] == ["left in the cart"]
+    blocks = examples.split("## Examples")[0].strip("\n").split("\n\n")
     assert len(blocks) == 3
     for block in blocks:
         compile_condition(block, scope())

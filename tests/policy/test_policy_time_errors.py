@@ -79,7 +79,7 @@ ERRORS = [
     (CUSTOMER, f'exists("{V}", by="product")', "column 29", "`by` asks about an event", "ever or in a window"),
     (CUSTOMER, "catalogue.margin > 3", "column 1", "`catalogue.margin` asks", "profile.x"),
     (CUSTOMER, "stock.quantity > 3", "column 1", "`stock.quantity` asks", "profile.x"),
-    (replace(CUSTOMER, stages={}), 'stage("new")', "column 7", 'no stage "new"', "segments only"),
+    (replace(CUSTOMER, stages={}), 'stage("new")', "column 1", 'stage("new") is not known here', "segments only"),
     (CUSTOMER, "step > 3", "column 1", "only after a wait", ""),
     (ALL, f'repeated("{V}", 3)', "column 1", "reserved", "not yet in this version"),
     (ALL, f'repeated("{V}", 3)', "column 1", "reserved", ">= 3"),

@@ -253,7 +253,9 @@ def condition(choice: Choice, depth: int, reach: Reach = ANY) -> str:
     return f"({number(choice, depth - 1, reach)} + 0) {sign} ({number(choice, depth - 1, reach)} + 0)"
 
 
-def _offer(choice: Choice, number_of_offer: int, features: list[str], reach: Reach, steps: int) -> list[str]:
+def _offer(
+    choice: Choice, number_of_offer: int, features: list[str], reach: Reach, steps: int, voucher: bool
+) -> list[str]:
     channel, placement = choice.pick(SLOTS)
     written = [
         "[[journeys.offers]]",
@@ -283,7 +285,7 @@ def _offer(choice: Choice, number_of_offer: int, features: list[str], reach: Rea
     weights = [f"{name} = {choice.pick((0.8, -0.3, 0.05))}" for name in features if choice.chance(80)]
     if weights:
         written.append(f"weights = {{ {', '.join(weights)} }}")
-    if choice.chance(20):
+    if choice.chance(20) and voucher:
         discount = choice.pick(("discount_percent = 10.0", "discount_amount = 5.0"))
         written += ["[journeys.offers.voucher]", 'campaign = "spring"', discount, 'valid_for = "2h"']
     return written
@@ -348,7 +350,9 @@ def _journey(choice: Choice, identifier: str, reach: Reach, timers: bool) -> lis
         )
         written += ["[journeys.model]", 'name = "model"', 'version = "1"', f"features = [{listed}]"]
     for offer in range(choice.integer(1, 3)):
-        written += _offer(choice, offer, features, reach, steps)
+        # at the end of a session there is no event whose currency a voucher could have
+        voucher = not started[0].startswith("session")
+        written += _offer(choice, offer, features, reach, steps, voucher)
     return written
 
 

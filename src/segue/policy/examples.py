@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import msgspec
 
 from segue.errors import PolicyError, did_you_mean
-from segue.events.names import CHANNELS, CODE_BY_NAME
+from segue.events.names import CHANNELS, CODE_BY_NAME, PURPOSES
 from segue.limits import (
     DAY_MS,
     EVENTS_PER_EXAMPLE_MAX,
@@ -30,6 +30,9 @@ from segue.limits import (
     MINUTE_MS,
     WINDOW_MS_MAX,
 )
+from segue.policy.compiled import CompiledPolicies
+from segue.policy.gather import ALONG_THE_WAY
+from segue.reference.zones import zone_names
 
 STEP = "read examples"
 START = "2026-03-02T08:00:00Z"  # a Monday
@@ -39,6 +42,7 @@ _UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w"
 _PART = re.compile(r"(\d{1,12})(ms|s|m|h|d|w)\s*")
 _OFFSET_HINT = 'whole numbers with units of ms, s, m, h, d, w, from the start on: "0m", "30m", "1d 2h"'
 _WITHOUT_CUSTOMER = ("Inventory Updated", "Price Updated")
+_CHANGES = ("entered", "left", "stage")
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -209,27 +213,60 @@ def _hint(message: str) -> str:
 
 def _check(example: Example, at: str) -> None:
     for i, event in enumerate(example.events):
-        _check_offset(event.at, f"{at}.events[{i}].at`")
-        if event.event not in CODE_BY_NAME:
-            hint = did_you_mean(event.event, tuple(CODE_BY_NAME))
-            raise PolicyError(STEP, f'{at}.events[{i}].event`: there is no event "{event.event}"', hint)
+        place = f"{at}.events[{i}]"
+        _check_offset(event.at, f"{place}.at`")
+        _check_word(event.event, "event", tuple(CODE_BY_NAME), f"{place}.event`")
+        _check_word(event.timezone, "time zone", zone_names(), f"{place}.timezone`")
+        _check_word(event.channel, "channel", CHANNELS, f"{place}.channel`")
+        _check_word(event.purpose, "purpose", PURPOSES, f"{place}.purpose`")
+    _check_word(example.timezone, "time zone", zone_names(), f"{at}.timezone`")
     for i, expected in enumerate(example.expect):
         _check_offset(expected.at, f"{at}.expect[{i}].at`")
     for i, change in enumerate(example.expect_changes or ()):
         _check_offset(change.at, f"{at}.expect_changes[{i}].at`")
+        _check_word(change.change, "change", _CHANGES, f"{at}.expect_changes[{i}].change`")
     if example.until is not None:
         _check_offset(example.until, f"{at}.until`")
     for channel in example.consent:
-        if channel not in CHANNELS:
-            raise PolicyError(
-                STEP, f'{at}.consent`: there is no channel "{channel}"', did_you_mean(channel, CHANNELS)
-            )
+        _check_word(channel, "channel", CHANNELS, f"{at}.consent`")
     try:
         has_offset = datetime.fromisoformat(example.start).tzinfo is not None
     except ValueError:
         has_offset = False
     if not has_offset:
         raise PolicyError(STEP, f'{at}.start`: "{example.start}" is no time', f"as in {START}")
+
+
+def check_names(example: Example, policies: CompiledPolicies, at: str) -> None:
+    """What is expected can happen: raises PolicyError for journeys, changes and tables that these policies lack.
+
+    at  the example's place: the file, and the path in it
+    """
+    journeys = tuple(info.id for info in policies.journey_infos)
+    for i, expected in enumerate(example.expect):
+        offers = tuple(
+            offer.id for offer in policies.offer_infos if expected.journey in (None, journeys[offer.journey])
+        )
+        _check_word(expected.journey, "journey", journeys, f"{at}.expect[{i}].journey`")
+        _check_word(expected.offer, "offer", offers, f"{at}.expect[{i}].offer`")
+    for i, change in enumerate(example.expect_changes or ()):
+        kind = "stage" if change.change == "stage" else "segment" if change.change else "segment or stage"
+        known = () if kind == "stage" else policies.segment_ids
+        known += () if kind == "segment" else policies.stage_ids
+        _check_word(change.name, kind, known, f"{at}.expect_changes[{i}].name`")
+    read = tuple(dict.fromkeys(table for table, _, _ in policies.lookup_fields))
+    for table in example.tables:
+        _check_word(table, "table that these policies read:", read, f"{at}.tables`")
+    for table in read:
+        if table not in example.tables and table not in ALONG_THE_WAY:
+            hint = f"give the rows that it needs: tables = {{ {table} = [{{ ... }}] }}"
+            raise PolicyError(STEP, f"{at}`: these policies read the table `{table}`", hint)
+
+
+def _check_word(word: str | None, kind: str, known: tuple[str, ...], at: str) -> None:
+    if word is not None and word not in known:
+        hint = did_you_mean(word, known) if known else "these policies have none"
+        raise PolicyError(STEP, f'{at}: there is no {kind} "{word}"', hint)
 
 
 def _check_offset(text: str, at: str) -> None:

@@ -620,10 +620,11 @@ class _Reader:
         if len(node.args) != 1:
             self._fail(node, f"{name}() takes one {name}", f'{name}("loyal")')
         wanted = self._text(node.args[0], f"a {name}", "loyal")
+        if self.scope.customer_only and not known:
+            hint = "segments refer to neither segments nor stages, stages to segments only"
+            self._fail(node, f'{name}("{wanted}") is not known here', hint)
         if wanted not in known:
             hint = did_you_mean(wanted, tuple(known)) if known else f'declare it: [[{name}s]] id = "{wanted}"'
-            if self.scope.customer_only and not known:
-                hint = "segments refer to neither segments nor stages, stages to segments only"
             self._fail(node.args[0], f'there is no {name} "{wanted}"', hint)
         of_kind = ir.InSegment if name == "segment" else ir.InStage
         return _Condition(of_kind(known[wanted]))

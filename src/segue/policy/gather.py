@@ -95,7 +95,7 @@ class Names:
 def known(source: Source, path: str, what: str, name: str, among: dict[str, int]) -> int:
     """The index of a name, or an error with the nearest one."""
     if name not in among:
-        hint = did_you_mean(name, tuple(among)) if among else f"declare it: [[{what}s]] id = ..."
+        hint = did_you_mean(name, tuple(among)) if among else f'declare it: [[{what}s]] id = "{name}"'
         source.fail(path, f'there is no {what} "{name}"', hint)
     return among[name]
 

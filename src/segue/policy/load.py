@@ -165,6 +165,7 @@ class _Builder:
         of_stage = replace(of_customer, segments=names.segments)
         for i, stage in enumerate(file.stages):
             self._add_stage(source, stage, i, of_stage)
+        self._check_reached(source)
         for i, join in enumerate(file.joins):
             self._add_join(source, join, scope, f"$.joins[{i}]")
         for i, journey in enumerate(file.journeys):
@@ -206,6 +207,21 @@ class _Builder:
             from_stages = 1 << index - 1
         when = -1 if stage.when is None else self._condition(stage.when, scope.at(f"{path}.when"))
         self.rows.stages.append(StageRow(from_stages, when))
+
+    def _check_reached(self, source: Source) -> None:
+        """Every stage of the file can be reached from the first."""
+        reached = 1
+        for _ in source.file.stages:
+            for i, row in enumerate(self.rows.stages):
+                if row.from_stages & reached:
+                    reached |= 1 << i
+        for i, stage in enumerate(source.file.stages):
+            if not reached >> i & 1:
+                source.fail(
+                    f"$.stages[{i}].from",
+                    f'no way leads from the first stage to "{stage.id}"',
+                    f'name one of those that are reached: from = "{source.file.stages[0].id}"',
+                )
 
     def _add_join(self, source: Source, join: model.Join, scope: Scope, path: str) -> None:
         number = len(self.rows.joins)
@@ -409,7 +425,7 @@ class _Builder:
                 context=context,
                 context_constant=constant,
                 consent=consent,
-                voucher=self._voucher(source, offer.voucher, scope, f"{path}.voucher", letters),
+                voucher=self._voucher(source, offer.voucher, row.kind, scope, f"{path}.voucher", letters),
                 currency=scope.currency if offer.voucher else 0,
                 items=self._items(source, offer.items, scope, f"{path}.items"),
             )
@@ -457,10 +473,16 @@ class _Builder:
         return ItemsRow(code, window, items.up_to)
 
     def _voucher(
-        self, source: Source, voucher: model.Voucher | None, scope: Scope, path: str, letters: str
+        self, source: Source, voucher: model.Voucher | None, kind: int, scope: Scope, path: str, letters: str
     ) -> VoucherInfo | None:
         if voucher is None:
             return None
+        if kind == plan.ON_SESSION:
+            source.fail(
+                path,
+                "at the end of a session there is no event, and a voucher needs one in its currency",
+                "leave it out, or let the journey `wait` after an event",
+            )
         if (voucher.discount_percent is None) == (voucher.discount_amount is None):
             source.fail(
                 path,

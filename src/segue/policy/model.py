@@ -216,7 +216,7 @@ def read_policy(data: bytes, file: str) -> PolicyFile:
         return msgspec.convert(document, PolicyFile)
     except msgspec.ValidationError as error:
         message, path = _split(str(error))
-        _fail_at(file, path, message, _hint(message))
+        _fail_at(file, path, message + _found(document, path, message), _hint(message))
 
 
 @cache
@@ -258,7 +258,26 @@ def _split(message: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (message, "$")
 
 
+def _found(document: Any, path: str, message: str) -> str:
+    """What stands at this path, where msgspec tells only a bound: ", found 65"."""
+    if ", got" in message:
+        return ""
+    at = document
+    for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
+        try:
+            at = at[int(index)] if index else at[name]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    if isinstance(at, (list, dict)):
+        return f", found {len(at)}"
+    return f", found {at!r:.60}"
+
+
 def _hint(message: str) -> str:
+    bound = re.search(r"of length (>=|<=) (\d+)|`(?:int|float)` (>=|<=|>|<) (\S+)", message)
+    if bound is not None:
+        words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+        return f"{words[bound[1] or bound[3]]} {bound[2] or bound[4]}"
     if "matching regex" in message:
         return "a name has small letters, digits, and _ - . after the first: contextual-voucher"
     if "Expected `str" in message:

@@ -122,8 +122,8 @@ def described(expected: Expected) -> str:
 
 def _missing(example: Example, expected: Expected, played: Played) -> str:
     """Why an action probably did not happen: the first that fits."""
-    what = f"at {expected.at}: {described(expected)} did not happen"
     at_ms = offset_ms(expected.at)
+    what = f"at {offset_text(at_ms)}: {described(expected)} did not happen"
     if at_ms > example.end_ms:
         return f"{what}: the example ends at {offset_text(example.end_ms)}; set `until`"
     elsewhere = sorted(
@@ -142,7 +142,22 @@ def _missing(example: Example, expected: Expected, played: Played) -> str:
         return f"{what}: it happened at {', '.join(offset_text(time_ms) for time_ms in elsewhere)}"
     if any(time_ms == at_ms for time_ms, _ in played.decisions):
         return f"{what}: other journeys or offers were decided then; see the timeline"
+    others = [action for action in played.actions if _meant_alike(expected, action)]
+    if others:
+        told = "; ".join(
+            f"at {offset_text(action['at_ms'])} step {action['step']} was {action['offer']}"
+            + (f" of {action['product_id']}" if action["product_id"] else "")
+            for action in others
+        )
+        return (
+            f"{what}: nothing was decided then; of this journey, {told}: was a wait over, did `still` hold?"
+        )
     return f"{what}: nothing was decided then; the journey's `when` or `still` did not hold, or no event or timer asked"
+
+
+def _meant_alike(expected: Expected, action: dict[str, Any]) -> bool:
+    """Whether it is of the journey that was expected."""
+    return expected.journey is not None and expected.journey == action["journey"]
 
 
 def _meant(expected: Expected, candidate: Candidate) -> bool:

@@ -16,12 +16,13 @@ import pyarrow as pa
 
 from segue.actions.encode import CHANGES, DECISIONS, JOINS, ActionEncoder
 from segue.decide.engine import Decisions, ShardEngine
+from segue.errors import PolicyError, SourceError
 from segue.events.batch import Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.limits import DAY_MS, LATENESS_MS_DEFAULT
 from segue.policy.compiled import CompiledPolicies
-from segue.policy.examples import Example, messages, offset_text
+from segue.policy.examples import STEP, Example, messages, offset_text
 from segue.reference.world import ReferenceWorld, types_for_all
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ROW_BITS, Place, SourceBatch, packets
@@ -62,8 +63,12 @@ class Played:
     unused: list[str] = field(default_factory=list)
 
 
-def play(example: Example, policies: CompiledPolicies, secret: bytes) -> Played:
-    """Everything that is said about this example by its end. `secret` is the deployment's, and the policies'."""
+def play(example: Example, policies: CompiledPolicies, secret: bytes, at: str = "`$") -> Played:
+    """Everything that is said about this example by its end.
+
+    secret  the deployment's, and the policies'
+    at      where the example stands, for messages: the file and the path in it
+    """
     settings = EngineSettings(
         secret=secret,
         shards=1,
@@ -75,20 +80,26 @@ def play(example: Example, policies: CompiledPolicies, secret: bytes) -> Played:
     batch = _batch(example, policies.policies[0].currency, secret, played)
     end_ms = example.start_ms + example.end_ms
     encoder = ActionEncoder(policies)
-    world = _world(example, policies)
+    world = _world(example, policies, at)
     for name, payload in encoder.encode(_decide(batch, policies, settings, world, end_ms)):
         _take(name, payload, example.start_ms, policies, played)
     played.actions.sort(key=lambda action: (action["at_ms"], action["customer_id"]))
     return played
 
 
-def _world(example: Example, policies: CompiledPolicies) -> ReferenceWorld:
-    """The example's tables, as a run reads them."""
+def _world(example: Example, policies: CompiledPolicies, at: str) -> ReferenceWorld:
+    """The example's tables, as a run reads them. Raises PolicyError for rows that a run could not read."""
     with TemporaryDirectory() as folder:
         files = {name: f"{folder}/{name}.jsonl" for name in example.tables}
         for name, path in files.items():
             Path(path).write_bytes(msgspec.json.Encoder().encode_lines(example.tables[name]))
-        return ReferenceWorld.of(Settings(tables=files), policies)
+        try:
+            return ReferenceWorld.of(Settings(tables=files), policies)
+        except SourceError as error:
+            found = error.found
+            for name, path in files.items():
+                found = found.replace(f'"{path}"', f"{at}.tables.{name}`")
+            raise PolicyError(STEP, found, error.hint) from None
 
 
 def _batch(example: Example, currency: str, secret: bytes, played: Played) -> SourceBatch:

@@ -10,7 +10,7 @@ import msgspec
 
 from segue.errors import PolicyError, did_you_mean
 from segue.policy.compiled import CompiledPolicies
-from segue.policy.examples import STEP, Example, read_examples
+from segue.policy.examples import STEP, Example, check_names, read_examples
 from segue.policy.load import SHIPPED, load_policies
 from segue.testing.judge import judge
 from segue.testing.play import play
@@ -33,11 +33,13 @@ def play_files(paths: Sequence[str] | None, secret: bytes, currency: str = "EUR"
     results = []
     for file in dict.fromkeys(files):
         loaded: dict[tuple[Path, ...], CompiledPolicies] = {}
-        for example in read_examples(file).examples:
+        for i, example in enumerate(read_examples(file).examples):
             together = (file, *(_beside(file, name, example) for name in example.with_))
             if together not in loaded:
                 loaded[together] = load_policies(together, secret=secret, currency=currency, native=False)
-            results.append(_played(file, example, loaded[together], secret))
+            at = f"{file}: `$.examples[{i}]"
+            check_names(example, loaded[together], at)
+            results.append(_played(file, example, loaded[together], secret, at))
         if not loaded:  # without examples it must load all the same
             load_policies([file], secret=secret, currency=currency, native=False)
     return results
@@ -58,8 +60,8 @@ def _beside(file: Path, name: str, example: Example) -> Path:
     return path
 
 
-def _played(file: Path, example: Example, policies: CompiledPolicies, secret: bytes) -> Result:
-    played = play(example, policies, secret)
+def _played(file: Path, example: Example, policies: CompiledPolicies, secret: bytes, at: str) -> Result:
+    played = play(example, policies, secret, at)
     verdict = judge(example, played)
     return Result(
         file=str(file),
@@ -81,7 +83,7 @@ def as_text(results: Sequence[Result]) -> str:
             lines.append("")
     failed = sum(not result.passed for result in results)
     lines.append(
-        f"{len(results)} examples, {failed} failed"
+        f"{len(results)} example{'s' * (len(results) != 1)}, {failed} failed"
         if results
         else "no examples: add [[examples]] to a policy"
     )

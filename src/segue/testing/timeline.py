@@ -21,9 +21,13 @@ LEGEND = "o event   * as expected   x missing   ! not expected   . change of seg
 def timeline(example: Example, played: Played, verdict: Verdict) -> list[str]:
     """The lines of the drawing, top to bottom in time."""
     # time, rank at equal times, mark, text
-    rows: list[tuple[int, int, str, list[str]]] = [
-        (offset_ms(event.at), 0, EVENT, [_event(event)]) for event in example.events
-    ]
+    rows: list[tuple[int, int, str, list[str]]] = []
+    latest_ms = 0
+    for event in example.events:
+        time_ms = offset_ms(event.at)
+        late = f"  (comes late: after {offset_text(latest_ms)})" if time_ms < latest_ms else ""
+        rows.append((time_ms, 0, EVENT, [_event(event) + late]))
+        latest_ms = max(latest_ms, time_ms)
     for change, row in verdict.changed or [(None, row) for row in played.changes]:
         mark, text = _change(change, row, judged=example.expect_changes is not None)
         rows.append((_time(change, row), 1, mark, [text]))
