@@ -555,6 +555,35 @@ def test_an_aligned_window_ends() -> None:
     assert changes(text, Rows()(VIEW, 50)(VIEW, 61).until(200)) == []
 
 
+DAY = 24 * 60  # minutes
+
+
+def two_segments(first: str, second: str) -> str:
+    """All segments are looked at whenever one of them may change by time alone."""
+    return policy(f"[[segments]]\nid = \"f\"\nwhen = '''{first}'''\n[[segments]]\nid = \"s\"\nwhen = '''{second}'''")
+
+
+STEADY = f'decayed("{ASK}", half_life="8m") >= 0.9'  # no longer after 75 seconds; looked at once a day
+
+
+def test_an_aligned_window_that_took_nothing_in_does_not_end() -> None:
+    first = f'sum("{VIEW}", of="amount", every="1h") > 5'
+    rows = Rows()(ASK, 50)(VIEW, 51, amount=1).until(DAY + 1)
+    assert changes(two_segments(first, STEADY), rows) == [(50, "s", "entered"), (60, "s", "left")]
+    rows = Rows()(ASK, 50)(VIEW, 51).until(DAY + 1)
+    assert changes(two_segments(first, STEADY), rows) == [(50, "s", "entered"), (DAY, "s", "left")]
+    first = f'distinct("{VIEW}", of="category", every="1h") > 5'
+    assert changes(two_segments(first, STEADY), rows) == [(50, "s", "entered"), (DAY, "s", "left")]
+
+
+def test_what_came_too_late_for_its_window_has_no_age() -> None:
+    first = f'recency("{VIEW}", within="1m") > duration("30m")'
+    rows = Rows()(ASK, 50)(CART, 51)(VIEW, 50.5).until(DAY + 1)
+    assert (51.5, "s", "left") in changes(two_segments(first, STEADY), rows)
+    rows = Rows()(ASK, 50)(CART, 51)(VIEW, 49).until(DAY + 1)
+    assert (DAY, "s", "left") in changes(two_segments(first, STEADY), rows)
+
+
 STAGES = policy(
     f"""
 [[stages]]
