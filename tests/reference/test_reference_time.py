@@ -584,6 +584,23 @@ def test_what_came_too_late_for_its_window_has_no_age() -> None:
     assert (DAY, "s", "left") in changes(two_segments(first, STEADY), rows)
 
 
+def test_an_idle_visitor_brings_nothing_to_look_at() -> None:
+    rows = Rows()(VIEW, 0, None, anonymousId="x")(ASK, 3 * DAY + 10)  # type: ignore[arg-type]
+    rows("identify", 3 * DAY + 12, anonymousId="x").until(4 * DAY + 10)
+    text = two_segments(f'count("{VIEW}") >= 2', STEADY)
+    assert changes(text, rows, retention_ms=2 * DAY_MS)[-1] == (4 * DAY, "s", "left")
+    assert changes(text, rows, retention_ms=4 * DAY_MS)[-1] == (3 * DAY + 12, "s", "left")
+
+
+def test_a_consent_later_than_the_lateness_counts_as_of_the_watermark() -> None:
+    # it may not see whether the sweep has been here
+    text = policy(f'[[journeys]]\nid = "j"\non = ["Consent Changed"]\nwhen = "True"\n{SEND}')
+    given = {"channel": "email", "granted": True, "id": "c"}
+    for days, expected in ((5, [(1, 1, ""), (5 * DAY - 5, 1, "")]), (0.5, [(1, 1, "")])):
+        rows = Rows()(VIEW, 0)("Consent Changed", 1, **given)("page", days * DAY)
+        assert sent(text, rows("Consent Changed", 1, **given), retention_ms=2 * DAY_MS) == expected
+
+
 STAGES = policy(
     f"""
 [[stages]]
