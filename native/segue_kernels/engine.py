@@ -315,7 +315,9 @@ def run(
             if phase == BEFORE:
                 if flags & FLAG_HAS_HISTORY:
                     return i, STOP_HISTORY
-                event_now = max(rows[base + CLOCK], time)
+                # a consent or a link may come later than the lateness: it counts as of the watermark, behind
+                # which the sweep may have forgotten
+                event_now = max(rows[base + CLOCK], time, records[header, RECORD_CLOCK] - lateness)
                 if (
                     kind_of_event == settings[SET_CONSENT_TYPE]
                     or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]

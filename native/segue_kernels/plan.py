@@ -176,9 +176,9 @@ CHECK_WORDS = 5
 
 CHECK_LEAVES_LAST = 0  # when entry CHECK_ENTRIES (the last that matters) leaves the window
 CHECK_LEAVES_ANY = 1  # whenever one of the first CHECK_ENTRIES leaves the window
-CHECK_AGE = 2  # when the newest entry (FIRST: the entry) reaches CHECK_AGE_MS
+CHECK_AGE = 2  # when the newest entry (FIRST: the entry) reaches CHECK_AGE_MS, if it is in the window
 CHECK_TUMBLE = 3  # when the stream's aligned window ends
-CHECK_DAILY = 4  # at each UTC midnight while the stream holds anything
+CHECK_DAILY = 4  # at each UTC midnight while the stream holds anything in the window
 
 # --- SESSION_ENDS[n, 3]: sessions whose end is a trigger -------------------------------------------------
 SESSION_STREAM = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from segue_kernels.calendar import period_end
 from segue_kernels.jit import Array, inline, outline
-from segue_kernels.moments import fill_moments
+from segue_kernels.moments import fill_moments, window_after
 from segue_kernels.plan import (
     CHECK_AGE,
     CHECK_AGE_MS,
@@ -180,8 +180,8 @@ def next_check(shard: Shard, plan: Plan, scratch: Scratch, world: World, base: i
         due = 0
         if kind == CHECK_LEAVES_LAST or kind == CHECK_LEAVES_ANY:
             due = _leaves(shard, plan, scratch, world, check, base, at, now)
-        elif rows[at] == 0:
-            continue
+        elif rows[at] <= window_after(plan, scratch, plan.checks[check, CHECK_WINDOW], now):
+            continue  # there is none, or none in the window
         elif kind == CHECK_AGE:
             due = rows[at] + plan.checks[check, CHECK_AGE_MS]
             if due == now:

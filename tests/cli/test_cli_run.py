@@ -16,7 +16,7 @@ import pytest
 
 from segue.sinks.files import read_decisions
 
-CHANNELS = ("email", "mail", "push", "till", "web")
+CHANNELS = ("ads", "call", "email", "mail", "push", "till", "web")
 LINES = (*CHANNELS, "dead_letters", "late")
 
 
@@ -180,4 +180,4 @@ def test_a_live_run_sets_what_is_ahead_to_its_arrival(segue, tmp_path):
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / "out" / "summary.json").read_text())
         assert (summary["ahead"], summary["dead_letters"]) == (ahead, dead)
-        assert (" ahead " in done.stdout) == bool(ahead)
+        assert ("\nahead " in done.stdout) == bool(ahead)

@@ -28,6 +28,7 @@ CHECKS = (
     (plan.CHECK_LEAVES_ANY, COUNT, 3, WINDOW, 0),
     (plan.CHECK_LEAVES_ANY, COUNT, 3, 0, 0),
     (plan.CHECK_AGE, FIRST, 1, 0, 5),
+    (plan.CHECK_AGE, COUNT, 1, WINDOW, 4),
     (plan.CHECK_TUMBLE, TUMBLE, 1, WIDTH, 0),
     (plan.CHECK_LEAVES_LAST, COUNT, 1, -GAP, 0),
 )
@@ -54,6 +55,9 @@ def scratch_of(location: list[int], journeys: int = 1) -> Scratch:
 def value(check: int, times: list[int], first: int, tumbled: int, session: tuple[int, int], now: int) -> Any:
     """What the condition behind a check says at `now`: it may change only when this does."""
     kind, _, entries, window, age = CHECKS[check]
+    if kind == plan.CHECK_AGE and window:  # what is not in the window is older than any age
+        ages = [now - time for time in times[:1] if time > now - window] or [WINDOW]
+        return ages[0] > age, ages[0] >= age
     if kind == plan.CHECK_AGE:
         return first and (now - first > age, now - first >= age)
     if kind == plan.CHECK_TUMBLE:

@@ -108,7 +108,7 @@ CHECKS = [
     ('recency("Product Viewed") > duration("1h")', [(plan.CHECK_AGE, 1, 0, HOUR_MS)]),
     (
         'recency("Product Viewed", within="1d") > 5.5',
-        [(plan.CHECK_AGE, 1, 0, 5), (plan.CHECK_LEAVES_ANY, 1, DAY_MS, 0)],
+        [(plan.CHECK_AGE, 1, DAY_MS, 5), (plan.CHECK_LEAVES_ANY, 1, DAY_MS, 0)],
     ),
     ('age("Product Viewed") > duration("1h")', [(plan.CHECK_AGE, 1, 0, HOUR_MS)]),
     ('recency("Product Viewed") > -1', []),
@@ -143,7 +143,7 @@ def next_check(history: NaiveHistory, rows: list[tuple[int, int, int, int, int]]
         times = [int(time) for time in row[at : at + entries]]
         inside = [time for time in times if time and history.inside(time, window, 0)]
         if kind == plan.CHECK_AGE:
-            due += [times[0] + age_ms, times[0] + age_ms + 1] if times[0] else []
+            due += [times[0] + age_ms, times[0] + age_ms + 1] if inside else []
         elif kind == plan.CHECK_TUMBLE:
             width = int(words[plan.STREAM_WIDTH_MS])
             due += [times[0] + width] if times[0] == now - now % width else []

@@ -136,8 +136,6 @@ class Customer:
             self.closed[gap] = max(end, self.closed.get(gap, 0))
         self.segments |= other.segments
         self.stage = max(self.stage, other.stage)
-        self.check_due_ms = 0
-        self.look = True
 
     def next_step(self, place: tuple[int, int], delay_ms: int) -> None:
         """The wait goes on to its next step."""

@@ -255,10 +255,10 @@ class Reference:
         self.fire_due(self.redirects.get(key, key), passed)
         if event.anonymous:
             self.fire_due((ANONYMOUS, event.anonymous), passed)
-            self.link((ANONYMOUS, event.anonymous), key, event.time_ms)
+            self.link((ANONYMOUS, event.anonymous), key, max(event.time_ms, passed))
         key = self.redirects.get(key, key)
         customer = self.customers.setdefault(key, Customer())
-        now = max(customer.clock_ms, event.time_ms)
+        now = max(customer.clock_ms, event.time_ms, passed)
         self.note_consent(customer, event)
         if now < customer.quarantined_until_ms:
             self.counters["quarantined_events"] += 1
@@ -447,6 +447,7 @@ class Reference:
         self.forget_if_idle(past, now)
         if now - past.clock_ms <= self.settings.retention_ms:  # an idle one may be evicted by then
             self.counters["customers_merged"] += 1
+            customer.check_due_ms, customer.look = 0, True
         customer.take_over(
             past,
             lambda identifier: signed(message_hash(identifier, self.settings.secret)[0]),

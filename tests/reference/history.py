@@ -272,6 +272,14 @@ class CustomerHistory:
         found = (seen for seen in self._fed(stream, key) if seen.has(stream.field))
         return sorted((seen.time_ms for seen in found if first <= seen.time_ms <= last), reverse=True)
 
+    def tumbled_times(self, stream: Stream) -> list[int]:
+        """Times of all that an aligned window took in, whichever it was; newest first."""
+        if stream.kind == plan.TUMBLE_DISTINCT:
+            taken = [seen for seen in self._fed(stream, 0) if seen.field(stream.field)]
+        else:
+            taken = [seen for seen in self._fed(stream, 0) if not stream.field or seen.has(stream.field)]
+        return sorted((seen.time_ms for seen in taken), reverse=True)
+
     def sum(self, stream: Stream, within_ms: int, key: int, up_to: int) -> int:
         """Not tumbling: the up_to greatest (time, value) of the window; tumbling: all of it."""
         first, last = self._window(stream, within_ms)

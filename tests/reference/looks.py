@@ -51,11 +51,11 @@ def checks_of(node: ir.Node) -> Iterator[Check]:
         case ir.Compare(_, left, ir.Number(value)) if _is_age(left):
             for atom in ir.atoms(left):
                 if 0 <= value < plan.RECENCY_NEVER:
-                    yield Check(AGE, atom.stream, age_ms=math.floor(value))
+                    yield Check(AGE, atom.stream, 1, _window(atom), math.floor(value))
                 yield from _leaves(ANY, atom, 1)
             return
         case ir.Recency(stream):
-            yield Check(DAILY, stream)
+            yield Check(DAILY, stream, 1, _window(node))
             yield from _leaves(ANY, node, 1)
         case ir.Age(stream) | ir.Decayed(stream):
             yield Check(DAILY, stream)
@@ -81,8 +81,13 @@ def _is_age(node: ir.Node) -> bool:
     return isinstance(node, (ir.Recency, ir.Age))
 
 
-def _leaves(kind: str, atom: ir.Atom, entries: int) -> Iterator[Check]:
+def _window(atom: ir.Atom) -> int:
     within_ms: int = getattr(atom, "within_ms", 0)
+    return within_ms
+
+
+def _leaves(kind: str, atom: ir.Atom, entries: int) -> Iterator[Check]:
+    within_ms = _window(atom)
     if atom.stream.kind in TUMBLING:
         yield Check(TUMBLE, atom.stream)
     elif within_ms:
@@ -100,8 +105,7 @@ def _entries(history: CustomerHistory, check: Check) -> list[int]:
     if stream.kind == plan.SUM or (stream.kind == plan.DECAY and stream.field):
         return history.times_with_field(stream, 0, 0)
     if stream.kind in TUMBLING:
-        plain = ir.Stream(stream.by, stream.type, plan.COUNT, 0, stream.currency, 0, stream.source)
-        return history.times(plain, 0, 0)
+        return history.tumbled_times(stream)
     return history.times(stream, 0, 0)
 
 
@@ -116,6 +120,9 @@ def _moments(check: Check, history: CustomerHistory) -> Iterator[int]:
     times = _entries(history, check)
     if not times:
         return
+    first, last = history.window(check.window_ms)
+    if check.kind in (DAILY, AGE) and not first <= times[0] <= last:
+        return
     if check.kind == DAILY:
         yield (now // DAY_MS + 1) * DAY_MS
     elif check.kind == AGE:
@@ -125,7 +132,6 @@ def _moments(check: Check, history: CustomerHistory) -> Iterator[int]:
         if times[0] // width == now // width:
             yield (now // width + 1) * width
     else:
-        first, last = history.window(check.window_ms)
         inside = [time for time in times[: check.entries] if first <= time <= last]
         if not inside:
             return

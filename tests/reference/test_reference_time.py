@@ -555,6 +555,52 @@ def test_an_aligned_window_ends() -> None:
     assert changes(text, Rows()(VIEW, 50)(VIEW, 61).until(200)) == []
 
 
+DAY = 24 * 60  # minutes
+
+
+def two_segments(first: str, second: str) -> str:
+    """All segments are looked at whenever one of them may change by time alone."""
+    return policy(f"[[segments]]\nid = \"f\"\nwhen = '''{first}'''\n[[segments]]\nid = \"s\"\nwhen = '''{second}'''")
+
+
+STEADY = f'decayed("{ASK}", half_life="8m") >= 0.9'  # no longer after 75 seconds; looked at once a day
+
+
+def test_an_aligned_window_that_took_nothing_in_does_not_end() -> None:
+    first = f'sum("{VIEW}", of="amount", every="1h") > 5'
+    rows = Rows()(ASK, 50)(VIEW, 51, amount=1).until(DAY + 1)
+    assert changes(two_segments(first, STEADY), rows) == [(50, "s", "entered"), (60, "s", "left")]
+    rows = Rows()(ASK, 50)(VIEW, 51).until(DAY + 1)
+    assert changes(two_segments(first, STEADY), rows) == [(50, "s", "entered"), (DAY, "s", "left")]
+    first = f'distinct("{VIEW}", of="category", every="1h") > 5'
+    assert changes(two_segments(first, STEADY), rows) == [(50, "s", "entered"), (DAY, "s", "left")]
+
+
+def test_what_came_too_late_for_its_window_has_no_age() -> None:
+    first = f'recency("{VIEW}", within="1m") > duration("30m")'
+    rows = Rows()(ASK, 50)(CART, 51)(VIEW, 50.5).until(DAY + 1)
+    assert (51.5, "s", "left") in changes(two_segments(first, STEADY), rows)
+    rows = Rows()(ASK, 50)(CART, 51)(VIEW, 49).until(DAY + 1)
+    assert (DAY, "s", "left") in changes(two_segments(first, STEADY), rows)
+
+
+def test_an_idle_visitor_brings_nothing_to_look_at() -> None:
+    rows = Rows()(VIEW, 0, None, anonymousId="x")(ASK, 3 * DAY + 10)  # type: ignore[arg-type]
+    rows("identify", 3 * DAY + 12, anonymousId="x").until(4 * DAY + 10)
+    text = two_segments(f'count("{VIEW}") >= 2', STEADY)
+    assert changes(text, rows, retention_ms=2 * DAY_MS)[-1] == (4 * DAY, "s", "left")
+    assert changes(text, rows, retention_ms=4 * DAY_MS)[-1] == (3 * DAY + 12, "s", "left")
+
+
+def test_a_consent_later_than_the_lateness_counts_as_of_the_watermark() -> None:
+    # it may not see whether the sweep has been here
+    text = policy(f'[[journeys]]\nid = "j"\non = ["Consent Changed"]\nwhen = "True"\n{SEND}')
+    given = {"channel": "email", "granted": True, "id": "c"}
+    for days, expected in ((5, [(1, 1, ""), (5 * DAY - 5, 1, "")]), (0.5, [(1, 1, "")])):
+        rows = Rows()(VIEW, 0)("Consent Changed", 1, **given)("page", days * DAY)
+        assert sent(text, rows("Consent Changed", 1, **given), retention_ms=2 * DAY_MS) == expected
+
+
 STAGES = policy(
     f"""
 [[stages]]

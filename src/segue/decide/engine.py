@@ -27,7 +27,7 @@ from segue_kernels.plan import (
     OFFER_SLOT,
     OFFER_WHEN,
 )
-from segue_kernels.record import FLAG_HAS_HISTORY, HEAP, PACK, RECORD_WORDS, TIME, ZONE_MASK
+from segue_kernels.record import CLOCK, FLAG_HAS_HISTORY, HEAP, PACK, RECORD_WORDS, TIME, ZONE_MASK
 from segue_kernels.row import TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
 from segue_kernels.shard import (
     ACTION_ITEM,
@@ -50,6 +50,7 @@ from segue_kernels.shard import (
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
     OUT_USED,
+    SET_LATENESS_MS,
     STOP_END,
     STOP_HISTORY,
     STOP_INDEX,
@@ -272,7 +273,9 @@ class ShardEngine:
                 records[position, PACK] &= ~_HISTORY_BIT
                 history = histories[position]
                 self._world.need_zone(int(history[H_ZONE]) & ZONE_MASK)
-                state.join(int(row_of[position]), history, int(records[position, TIME]))
+                watermark = int(records[position, CLOCK] - self._words[SET_LATENESS_MS])
+                time = max(int(records[position, TIME]), watermark)
+                state.join(int(row_of[position]), history, time)
             elif stop == STOP_SPILL:
                 state.grow_spill()
             elif stop == STOP_POOL:

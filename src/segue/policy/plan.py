@@ -215,11 +215,11 @@ def _checks(node: ir.Node) -> Iterator[tuple[int, ir.Atom, int, int, int]]:
         for atom in ir.atoms(node.left):
             # ages are whole: against 5.5 the value changes from 5 to 6, against 5 from 4 to 5 or from 5 to 6
             if 0.0 <= node.right.value < plan.RECENCY_NEVER:
-                yield plan.CHECK_AGE, atom, 1, 0, math.floor(node.right.value)
+                yield plan.CHECK_AGE, atom, 1, ir.window_asked(atom), math.floor(node.right.value)
             yield from _leaving(atom)
         return
     if isinstance(node, ir.Recency | ir.Age | ir.Decayed):
-        yield plan.CHECK_DAILY, node, 1, 0, 0
+        yield plan.CHECK_DAILY, node, 1, ir.window_asked(node), 0
     if isinstance(node, ir.Latest):
         for atom in ir.atoms(node):
             yield from _leaving(atom)
