@@ -31,6 +31,7 @@ from segue_kernels.plan import (
     STREAM_FLAGS,
     TYPES,
 )
+from segue_kernels.pool import size_class
 from segue_kernels.shard import (
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
@@ -111,6 +112,11 @@ def _spill_slots(slots: int, live: int, room: int) -> int:
     return slots
 
 
+def block_words(words: int) -> int:
+    """Words of the pool's block for `words` words."""
+    return int(size_class(words)[1])
+
+
 def plan_arrays(policies: CompiledPolicies) -> Plan:
     """The compiled policies as kernels take them."""
     return Plan(*(getattr(policies, name) for name in Plan._fields))
@@ -125,8 +131,9 @@ def event_room(plan: Plan) -> tuple[int, int]:
     and awaited by a join.
     """
     streams = plan.streams
-    widths = [SPILL_ENTRY + words for words in streams[:, STREAM_ENTRY_WORDS].tolist()]
-    block = np.array([1 << (width - 1).bit_length() for width in widths], np.int64)
+    block = np.array(
+        [block_words(SPILL_ENTRY + words) for words in streams[:, STREAM_ENTRY_WORDS].tolist()], np.int64
+    )
     block[streams[:, STREAM_BY] == BY_NONE] = 0  # these never spill
     entries, words = 0, 0
     for kind in range(TYPES):
@@ -144,7 +151,7 @@ def event_room(plan: Plan) -> tuple[int, int]:
     entries += (_RECORDS + len(plan.slot_hash)) * int(np.count_nonzero(left))
     words += (_RECORDS + len(plan.slot_hash)) * int(left.sum())
     if (plan.journeys[:, JOURNEY_KIND] == ON_WAIT).any():
-        words += limits.WAITS_PER_CUSTOMER_MAX * (1 << (WAIT_WORDS_MAX - 1).bit_length())
+        words += limits.WAITS_PER_CUSTOMER_MAX * block_words(WAIT_WORDS_MAX)
     if (streams[:, STREAM_FLAGS] & STREAM_FLAG_NAMES).any():
         words += _RECORDS * _NAME_WORDS
     sent = block[plan.limits[:, LIMIT_STREAM]]
