@@ -14,7 +14,7 @@ import numpy as np
 
 from segue_kernels.customers import forget_behaviour, is_sent, mark_dirty
 from segue_kernels.fire import LOOK_WITH_NEXT_EVENT, hang_sessions
-from segue_kernels.ids import forget_ids, remember
+from segue_kernels.ids import forget_ids, remember, ring_capacity, ring_count, ring_head, ring_time
 from segue_kernels.jit import Array, allocating, inline
 from segue_kernels.keyed import SPILL_ENTRY, SPILL_KEY, SPILL_NEXT, SPILL_OWNER, expired, slot_entry
 from segue_kernels.names import names_words, read_names, write_names
@@ -71,7 +71,7 @@ RATE_COUNT = 0xFFFFF
 
 @inline
 def history_words(shard: Shard, plan: Plan, base: int, row_words: int) -> int:
-    words = H_IDS + 1 + 2 * ((shard.rows[base + RING_STATE] >> 8) & 0xFF) + row_words - HEADER_WORDS + 1
+    words = H_IDS + 1 + 2 * ring_count(shard.rows[base + RING_STATE]) + row_words - HEADER_WORDS + 1
     block = shard.rows[base + SPILL_HEAD]
     while block != 0:
         stream = shard.pool[block + SPILL_OWNER] & 0xFFFF
@@ -100,16 +100,12 @@ def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
         history[H_CONSENT + w] = rows[base + CONSENT + w]
     at = H_IDS
     block = rows[base + RING]
-    count = 0
-    if block != 0:
-        state = rows[base + RING_STATE]
-        capacity = state & 0xFF
-        count = (state >> 8) & 0xFF
-        head = (state >> 16) & 0xFF
-        for i in range(count):
-            p = (head + i) & (capacity - 1)
-            history[at + 1 + i] = shard.pool[block + p]
-            history[at + 1 + count + i] = shard.pool[block + capacity + p]
+    state = rows[base + RING_STATE]
+    count = ring_count(state)
+    for i in range(count):
+        p = (ring_head(state) + i) & (ring_capacity(state) - 1)
+        history[at + 1 + i] = shard.pool[block + p]
+        history[at + 1 + count + i] = ring_time(shard.pool, block, state, p)
     history[at] = count
     at += 1 + 2 * count
     for w in range(HEADER_WORDS, row_words):
@@ -141,19 +137,14 @@ def join_ids(shard: Shard, base: int, history: Array, settings: Array) -> None:
         return
     pool = shard.pool
     block = shard.rows[base + RING]
-    own = 0
-    if block != 0:
-        own = (shard.rows[base + RING_STATE] >> 8) & 0xFF
+    state = shard.rows[base + RING_STATE]
+    own = ring_count(state)
     ids = np.zeros(own + n, np.int64)
     times = np.zeros(own + n, np.int64)
-    if own > 0:
-        state = shard.rows[base + RING_STATE]
-        capacity = state & 0xFF
-        head = (state >> 16) & 0xFF
-        for i in range(own):
-            p = (head + i) & (capacity - 1)
-            ids[i] = pool[block + p]
-            times[i] = pool[block + capacity + p]
+    for i in range(own):
+        p = (ring_head(state) + i) & (ring_capacity(state) - 1)
+        ids[i] = pool[block + p]
+        times[i] = ring_time(pool, block, state, p)
     count = own
     for i in range(n):
         id_ = history[H_IDS + 1 + i]

@@ -12,7 +12,7 @@ WHEEL_DUE = (
     4  # due time under which the row hangs in the wheel, never later than its first timer; 0 = it does not
 )
 RING = 5  # pool block with the last message ids and their times; 0 = none
-RING_STATE = 6  # capacity | count << 8 | head << 16
+RING_STATE = 6  # its capacity, count, head and newest time (ids.py)
 RATE = 7  # UTC minute << 20 | events in it
 QUARANTINE_UNTIL = 8  # ms; 0 = never was
 FIRST_SEEN = 9  # event time of the first event, ms

@@ -61,6 +61,7 @@ _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
 _RECORDS = limits.LINES_PER_EVENT_MAX + 1  # of one event
 _NAME_WORDS = 64  # of the block of a product's name, at most
+_RING_WORDS = 4 * limits.DEDUPE_IDS_MAX  # of a ring of ids that grows through all its sizes, at most
 _NO_INDEX = np.zeros(1, np.int64)
 
 Words = npt.NDArray[np.int64]
@@ -159,7 +160,7 @@ def event_room(plan: Plan) -> tuple[int, int]:
     if sent.any():
         entries += int(np.count_nonzero(sent)) + grants
         words += int(sent.sum()) + grants * int(sent.max())
-    return entries, words + 4 * limits.DEDUPE_IDS_MAX
+    return entries, words + _RING_WORDS
 
 
 class ShardState:
@@ -233,7 +234,7 @@ class ShardState:
         if len(self.arrays.spill) * 5 // 8 - meta[row_layout.SPILL_USED] < entries:
             self.grow_spill(entries)
         # and at most four times its words as a block; an id ring grows through all its sizes
-        if meta[row_layout.POOL_BUMP] + 4 * (len(history) + limits.DEDUPE_IDS_MAX) > self.words[SET_POOL_MAX]:
+        if meta[row_layout.POOL_BUMP] + 4 * len(history) + _RING_WORDS > self.words[SET_POOL_MAX]:
             raise self.full("pool for rings, waits and spilled keys")
         join_history(self.arrays, self.plan, row, history, time_ms, self.words)
 
