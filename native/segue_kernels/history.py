@@ -5,7 +5,7 @@ in which rows are joined does not matter.
 
     [words in all, clock, first seen, events, rate, quarantined until, segments, stage, zone, 7 spare]
     [consent: 16] [ids: n, n ids, n times] [areas of the streams as in the row] [spilled: n, n x (stream, key, entry)]
-    [waits: n, n x block (waits.py)] [names of products (names.py)]
+    [waits: n, n x wait (waits.py)] [names of products (names.py)]
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def take_history(shard: Shard, plan: Plan, row: int, settings: Array) -> Array:
             at += 1
         history[spilled] += 1
         block = shard.pool[block + SPILL_NEXT]
-    at = write_waits(shard, base, history, at)
+    at = write_waits(shard, plan, base, history, at)
     write_names(shard, plan, base, history, at)
     return history
 
