@@ -105,11 +105,13 @@ from segue_kernels.shard import (
     SET_LATENESS_MS,
     SET_POOL_MAX,
     SET_POOL_ROOM,
+    SET_POOL_ROOM_EACH,
     SET_QUARANTINE_MS,
     SET_RATE_MAX,
     SET_RETENTION_MS,
     SET_ROW_WORDS,
     SET_SPILL_ROOM,
+    SET_SPILL_ROOM_EACH,
     SET_UNSUBSCRIBE_TYPE,
     STOP_END,
     STOP_HISTORY,
@@ -217,8 +219,11 @@ def run(
     rows = shard.rows
     meta = shard.meta
     slots = len(plan.slot_hash)
-    spill_room = ((len(shard.spill) * 5) >> 3) - settings[SET_SPILL_ROOM]
-    pool_room = settings[SET_POOL_MAX] - settings[SET_POOL_ROOM]
+    # with more used than this and what each record takes, an event might find too little
+    spill_most = ((len(shard.spill) * 5) >> 3) - settings[SET_SPILL_ROOM]
+    spill_each = settings[SET_SPILL_ROOM_EACH]
+    pool_most = settings[SET_POOL_MAX] - settings[SET_POOL_ROOM]
+    pool_each = settings[SET_POOL_ROOM_EACH]
     spilled = meta[COUNT_SPILLED]
     timers_end = meta[TIMERS_SEEN] + timers_max
     n = len(records)
@@ -263,10 +268,6 @@ def run(
                     )
                 if is_out_full(out, scratch.room):
                     return i, STOP_OUT
-                if meta[SPILL_USED] >= spill_room:
-                    return i, STOP_SPILL
-                if meta[POOL_BUMP] >= pool_room:
-                    return i, STOP_POOL
                 header = i
                 world.defaults[PLACE_SEQUENCE] = records[i, SEQUENCE]
                 pack = records[i, PACK]
@@ -294,9 +295,9 @@ def run(
             stop = STOP_END
             if is_out_full(out, scratch.room):
                 stop = STOP_OUT
-            elif meta[SPILL_USED] >= spill_room:
+            elif meta[SPILL_USED] + spill_each > spill_most:
                 stop = STOP_SPILL
-            elif meta[POOL_BUMP] >= pool_room:
+            elif meta[POOL_BUMP] + pool_each > pool_most:
                 stop = STOP_POOL
             elif meta[TIMERS_SEEN] >= timers_end:
                 stop = STOP_TIMERS
@@ -340,6 +341,11 @@ def run(
                 if rows[base + WHEEL_DUE] != 0 and rows[base + WHEEL_DUE] < limit:
                     continue
 
+            # nothing of it has counted yet: after a stop it is taken once more
+            if meta[SPILL_USED] + spill_each * (end - header) > spill_most:
+                return i, STOP_SPILL
+            if meta[POOL_BUMP] + pool_each * (end - header) > pool_most:
+                return i, STOP_POOL
             i = end
             phase = AFTER
             mark_dirty(shard, row)

@@ -20,9 +20,7 @@ from segue_kernels.plan import (
     STREAM_OFFSET,
 )
 from segue_kernels.record import (
-    AMOUNT,
     CATEGORY,
-    CODE,
     CUSTOMER_HI,
     CUSTOMER_LO,
     FLAG_HAS_LINES,
@@ -32,12 +30,9 @@ from segue_kernels.record import (
     MESSAGE_HI,
     MESSAGE_LO,
     PACK,
-    PRICE,
     PRODUCT,
     RECORD_WORDS,
     SEQUENCE,
-    SOURCE,
-    STORE,
     TIME,
 )
 from segue_kernels.record import (
@@ -80,23 +75,16 @@ from segue_kernels.siphash import siphash128_words
 from segue_kernels.tables import fill_lookups
 from segue_kernels.timers import hang, hang_by, unhang
 from segue_kernels.waits import (
-    JOURNEY_MASK,
-    WAIT_AMOUNT,
-    WAIT_CATEGORY,
-    WAIT_CODE,
-    WAIT_DUE,
-    WAIT_JOURNEY,
-    WAIT_KEY,
-    WAIT_LENGTHS,
     WAIT_NEXT,
     WAIT_PACK,
-    WAIT_PRICE,
-    WAIT_PRODUCT,
-    WAIT_SOURCE,
-    WAIT_STORE,
-    WAIT_TEXT,
+    WAIT_SHAPE,
     WAIT_TIME,
     drop_wait,
+    due_in,
+    journey_of,
+    key_in,
+    lengths_of,
+    restore_record,
     step_of,
 )
 
@@ -109,7 +97,6 @@ WAIT = 3
 TIMER_TEXT_MAX = 4 * 255  # bytes of one timer's strings
 NEVER = 0x7FFFFFFFFFFFFFFF
 LOOK_WITH_NEXT_EVENT = 1  # in row.CHECK_DUE: a history was joined; no timer
-_STRING_LENGTHS = 0xFFFFFF
 
 
 @inline
@@ -141,12 +128,12 @@ def first_timer(shard: Shard, plan: Plan, base: int) -> tuple[int, int, int]:
             which = s
     block = rows[base + WAITS]
     while block != 0:
-        other = pool[block + WAIT_DUE]
+        other = due_in(plan, pool, block)
         earlier = other < due
         if other == due and kind == WAIT:
-            mine = pool[block + WAIT_JOURNEY] & JOURNEY_MASK
-            best = pool[which + WAIT_JOURNEY] & JOURNEY_MASK
-            earlier = mine < best or (mine == best and pool[block + WAIT_KEY] < pool[which + WAIT_KEY])
+            mine = journey_of(pool[block + WAIT_SHAPE])
+            best = journey_of(pool[which + WAIT_SHAPE])
+            earlier = mine < best or (mine == best and key_in(plan, pool, block) < key_in(plan, pool, which))
         if earlier:
             due = other
             kind = WAIT
@@ -211,22 +198,16 @@ def _fill_wait(shard: Shard, out: Out, record: int, block: int) -> None:
     """What the record of a wait tells of the event that armed it."""
     pool = shard.pool
     made = out.timer_records
-    made[record, PRODUCT] = pool[block + WAIT_PRODUCT]
-    made[record, CATEGORY] = pool[block + WAIT_CATEGORY]
-    made[record, STORE] = pool[block + WAIT_STORE]
-    made[record, CODE] = pool[block + WAIT_CODE]
-    made[record, SOURCE] = pool[block + WAIT_SOURCE]
-    made[record, PRICE] = pool[block + WAIT_PRICE]
-    made[record, AMOUNT] = pool[block + WAIT_AMOUNT]
+    text_at = restore_record(pool, block, made, record)
     kind = made[record, PACK]  # an anonymous customer's wait may have become a known one's
     pack = pool[block + WAIT_PACK] & ~((FLAG_KIND | FLAG_IS_LINE | FLAG_HAS_LINES) << 8)
     made[record, PACK] = pack | kind
-    lengths = pool[block + WAIT_LENGTHS] & _STRING_LENGTHS
+    lengths = lengths_of(pool[block + WAIT_SHAPE])
     heap = made[record, HEAP]
     to = (heap >> 32) + (heap & 0xFF)
     made[record, HEAP] = heap | (lengths << 8)
     length = (lengths & 0xFF) + ((lengths >> 8) & 0xFF) + (lengths >> 16)
-    _write_bytes(out, to, pool, block + WAIT_TEXT, length)
+    _write_bytes(out, to, pool, text_at, length)
 
 
 @outline
@@ -291,17 +272,17 @@ def next_timer(
             hash_ = plan.journey_hash[plan.session[first]]
             _make_record(shard, out, base, due, end, 1, hash_, begin, settings)
             return SESSION_END, 0, triggered
-        word = shard.pool[which + WAIT_JOURNEY]
-        journey = word & JOURNEY_MASK
+        shape = shard.pool[which + WAIT_SHAPE]
+        journey = journey_of(shape)
         record = _make_record(
             shard,
             out,
             base,
             due,
             shard.pool[which + WAIT_TIME],
-            step_of(word),
+            step_of(shape),
             plan.journey_hash[journey],
-            shard.pool[which + WAIT_KEY],
+            key_in(plan, shard.pool, which),
             settings,
         )
         _fill_wait(shard, out, record, which)

@@ -5,7 +5,7 @@ in which rows are joined does not matter.
 
     [words in all, clock, first seen, events, rate, quarantined until, segments, stage, zone, 7 spare]
     [consent: 16] [ids: n, n ids, n times] [areas of the streams as in the row] [spilled: n, n x (stream, key, entry)]
-    [waits: n, n x block (waits.py)] [names of products (names.py)]
+    [waits: n, n x wait (waits.py)] [names of products (names.py)]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from segue_kernels.customers import forget_behaviour, is_sent, mark_dirty
 from segue_kernels.fire import LOOK_WITH_NEXT_EVENT, hang_sessions
-from segue_kernels.ids import forget_ids, remember
+from segue_kernels.ids import forget_ids, remember, ring_capacity, ring_count, ring_head, ring_time
 from segue_kernels.jit import Array, allocating, inline
 from segue_kernels.keyed import SPILL_ENTRY, SPILL_KEY, SPILL_NEXT, SPILL_OWNER, expired, slot_entry
 from segue_kernels.names import names_words, read_names, write_names
@@ -72,7 +72,7 @@ RATE_COUNT = 0xFFFFF
 
 @inline
 def history_words(shard: Shard, plan: Plan, world: World, base: int, row_words: int) -> int:
-    words = H_IDS + 1 + 2 * ((shard.rows[base + RING_STATE] >> 8) & 0xFF) + row_words - HEADER_WORDS + 1
+    words = H_IDS + 1 + 2 * ring_count(shard.rows[base + RING_STATE]) + row_words - HEADER_WORDS + 1
     block = shard.rows[base + SPILL_HEAD]
     while block != 0:
         stream = shard.pool[block + SPILL_OWNER] & 0xFFFF
@@ -101,16 +101,12 @@ def take_history(shard: Shard, plan: Plan, world: World, row: int, settings: Arr
         history[H_CONSENT + w] = rows[base + CONSENT + w]
     at = H_IDS
     block = rows[base + RING]
-    count = 0
-    if block != 0:
-        state = rows[base + RING_STATE]
-        capacity = state & 0xFF
-        count = (state >> 8) & 0xFF
-        head = (state >> 16) & 0xFF
-        for i in range(count):
-            p = (head + i) & (capacity - 1)
-            history[at + 1 + i] = shard.pool[block + p]
-            history[at + 1 + count + i] = shard.pool[block + capacity + p]
+    state = rows[base + RING_STATE]
+    count = ring_count(state)
+    for i in range(count):
+        p = (ring_head(state) + i) & (ring_capacity(state) - 1)
+        history[at + 1 + i] = shard.pool[block + p]
+        history[at + 1 + count + i] = ring_time(shard.pool, block, state, p)
     history[at] = count
     at += 1 + 2 * count
     for w in range(HEADER_WORDS, row_words):
@@ -129,7 +125,7 @@ def take_history(shard: Shard, plan: Plan, world: World, row: int, settings: Arr
             at += 1
         history[spilled] += 1
         block = shard.pool[block + SPILL_NEXT]
-    at = write_waits(shard, base, history, at)
+    at = write_waits(shard, plan, base, history, at)
     write_names(shard, plan, world, base, history, at)
     return history
 
@@ -142,19 +138,14 @@ def join_ids(shard: Shard, base: int, history: Array, settings: Array) -> None:
         return
     pool = shard.pool
     block = shard.rows[base + RING]
-    own = 0
-    if block != 0:
-        own = (shard.rows[base + RING_STATE] >> 8) & 0xFF
+    state = shard.rows[base + RING_STATE]
+    own = ring_count(state)
     ids = np.zeros(own + n, np.int64)
     times = np.zeros(own + n, np.int64)
-    if own > 0:
-        state = shard.rows[base + RING_STATE]
-        capacity = state & 0xFF
-        head = (state >> 16) & 0xFF
-        for i in range(own):
-            p = (head + i) & (capacity - 1)
-            ids[i] = pool[block + p]
-            times[i] = pool[block + capacity + p]
+    for i in range(own):
+        p = (ring_head(state) + i) & (ring_capacity(state) - 1)
+        ids[i] = pool[block + p]
+        times[i] = ring_time(pool, block, state, p)
     count = own
     for i in range(n):
         id_ = history[H_IDS + 1 + i]

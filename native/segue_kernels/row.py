@@ -12,7 +12,7 @@ WHEEL_DUE = (
     4  # due time under which the row hangs in the wheel, never later than its first timer; 0 = it does not
 )
 RING = 5  # pool block with the last message ids and their times; 0 = none
-RING_STATE = 6  # capacity | count << 8 | head << 16
+RING_STATE = 6  # its capacity, count, head and newest time (ids.py)
 RATE = 7  # UTC minute << 20 | events in it
 QUARANTINE_UNTIL = 8  # ms; 0 = never was
 FIRST_SEEN = 9  # event time of the first event, ms
@@ -61,7 +61,6 @@ POOL_WORDS_USED = 12  # words in blocks now in use
 REDIRECTS = 13
 WHEEL_TIME = 14  # how far the wheel has turned, ms
 TIMERS = 15  # rows that hang in the wheel
-POOL_FREE = 16  # a word for each size class (pool.py): heads of the free lists
 TIMERS_SEEN = 27  # timers that runs looked at, ever
 TIMERS_OF = 28  # row + 1 whose timers a run left firing when it stopped; 0 = none
 TIMERS_LIMIT = 29  # those due before this time were to fire
@@ -93,8 +92,9 @@ COUNT_SESSION_BOUND_MET = 53
 COUNT_NAMES_MISSING = 54  # a product's name found no room
 COUNT_UNKNOWN_KEYS = 55  # lookups answered by the declared answer
 COUNT_TIMERS_QUARANTINED = 56
-META_WORDS = 64
 COUNTERS_START = 32
+POOL_FREE = 64  # a word for each size class (pool.py): heads of the free lists
+META_WORDS = 88
 COUNTER_NAMES = (
     "events",
     "duplicates",

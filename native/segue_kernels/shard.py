@@ -194,9 +194,11 @@ SET_CONSENT_TYPE = 10  # event type codes with a consent word
 SET_UNSUBSCRIBE_TYPE = 11
 SET_ROWS_MAX = 12
 SET_POOL_MAX = 13
-SET_SPILL_ROOM = 14  # entries that one event may spill, at most
+SET_SPILL_ROOM = 14  # entries that one event may spill, at most: so many ...
 SET_POOL_ROOM = 15  # words of the pool that it may take
 SET_WAITS_MAX = 16  # pending waits of a customer
+SET_SPILL_ROOM_EACH = 17  # ... and so many for each of its records
+SET_POOL_ROOM_EACH = 18
 SET_WORDS = 20
 
 # why a run stopped before the end of its batch

@@ -11,6 +11,7 @@ from segue.decide.engine import Decisions
 from segue.events.names import CODE_BY_NAME
 from segue.identity.anonymous import AnonymousShard
 from segue.routing.packet import ANY_PLACE, CLOCK_END, Packet
+from segue.state.shard import block_words
 from segue_kernels import plan, record, row
 from segue_kernels.history import H_CLOCK, H_EVENTS
 from segue_kernels.route import no_rows
@@ -150,7 +151,7 @@ def test_what_was_taken_along_is_gone_here() -> None:
     assert not words[plan.HEADER_WORDS :].any()
     assert words[row.CLOCK] == words[row.EVENTS] == words[row.RING] == 0
     block = 3 + (len(NAMES[KNOWN]) + 7) // 8
-    assert meta(state, row.POOL_WORDS_USED) == 1 << (block - 1).bit_length() < held
+    assert meta(state, row.POOL_WORDS_USED) == block_words(block) < held
 
 
 def test_timers_that_an_identify_has_passed_fire_here_and_the_others_go_along() -> None:

@@ -5,6 +5,7 @@ Where an entry lies (slot or spill), the order of equals, and what no window can
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from segue.state.shard import ShardState
@@ -23,7 +24,7 @@ from segue_kernels.history import (
     H_ZONE,
 )
 from segue_kernels.shard import SET_DEDUPE_MS
-from segue_kernels.waits import WAIT_DUE, WAIT_JOURNEY
+from segue_kernels.waits import WAIT_SHAPE
 from tests.kernels.drivers import Words
 
 
@@ -90,7 +91,7 @@ def of_history(history: Words, streams: Words, row_words: int, dedupe_ms: int, n
     number = words[at]
     at += 1
     for _ in range(number):
-        width = (words[at + WAIT_JOURNEY - WAIT_DUE] >> 32) - WAIT_DUE
+        width = (words[at] >> 24 & 0xFF) - WAIT_SHAPE
         waits.append(tuple(words[at : at + width]))
         at += width
     said["waits"] = waits
@@ -100,6 +101,16 @@ def of_history(history: Words, streams: Words, row_words: int, dedupe_ms: int, n
         at += 2 + (words[at + 1] + 7) // 8
     assert at == len(words)
     return said
+
+
+def wait_of(tables: Any, words: Sequence[int]) -> tuple[int, int, int, int, int, int]:
+    """(due, journey, key, step, time, message) of a wait as a history has it, by the plan that armed it."""
+    shape, time, message = (int(word) for word in words[:3])
+    journey, step, kept = shape & 0xFFFF, shape >> 16 & 0xFF, shape >> 56
+    of = tables.journeys[journey]
+    key_at = {plan.BY_PRODUCT: 4, plan.BY_CATEGORY: 4 + (kept & 1)}.get(int(of[plan.JOURNEY_BY]))
+    due = time + int(tables.waits[of[plan.JOURNEY_WAITS_START] + step - 1])
+    return due, journey, 0 if key_at is None else int(words[key_at]), step, time, message
 
 
 def _say(said: dict[str, Any], s: int, key: int, entry: Any) -> None:

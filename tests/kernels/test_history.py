@@ -116,9 +116,10 @@ def test_timers_segments_and_stage_are_in_it(steps: Steps) -> None:
     second.state.join(target, first.state.history(which), max(clock, 1))
     assert canonical.of_row(second.state, target) == canonical.of_row(first.state, which)
     words = second.state.arrays.rows[target * second.state.row_words :]
-    waits = [wait[0] for wait in canonical.of_row(second.state, target)["waits"]]
+    said = canonical.of_row(second.state, target)["waits"]
+    waits = [canonical.wait_of(second.state.plan, wait) for wait in said]
     if waits:
-        assert 0 < words[row.WHEEL_DUE] <= min(waits)
+        assert 0 < words[row.WHEEL_DUE] <= min(due for due, *_ in waits)
     assert words[row.CHECK_DUE] == 1  # looked at with the next event
     assert meta(second.state, row.TIMERS) == (words[row.WHEEL_DUE] != 0)
 

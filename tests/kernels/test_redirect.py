@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.state.shard import ShardState
+from segue.state.shard import ShardState, block_words
 from segue_kernels import plan, record, row
 from segue_kernels.redirect import GOES, STAYS, leave_redirect, resolve
 from segue_kernels.shard import STOP_END, STOP_INDEX, STOP_POOL
@@ -140,7 +140,7 @@ def test_events_go_where_the_last_link_before_them_says(batches: list[Events]) -
         if who in model.known:
             leave_redirect(state.arrays, state.plan, which, state.words)
     blocks = [3 + (len(NAMES[customer]) + 7) // 8 for customer, _ in model.known.values()]
-    held = sum(max(8, 1 << (words - 1).bit_length()) for words in blocks)
+    held = sum(block_words(words) for words in blocks)
     assert meta(state, row.POOL_WORDS_USED) == held
 
 

@@ -8,29 +8,28 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.state.shard import ShardState
+from segue.state.shard import ShardState, block_words
 from segue_kernels import plan, record, row
 from segue_kernels.history import H_CLOCK
 from segue_kernels.jit import kernel
 from segue_kernels.waits import (
-    JOURNEY_MASK,
-    WAIT_DUE,
-    WAIT_JOURNEY,
-    WAIT_KEY,
-    WAIT_LENGTHS,
-    WAIT_MESSAGE_LO,
+    WAIT_KEPT,
     WAIT_NEXT,
-    WAIT_TEXT,
-    WAIT_TIME,
+    WAIT_SHAPE,
+    WAIT_WORDS_MAX,
     arm,
     drop_wait,
     next_step,
+    restore_record,
+    words_of,
 )
 from tests.kernels import canonical
 from tests.kernels.drivers import START_MS, Bytes, Words, meta, quick, records_of, state_for, stream, tables
 
 DELAYS = ((5, 9, 50), (7,), (3, 4))
 RESTARTS = (False, True, True)
+BYS = (plan.BY_PRODUCT, plan.BY_CATEGORY, plan.BY_PRODUCT)
+KEYS = {plan.BY_PRODUCT: "product", plan.BY_CATEGORY: "category"}
 WAITS_MAX = 64
 
 
@@ -54,8 +53,9 @@ def drop(shard: Any, block: int) -> None:
 def state() -> ShardState:
     journeys = np.zeros((len(DELAYS), plan.JOURNEY_WORDS), np.int64)
     waits: list[int] = []
-    for words, delays, restarts in zip(journeys, DELAYS, RESTARTS, strict=True):
+    for words, delays, restarts, by in zip(journeys, DELAYS, RESTARTS, BYS, strict=True):
         words[plan.JOURNEY_KIND], words[plan.JOURNEY_RESTART] = plan.ON_WAIT, restarts
+        words[plan.JOURNEY_BY] = by
         words[plan.JOURNEY_WAITS_START] = len(waits)
         waits += delays
         words[plan.JOURNEY_WAITS_END] = len(waits)
@@ -71,18 +71,19 @@ def blocks_of(state: ShardState) -> list[int]:
     return found
 
 
+def wait_at(state: ShardState, block: int) -> tuple[int, ...]:
+    """The wait of a block: (due, journey, key, step, time, message)."""
+    return canonical.wait_of(
+        state.plan, state.arrays.pool[block + WAIT_SHAPE : block + WAIT_WORDS_MAX].tolist()
+    )
+
+
 def waits_of(state: ShardState) -> dict[tuple[int, int], tuple[int, ...]]:
     """(journey, key): (due, step, time, message)."""
-    pool = state.arrays.pool
     found = {}
     for block in blocks_of(state):
-        word = int(pool[block + WAIT_JOURNEY])
-        found[word & JOURNEY_MASK, int(pool[block + WAIT_KEY])] = (
-            int(pool[block + WAIT_DUE]),
-            (word >> 16) & 0xFFFF,
-            int(pool[block + WAIT_TIME]),
-            int(pool[block + WAIT_MESSAGE_LO]),
-        )
+        due, journey, key, *rest = wait_at(state, block)
+        found[journey, key] = (due, *rest)
     return found
 
 
@@ -106,7 +107,8 @@ def apply(to: ShardState, steps: Steps, message: int = 1) -> dict[tuple[int, int
         time += START_MS
         pending = expected.get((journey, key))
         if what == "arm":
-            records, text = records_of([{"time": time, "message": message + n}])
+            of_key = {KEYS[BYS[journey]]: key, "price": n % 3, "source": n % 2}
+            records, text = records_of([{"time": time, "message": message + n, **of_key}])
             arm_wait(to.arrays, to.plan, records, text.copy(), 0, journey, key, to.words)
             if pending is None and len(expected) == WAITS_MAX:
                 refused += 1
@@ -128,8 +130,7 @@ def apply(to: ShardState, steps: Steps, message: int = 1) -> dict[tuple[int, int
 
 
 def _is(state: ShardState, block: int, journey: int, key: int) -> bool:
-    pool = state.arrays.pool
-    return bool(pool[block + WAIT_JOURNEY] & JOURNEY_MASK == journey and pool[block + WAIT_KEY] == key)
+    return wait_at(state, block)[1:3] == (journey, key)
 
 
 @quick(150)
@@ -164,24 +165,61 @@ def test_joining_waits_is_commutative(first: Steps, second: Steps, third: Steps,
         to.join(0, sides[n], START_MS)
     if len(merged) <= WAITS_MAX:
         assert waits_of(to) == merged
-        written = [(due, word & JOURNEY_MASK, key) for due, word, key, *_ in canonical.of_row(to, 0)["waits"]]
+        written = [canonical.wait_of(to.plan, wait)[:3] for wait in canonical.of_row(to, 0)["waits"]]
         assert written == sorted(written)  # in a history they stand in the order in which they come due
     else:
         assert len(waits_of(to)) == WAITS_MAX
 
 
-@quick(100)
-@given(st.binary(max_size=255), st.binary(max_size=255), st.binary(max_size=255))
-def test_the_strings_are_kept(message: bytes, product: bytes, category: bytes) -> None:
+KEPT = {
+    **{"product": record.PRODUCT, "category": record.CATEGORY, "store": record.STORE, "code": record.CODE},
+    **{"price": record.PRICE, "amount": record.AMOUNT, "source": record.SOURCE},
+}
+
+
+@kernel
+def restored(shard: Any, block: int, records: Words) -> int:
+    return restore_record(shard.pool, block, records, 0)
+
+
+@quick(150)
+@given(
+    st.fixed_dictionaries({name: st.sampled_from((0, 0, 1, -1, 1 << 62, -(1 << 63))) for name in KEPT}),
+    st.binary(max_size=255),
+    st.binary(max_size=255),
+    st.binary(max_size=255),
+)
+def test_words_and_strings_are_kept(
+    given_words: dict[str, int], message: bytes, product: bytes, category: bytes
+) -> None:
     to = state()
-    records, _ = records_of([{"time": START_MS}])
+    records, _ = records_of([{"time": START_MS, "quantity": 7}])
+    for name, word in given_words.items():
+        records[0, KEPT[name]] = word
     lengths = len(message) << 8 | len(product) << 16 | len(category) << 24
     records[0, record.HEAP] = 3 << 32 | 2 | lengths
-    text = np.frombuffer(b"...ab" + message + product + category + b"...", np.uint8).copy()
-    arm_wait(to.arrays, to.plan, records, text, 0, 0, 0, to.words)
+    strings = message + product + category
+    text = np.frombuffer(b"...ab" + strings + b"...", np.uint8).copy()
+    arm_wait(to.arrays, to.plan, records, text, 0, 1, given_words["category"], to.words)
     (block,) = blocks_of(to)
-    kept = message + product + category
+    made = np.zeros((1, record.RECORD_WORDS), np.int64)
+    at = restored(to.arrays, block, made)
+    assert {name: made[0, word] for name, word in KEPT.items()} == given_words
     pool = to.arrays.pool
-    words = pool[block + WAIT_TEXT : block + WAIT_TEXT + (len(kept) + 7) // 8]
-    assert words.tobytes()[: len(kept)] == kept
-    assert pool[block + WAIT_LENGTHS] == lengths >> 8
+    assert pool[at : at + (len(strings) + 7) // 8].tobytes()[: len(strings)] == strings
+    words = int(words_of(int(pool[block + WAIT_SHAPE])))
+    assert words == WAIT_KEPT + sum(word != 0 for word in given_words.values()) + (len(strings) + 7) // 8
+    assert meta(to, row.POOL_WORDS_USED) == block_words(words)
+    step_on(to.arrays, to.plan, block, False)
+    assert meta(to, row.POOL_WORDS_USED) == 0
+
+
+def test_a_wait_is_small() -> None:
+    """A product with its category, source and price, and an id of 36 characters: two cache lines."""
+    to = state()
+    records, _ = records_of(
+        [{"time": START_MS, "product": 1, "category": 2, "source": 3, "price": 4, "quantity": 5}]
+    )
+    records[0, record.HEAP] = 36 << 8 | 12 << 16 | 8 << 24
+    arm_wait(to.arrays, to.plan, records, np.zeros(64, np.uint8), 0, 0, 1, to.words)
+    assert meta(to, row.POOL_WORDS_USED) == 16

@@ -560,7 +560,9 @@ DAY = 24 * 60  # minutes
 
 def two_segments(first: str, second: str) -> str:
     """All segments are looked at whenever one of them may change by time alone."""
-    return policy(f"[[segments]]\nid = \"f\"\nwhen = '''{first}'''\n[[segments]]\nid = \"s\"\nwhen = '''{second}'''")
+    return policy(
+        f"[[segments]]\nid = \"f\"\nwhen = '''{first}'''\n[[segments]]\nid = \"s\"\nwhen = '''{second}'''"
+    )
 
 
 STEADY = f'decayed("{ASK}", half_life="8m") >= 0.9'  # no longer after 75 seconds; looked at once a day

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from segue.decide.engine import ShardEngine
 from segue.errors import LimitError
+from segue.limits import DEDUPE_IDS_MAX
 from segue.state.memory import reserve_words
 from segue.state.shard import event_room
 from segue_kernels import plan, record, row
@@ -207,11 +208,51 @@ def test_evicted_rows_are_listed_too() -> None:
 
 
 def test_the_room_of_an_event_counts_what_can_spill() -> None:
-    assert event_room(_plan([stream(plan.COUNT)]))[0] == 0
+    ring = 4 * DEDUPE_IDS_MAX
+    assert event_room(_plan([stream(plan.COUNT)])) == (0, 0, ring, 0)
     keyed = [stream(plan.COUNT, by=1, k=4), stream(plan.COUNT, by=2, k=60)]
-    assert event_room(_plan(keyed)) == (2 * 513, 513 * (8 + 64) + 256)
+    assert event_room(_plan(keyed)) == (0, 2, ring, 8 + 64)
     other_type = [*keyed, stream(plan.COUNT, by=1, k=4, type=9)]
     assert event_room(_plan(other_type)) == event_room(_plan(keyed))
+
+
+def test_old_tables_are_let_go_once_they_are_empty() -> None:
+    """Customers, and a product of each that spills, until both tables have grown; then batches that add nothing."""
+    streams = [stream(plan.COUNT, by=plan.BY_PRODUCT, window_ms=0, slots=1)]
+    engine = engine_of(tables(streams))
+    state = engine.state
+    sizes = set()
+    for start in range(0, 2_000, 40):
+        events = [
+            {"time": START_MS, "customer": n, "product": product, "message": 2 * n + product}
+            for n in range(start, start + 40)
+            for product in (1, 2)
+        ]
+        engine.process(released(*records_of(events)))
+        arrays = state.arrays
+        for old, position in (
+            (arrays.index_old, meta(state, row.INDEX_OLD_POSITION)),
+            (arrays.spill_old, meta(state, row.SPILL_OLD_POSITION)),
+        ):
+            sizes.add(len(old))
+            assert len(old) == position == 1 or position < len(old)
+    assert len(sizes) > 2
+    assert len(state.arrays.index_old) == len(state.arrays.spill_old) == 1
+    assert meta(state, row.SPILL_LIVE) == state.customers == 2_000
+
+
+def test_a_table_of_nothing_takes_no_memory() -> None:
+    engine = engine_of(tables([stream(plan.COUNT, by=plan.BY_PRODUCT, slots=1)]))
+    state = engine.state
+    before = state.memory_bytes()
+    assert before < state.arrays.wheel.nbytes + state.arrays.names.nbytes + 1_000
+    engine.process(released(*records_of([{"time": START_MS, "product": 1}])))
+    one = state.row_words * 8 + 5 + 8 * 8
+    assert state.memory_bytes() == before + one + state.arrays.index.nbytes
+    engine.process(released(*records_of([{"time": START_MS, "product": 2, "message": 9}])))
+    assert (
+        state.memory_bytes() == before + one + 8 * 8 + state.arrays.index.nbytes + state.arrays.spill.nbytes
+    )
 
 
 def _plan(streams: list[dict[str, int]]) -> Any:

@@ -27,7 +27,16 @@ from segue_kernels.plan import (
     OFFER_SLOT,
     OFFER_WHEN,
 )
-from segue_kernels.record import CLOCK, FLAG_HAS_HISTORY, HEAP, PACK, RECORD_WORDS, TIME, ZONE_MASK
+from segue_kernels.record import (
+    CLOCK,
+    FLAG_HAS_HISTORY,
+    FLAG_IS_LINE,
+    HEAP,
+    PACK,
+    RECORD_WORDS,
+    TIME,
+    ZONE_MASK,
+)
 from segue_kernels.row import TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
 from segue_kernels.shard import (
     ACTION_ITEM,
@@ -75,6 +84,7 @@ _NO_RECORDS = np.zeros((0, RECORD_WORDS), np.int64)
 _NO_TEXT = np.zeros(0, np.uint8)
 _NO_ROWS = np.zeros(0, np.int64)
 _HISTORY_BIT = FLAG_HAS_HISTORY << 8
+_LINE_BIT = FLAG_IS_LINE << 8
 
 
 @dataclass(slots=True)
@@ -111,6 +121,14 @@ def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
         one_slot = len(set(offers[:, OFFER_SLOT].tolist())) == 1
         plain[journey] = bool(unchecked and one_slot and not offers[:, OFFER_CURRENCY].any())
     return plain
+
+
+def _records_of_event(records: Words, at: int) -> int:
+    """How many records the event at `at` has: its header and its lines; 1 behind the last event."""
+    end = at + 1
+    while end < len(records) and records[end, PACK] & _LINE_BIT:
+        end += 1
+    return end - at
 
 
 class ShardEngine:
@@ -214,6 +232,7 @@ class ShardEngine:
         decided: list[Decisions] = []
         self._run(decided, records, text, row_of, histories)
         sweep(self.state.arrays, self.state.plan, self._words, max(_SWEEP_ROWS_MIN, len(records) >> 2))
+        self.state.drop_old_tables()
         return decided
 
     def advance(self, watermark_ms: int, timers_max: int = TIMERS_PER_STEP) -> tuple[list[Decisions], bool]:
@@ -277,7 +296,7 @@ class ShardEngine:
                 time = max(int(records[position, TIME]), watermark)
                 state.join(int(row_of[position]), history, time)
             elif stop == STOP_SPILL:
-                state.grow_spill()
+                state.grow_spill(_records_of_event(records, position))
             elif stop == STOP_POOL:
                 raise state.full("pool for rings, waits and spilled keys")
             else:

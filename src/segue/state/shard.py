@@ -7,6 +7,7 @@ still answers; kernels move a few slots with each insert (segue_kernels/index.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ from segue_kernels.plan import (
     STREAM_K,
     TYPES,
 )
+from segue_kernels.pool import size_class
 from segue_kernels.shard import (
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
@@ -42,6 +44,7 @@ from segue_kernels.shard import (
     SET_LATENESS_MS,
     SET_POOL_MAX,
     SET_POOL_ROOM,
+    SET_POOL_ROOM_EACH,
     SET_QUARANTINE_MS,
     SET_RATE_MAX,
     SET_RETENTION_MS,
@@ -49,6 +52,7 @@ from segue_kernels.shard import (
     SET_ROWS_MAX,
     SET_SAMPLE,
     SET_SPILL_ROOM,
+    SET_SPILL_ROOM_EACH,
     SET_UNSUBSCRIBE_TYPE,
     SET_WAITS_MAX,
     SET_WORDS,
@@ -60,7 +64,7 @@ from segue_kernels.waits import WAIT_WORDS_MAX
 
 _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
-_RECORDS = limits.LINES_PER_EVENT_MAX + 1  # of one event
+_RING_WORDS = 4 * limits.DEDUPE_IDS_MAX  # of a ring of ids that grows through all its sizes, at most
 _NO_INDEX = np.zeros(1, np.int64)
 
 Words = npt.NDArray[np.int64]
@@ -105,11 +109,18 @@ class EngineSettings:
         return words
 
 
-def _spill_slots(slots: int, live: int, room: int) -> int:
-    """The least power of two from `slots` on whose table is not growing again at once."""
-    while slots * 5 // 8 < live + 2 * room:
+def _spill_slots(least: int, live: int, room: int) -> int:
+    """The least power of two from `least` on whose table is not growing again at once: a quarter of it and `room`
+    twice may be added to `live` entries."""
+    slots = least
+    while slots * 3 // 8 < live or slots * 5 // 8 < live + 2 * room:
         slots *= 2
     return slots
+
+
+def block_words(words: int) -> int:
+    """Words of the pool's block for `words` words."""
+    return int(size_class(words)[1])
 
 
 def plan_arrays(policies: CompiledPolicies) -> Plan:
@@ -117,41 +128,56 @@ def plan_arrays(policies: CompiledPolicies) -> Plan:
     return Plan(*(getattr(policies, name) for name in Plan._fields))
 
 
-def event_room(plan: Plan) -> tuple[int, int]:
+class EventRoom(NamedTuple):
     """What one event or timer can take at most: entries it spills, and words of the pool for them, for its id ring and
-    for waits it begins.
+    for waits it begins. `_each`: so many for each of its records, beside the others."""
+
+    spill: int
+    spill_each: int
+    pool: int
+    pool_each: int
+
+    def spilled(self, records: int) -> int:
+        """Entries that an event of so many records may spill."""
+        return self.spill + records * self.spill_each
+
+
+def event_room(plan: Plan) -> EventRoom:
+    """The room that every event has before it is processed.
 
     An entry is spilled when another takes its slot: a key written to (each record, each stream that listens),
     read by a condition (each record, and once more for each journey), counted and charged by a limit, or matched
     and awaited by a join.
     """
     streams = plan.streams
-    widths = [SPILL_ENTRY + words for words in streams[:, STREAM_ENTRY_WORDS].tolist()]
-    block = np.array([1 << (width - 1).bit_length() for width in widths], np.int64)
+    block = np.array(
+        [block_words(SPILL_ENTRY + words) for words in streams[:, STREAM_ENTRY_WORDS].tolist()], np.int64
+    )
     block[streams[:, STREAM_BY] == BY_NONE] = 0  # these never spill
-    entries, words = 0, 0
+    spill, spill_each, pool, pool_each = 0, 0, 0, 0
     for kind in range(TYPES):
         journeys = int(plan.trigger_start[kind + 1] - plan.trigger_start[kind])
         written = block[plan.listen[plan.listen_start[kind] : plan.listen_start[kind + 1]]]
         read = block[plan.locate[plan.locate_start[kind] : plan.locate_start[kind + 1]]]
-        used = _RECORDS * np.count_nonzero(written) + (_RECORDS + journeys) * np.count_nonzero(read)
-        entries = max(entries, int(used))
-        words = max(words, _RECORDS * int(written.sum()) + (_RECORDS + journeys) * int(read.sum()))
+        spill = max(spill, journeys * int(np.count_nonzero(read)))
+        spill_each = max(spill_each, int(np.count_nonzero(written) + np.count_nonzero(read)))
+        pool = max(pool, journeys * int(read.sum()))
+        pool_each = max(pool_each, int(written.sum() + read.sum()))
     journeys = len(plan.journeys)
     read = block[np.unique(plan.journey_locate)]  # by journeys that a change triggers
-    entries += (_RECORDS + journeys) * int(np.count_nonzero(read))
-    words += (_RECORDS + journeys) * int(read.sum())
     left = block[plan.joins[:, JOIN_LEFT_STREAM]]
-    entries += (_RECORDS + len(plan.slot_hash)) * int(np.count_nonzero(left))
-    words += (_RECORDS + len(plan.slot_hash)) * int(left.sum())
+    spill += journeys * int(np.count_nonzero(read)) + len(plan.slot_hash) * int(np.count_nonzero(left))
+    spill_each += int(np.count_nonzero(read) + np.count_nonzero(left))
+    pool += journeys * int(read.sum()) + len(plan.slot_hash) * int(left.sum())
+    pool_each += int(read.sum() + left.sum())
     if (plan.journeys[:, JOURNEY_KIND] == ON_WAIT).any():
-        words += limits.WAITS_PER_CUSTOMER_MAX * (1 << (WAIT_WORDS_MAX - 1).bit_length())
+        pool += limits.WAITS_PER_CUSTOMER_MAX * block_words(WAIT_WORDS_MAX)
     sent = block[plan.limits[:, LIMIT_STREAM]]
     grants = 2 * len(plan.slot_hash) * limits.LIMITS_PER_JOURNEY_MAX
     if sent.any():
-        entries += int(np.count_nonzero(sent)) + grants
-        words += int(sent.sum()) + grants * int(sent.max())
-    return entries, words + 4 * limits.DEDUPE_IDS_MAX
+        spill += int(np.count_nonzero(sent)) + grants
+        pool += int(sent.sum()) + grants * int(sent.max())
+    return EventRoom(spill, spill_each, pool + _RING_WORDS, pool_each)
 
 
 class ShardState:
@@ -167,7 +193,9 @@ class ShardState:
         self.words = words
         self.lateness_ms = settings.lateness_ms
         self.row_words = policies.row_words
-        words[SET_SPILL_ROOM], words[SET_POOL_ROOM] = event_room(self.plan)
+        self._room = event_room(self.plan)
+        words[SET_SPILL_ROOM], words[SET_SPILL_ROOM_EACH] = self._room.spill, self._room.spill_each
+        words[SET_POOL_ROOM], words[SET_POOL_ROOM_EACH] = self._room.pool, self._room.pool_each
         rows_max = settings.customers_per_shard_max
         meta = np.zeros(row_layout.META_WORDS, np.int64)
         meta[row_layout.POOL_BUMP] = 8  # block 0 means none
@@ -176,7 +204,7 @@ class ShardState:
             rows=reserve_words(rows_max * self.row_words, "the rows of customers"),
             index=new_index(_INDEX_SLOTS_FIRST),
             index_old=_NO_INDEX.copy(),
-            spill=new_index(_spill_slots(_SPILL_SLOTS_FIRST, 0, int(words[SET_SPILL_ROOM]))),
+            spill=new_index(_spill_slots(_SPILL_SLOTS_FIRST, 0, self._room.spilled(records=1))),
             spill_old=_NO_INDEX.copy(),
             pool=reserve_words(settings.pool_words_per_shard_max, "rings, waits and spilled keys"),
             meta=meta,
@@ -191,23 +219,33 @@ class ShardState:
         meta = arrays.meta
         finish_moving_rows(arrays.index, arrays.index_old, arrays.rows, self.row_words, meta)
         live = int(meta[row_layout.CUSTOMERS])
-        slots = len(arrays.index) * 2 if live > len(arrays.index) // 4 else len(arrays.index)
+        slots = len(arrays.index) * (2 if live > len(arrays.index) * 3 // 8 else 1)
         meta[row_layout.INDEX_USED] = 0
         meta[row_layout.INDEX_OLD_POSITION] = 0
         self.arrays = arrays._replace(index=new_index(slots), index_old=arrays.index)
 
-    def grow_spill(self, more: int = 0) -> None:
-        """Give the index of spilled keys a table with room for as many again, for `more` entries and for an
-        event's; expired ones are left behind."""
+    def grow_spill(self, records: int = 1, more: int = 0) -> None:
+        """Give the index of spilled keys a table with room for half as many again, for `more` entries and for an event
+        of `records` records; expired ones are left behind. It may be half the size: there were more once."""
         arrays = self.arrays
         meta = arrays.meta
         finish_moving_spilled(arrays, self.plan.streams, self.row_words, self.lateness_ms)
         live = int(meta[row_layout.SPILL_LIVE])
-        slots = len(arrays.spill) * 2 if live > len(arrays.spill) // 4 else len(arrays.spill)
-        slots = _spill_slots(slots, live, more + int(self.words[SET_SPILL_ROOM]))
+        least = max(_SPILL_SLOTS_FIRST, len(arrays.spill) // 2)
+        slots = _spill_slots(least, live, more + self._room.spilled(records))
         meta[row_layout.SPILL_USED] = 0
         meta[row_layout.SPILL_OLD_POSITION] = 0
         self.arrays = arrays._replace(spill=new_index(slots), spill_old=arrays.spill)
+
+    def drop_old_tables(self) -> None:
+        """Let go of the tables that grew, once all they held has moved."""
+        meta = self.arrays.meta
+        if 1 < len(self.arrays.index_old) <= meta[row_layout.INDEX_OLD_POSITION]:
+            meta[row_layout.INDEX_OLD_POSITION] = 1
+            self.arrays = self.arrays._replace(index_old=_NO_INDEX.copy())
+        if 1 < len(self.arrays.spill_old) <= meta[row_layout.SPILL_OLD_POSITION]:
+            meta[row_layout.SPILL_OLD_POSITION] = 1
+            self.arrays = self.arrays._replace(spill_old=_NO_INDEX.copy())
 
     def full(self, what: str) -> LimitError:
         """The error for a reservation that is used up."""
@@ -227,9 +265,9 @@ class ShardState:
         meta = self.arrays.meta
         entries = len(history) // 2  # an entry of a key takes two words or more, in a slot or spilled
         if len(self.arrays.spill) * 5 // 8 - meta[row_layout.SPILL_USED] < entries:
-            self.grow_spill(entries)
+            self.grow_spill(more=entries)
         # and at most four times its words as a block; an id ring grows through all its sizes
-        if meta[row_layout.POOL_BUMP] + 4 * (len(history) + limits.DEDUPE_IDS_MAX) > self.words[SET_POOL_MAX]:
+        if meta[row_layout.POOL_BUMP] + 4 * len(history) + _RING_WORDS > self.words[SET_POOL_MAX]:
             raise self.full("pool for rings, waits and spilled keys")
         self.make_name_room(self._names_per_customer)
         join_history(self.arrays, self.plan, self._world.arrays, row, history, time_ms, self.words)
@@ -253,11 +291,14 @@ class ShardState:
         return int(self.arrays.meta[row_layout.CUSTOMERS])
 
     def memory_bytes(self) -> int:
-        """Memory in use: rows, blocks and tables (reserved but untouched pages are not)."""
+        """Memory in use: rows, blocks and tables (reserved but untouched pages are not, nor a table of nothing)."""
         meta = self.arrays.meta
         rows = int(meta[row_layout.ROWS_USED]) * (self.row_words * 8 + 5)
-        tables = self.arrays.index.nbytes + self.arrays.index_old.nbytes
-        tables += self.arrays.spill.nbytes + self.arrays.spill_old.nbytes
+        tables = self.arrays.index_old.nbytes + self.arrays.spill_old.nbytes
+        if meta[row_layout.INDEX_USED]:
+            tables += self.arrays.index.nbytes
+        if meta[row_layout.SPILL_USED]:
+            tables += self.arrays.spill.nbytes
         tables += self.arrays.wheel.nbytes
         return rows + int(meta[row_layout.POOL_BUMP]) * 8 + tables
 
