@@ -44,7 +44,6 @@ DEDUPE_IDS_MAX = 64  # the last ids of a customer ...
 DEDUPE_MS_MAX = DAY_MS  # ... within this time
 RATE_EVENTS_PER_MINUTE_MAX = 1_000  # more from one customer is a bot
 QUARANTINE_MS = HOUR_MS
-WAITS_PER_CUSTOMER_MAX = 64  # pending at a time
 TIMERS_PER_STEP = 4_096  # timers fired before a shard looks at its input again
 PRODUCT_NAMES_PER_SHARD_SLOTS = 1 << 15  # of the index; it takes 5/8 of them
 

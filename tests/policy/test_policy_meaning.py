@@ -15,9 +15,9 @@ from random_expressions import CURRENCY, KEYS, NOW_MS, OTHER_CURRENCY, condition
 from segue.errors import PolicyError
 from segue.events.names import CODE_BY_NAME
 from segue.policy import ir
+from segue.policy.examples import read_examples
 from segue.policy.expression import compile_condition, compile_number
 from segue.policy.interpret import interpret
-from segue.policy.examples import read_examples
 from segue.policy.load import load_policies
 from segue_kernels import plan
 
@@ -169,7 +169,9 @@ def test_the_examples_of_the_language_page_compile(tmp_path: Path) -> None:
     (tmp_path / "examples.toml").write_text(
         re.sub(r"^    ", "", re.findall(r"    \[\[examples]]\n(?:    .*\n)+", page)[0], flags=re.MULTILINE)
     )
-    assert [example.name for example in read_examples(tmp_path / "examples.toml").examples] == ["left in the cart"]
+    assert [example.name for example in read_examples(tmp_path / "examples.toml").examples] == [
+        "left in the cart"
+    ]
     blocks = examples.split("## Examples")[0].strip("\n").split("\n\n")
     assert len(blocks) == 3
     for block in blocks:
