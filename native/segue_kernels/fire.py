@@ -11,12 +11,10 @@ import numpy as np
 
 from segue_kernels.customers import forget_behaviour, mark_dirty
 from segue_kernels.jit import Array, inline, outline
-from segue_kernels.keyed import slot_entry
+from segue_kernels.locate import locate_keyed
 from segue_kernels.plan import (
-    BY_PRODUCT,
     SESSION_GAP_MS,
     SESSION_STREAM,
-    STREAM_BY,
     STREAM_OFFSET,
 )
 from segue_kernels.record import (
@@ -320,15 +318,7 @@ def locate_for_journeys(
     for t in range(triggered):
         journey = scratch.journey[t]
         for which in range(plan.journey_locate_start[journey], plan.journey_locate_start[journey + 1]):
-            s = plan.journey_locate[which]
-            by = plan.streams[s, STREAM_BY]
-            key = records[i, PRODUCT] if by == BY_PRODUCT else records[i, CATEGORY]
-            at = -1
-            if key != 0:
-                at = slot_entry(shard, plan.streams, row, base, s, key, now, False)
-                if at >= 0:
-                    at -= base
-            scratch.location[s] = at
+            locate_keyed(shard, plan, scratch, records, i, plan.journey_locate[which], row, base, now)
 
 
 @inline

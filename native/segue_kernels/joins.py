@@ -13,6 +13,7 @@ from segue_kernels.plan import (
     BY_PRODUCT,
     JOIN_BY,
     JOIN_COUNT_STREAM,
+    JOIN_LEFT_ANY_ACTION,
     JOIN_LEFT_JOURNEY,
     JOIN_LEFT_STREAM,
     JOIN_WITHIN_MS,
@@ -37,9 +38,6 @@ from segue_kernels.shard import (
     Shard,
 )
 from segue_kernels.windows import add_left, add_time, find_left, pushed_out, remove_left
-
-LEFT_EVENT = -1  # JOIN_LEFT_JOURNEY: left is an event
-LEFT_ANY_ACTION = -2
 
 
 @inline
@@ -138,7 +136,7 @@ def note_action(
     streams = plan.streams
     for j in range(len(plan.joins)):
         left = plan.joins[j, JOIN_LEFT_JOURNEY]
-        if left != journey and left != LEFT_ANY_ACTION:
+        if left != journey and left != JOIN_LEFT_ANY_ACTION:
             continue
         s = plan.joins[j, JOIN_LEFT_STREAM]
         at = base + streams[s, STREAM_OFFSET]

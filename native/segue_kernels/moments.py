@@ -16,10 +16,9 @@ from segue_kernels.plan import (
     WINDOW_MONTH,
     WINDOW_WEEK,
 )
+from segue_kernels.record import ZONE_MASK
 from segue_kernels.row import ZONE
 from segue_kernels.shard import Plan, Scratch, Shard, World
-
-ZONE_MASK = 0x3FF  # of the row's word: the number of the zone
 
 
 @inline

@@ -9,13 +9,10 @@ HEADER_WORDS = 40  # of a customer's row: clock, identity, consent, ids seen ...
 ROW_ALIGN_WORDS = 8  # a row is a whole number of cache lines
 
 TYPES = 256  # listen_start, trigger_start and locate_start have TYPES + 1 entries
-ANY_TYPE = (
-    0  # type of a stream that listens to all a customer does by himself (events/names.py, ACTIVITY_CODES)
-)
-SENT_TYPE = (
-    256  # type of the stream "journey j sent an action" is SENT_TYPE + j; fed by grants, never by events
-)
-JOIN_TYPE = 1024  # type of the stream "join j matched" is JOIN_TYPE + j; fed by matches
+# types of streams beside those of events
+ANY_TYPE = 0  # all that a customer does himself (events/names.py, ACTIVITY_CODES)
+SENT_TYPE = 256  # + j: journey j sent an action; fed by grants, never by events
+JOIN_TYPE = 1024  # + j: join j matched, or its left side is an action; fed by matches and by grants
 
 # --- STREAMS[n, 16]: what is remembered of the events of one type -------------------------------------
 STREAM_KIND = 0
@@ -94,10 +91,9 @@ ON_EVENT = 0
 ON_WAIT = 1
 ON_SESSION = 2
 
-# JOURNEYS_F[n, 2] float64
+# JOURNEYS_F[n, 1] float64
 JOURNEY_F_SCORE_MIN = 0
-JOURNEY_F_SPARE = 1
-JOURNEY_F_WORDS = 2
+JOURNEY_F_WORDS = 1
 
 # --- OFFERS[n, 12] -------------------------------------------------------------------------------------
 OFFER_JOURNEY = 0
@@ -137,16 +133,16 @@ CODE_WORDS = 6
 
 RECENCY_NEVER = 1e18  # ms
 
-# --- MOMENTS[n, 3]: windows that begin at a moment; location[streams + m] is the time they begin after -------
+# --- MOMENTS[n, 2]: windows that begin at a moment; location[streams + m] is the time they begin after -------
 MOMENT_WINDOW = 0  # WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH or -gap
 MOMENT_STREAM = 1  # of a session window: its SESSIONS stream
-MOMENT_WORDS = 3
+MOMENT_WORDS = 2
 
-# --- LOOKUPS[n, 4]: fields of tables; location[streams + moments + l] is the field's word ------------------
+# --- LOOKUPS[n, 3]: fields of tables; location[streams + moments + l] is the field's word ------------------
 LOOKUP_TABLE = 0  # TABLE_*
 LOOKUP_FIELD = 1  # word of a version
 LOOKUP_UNKNOWN = 2  # the word for a key that is not in the table
-LOOKUP_WORDS = 4
+LOOKUP_WORDS = 3
 
 VERSION_FIELDS = 5  # words of a version before its fields (tables.py)
 
@@ -158,9 +154,9 @@ TABLE_PROFILE = 3  # customer
 TABLES = 4
 LOOKUP_SCALE = 1_000_000  # a number of a table is kept as an integer of millionths
 
-# --- SEGMENTS[n, 2], STAGES[n, 2] ----------------------------------------------------------------------
+# --- SEGMENTS[n, 1], STAGES[n, 2] ----------------------------------------------------------------------
 SEGMENT_WHEN = 0  # program
-SEGMENT_WORDS = 2
+SEGMENT_WORDS = 1
 STAGE_FROM = 0  # bit f: from stage f
 STAGE_WHEN = 1  # program, -1 = never entered but at the beginning (stage 0)
 STAGE_WORDS = 2
@@ -180,16 +176,19 @@ CHECK_AGE = 2  # when the newest entry (FIRST: the entry) reaches CHECK_AGE_MS, 
 CHECK_TUMBLE = 3  # when the stream's aligned window ends
 CHECK_DAILY = 4  # at each UTC midnight while the stream holds anything in the window
 
-# --- SESSION_ENDS[n, 3]: sessions whose end is a trigger -------------------------------------------------
+# --- SESSION_ENDS[n, 2]: sessions whose end is a trigger -------------------------------------------------
 SESSION_STREAM = 0
 SESSION_GAP_MS = 1
-SESSION_WORDS = 3  # journeys that listen: session_start, session
+SESSION_WORDS = 2  # journeys that listen: session_start, session
 
 # --- JOINS[n, 8]: a right event credits the latest left one within the window, once --------------------------
 JOIN_LEFT_STREAM = 0  # LEFT stream
-JOIN_LEFT_JOURNEY = 1  # -1: left is an event; -2: any action; else actions of this journey
+JOIN_LEFT_JOURNEY = 1  # left is an action of this journey, or JOIN_LEFT_*
 JOIN_RIGHT_TYPE = 2
 JOIN_BY = 3
 JOIN_WITHIN_MS = 4
 JOIN_COUNT_STREAM = 5  # COUNT stream of its matches, -1 = nobody asks
 JOIN_WORDS = 8
+
+JOIN_LEFT_EVENT = -1
+JOIN_LEFT_ANY_ACTION = -2

@@ -6,7 +6,7 @@ due. All segments in order, then one step of the stages at most. A change is cod
 
 from __future__ import annotations
 
-from segue_kernels.calendar import period_end
+from segue_kernels.calendar import DAY_MS, period_end
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.moments import fill_moments, window_after
 from segue_kernels.plan import (
@@ -30,6 +30,7 @@ from segue_kernels.plan import (
     WINDOW_SESSION_MS_MIN,
 )
 from segue_kernels.programs import evaluate
+from segue_kernels.record import ZONE_MASK
 from segue_kernels.row import CHECK_DUE, COUNT_CHANGES, SEGMENTS, STAGE, ZONE
 from segue_kernels.shard import (
     CHANGE_CODE,
@@ -43,9 +44,6 @@ from segue_kernels.shard import (
     World,
 )
 from segue_kernels.tables import fill_lookups
-
-DAY_MS = 86_400_000
-ZONE_MASK = 1023
 
 
 @outline

@@ -44,7 +44,6 @@ DEDUPE_IDS_MAX = 64  # the last ids of a customer (a power of two, 4 to 64) ...
 DEDUPE_MS_MAX = DAY_MS  # ... within this time (less than 2**32: times are kept modulo that)
 RATE_EVENTS_PER_MINUTE_MAX = 1_000  # more from one customer is a bot
 QUARANTINE_MS = HOUR_MS
-WAITS_PER_CUSTOMER_MAX = 64  # pending at a time
 TIMERS_PER_STEP = 4_096  # timers fired before a shard looks at its input again
 PRODUCT_NAMES_MAX = 1 << 22  # that a worker knows, for the lists of actions; a power of two
 

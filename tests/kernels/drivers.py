@@ -15,7 +15,6 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, settings
 
 from segue.decide.engine import ShardEngine
-from segue.policy.compiled import no_extras
 from segue.reference.world import empty_world
 from segue.routing.arrivals import Released
 from segue.state.shard import EngineSettings, ShardState
@@ -249,6 +248,30 @@ def tables(
     }
     made["journey_locate_start"] = np.zeros(len(given.get("journeys", journeys)) + 1, np.int64)
     return SimpleNamespace(**{**made, **given})
+
+
+def no_extras() -> dict[str, Any]:
+    """The tables of policies without waits, segments, stages, sessions, joins and lookups."""
+    return {
+        "journey_locate_start": np.zeros(1, np.int64),
+        "journey_locate": np.zeros(0, np.int64),
+        "waits": np.zeros(0, np.int64),
+        "watch": np.zeros(plan.TYPES, np.uint8),
+        "segments": np.zeros((0, plan.SEGMENT_WORDS), np.int64),
+        "stages": np.zeros((0, plan.STAGE_WORDS), np.int64),
+        "checks": np.zeros((0, plan.CHECK_WORDS), np.int64),
+        "change_start": np.zeros(1, np.int64),
+        "change": np.zeros(0, np.int64),
+        "session_ends": np.zeros((0, plan.SESSION_WORDS), np.int64),
+        "session_start": np.zeros(1, np.int64),
+        "session": np.zeros(0, np.int64),
+        "moments": np.zeros((0, plan.MOMENT_WORDS), np.int64),
+        "lookups": np.zeros((0, plan.LOOKUP_WORDS), np.int64),
+        "lookup_types": np.zeros(plan.TYPES, np.uint8),
+        "joins": np.zeros((0, plan.JOIN_WORDS), np.int64),
+        "join_start": np.zeros(plan.TYPES + 1, np.int64),
+        "join": np.zeros(0, np.int64),
+    }
 
 
 def engine_settings(**given: Any) -> EngineSettings:

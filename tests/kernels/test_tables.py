@@ -165,7 +165,8 @@ def looked_up(world: ReferenceWorld, product: int, store: int, now: int, place: 
 
 def call(plans: Any, arrays: Any, location: Any, meta: Any, records: Any, now: int, place: int) -> None:
     """fill_lookups takes whole groups of arrays; empty ones stand for what it does not read."""
-    from segue.policy.compiled import no_extras
+    from drivers import no_extras
+
     from segue_kernels.shard import Plan, Scratch
 
     nothing = np.zeros(0, np.int64)

@@ -168,6 +168,7 @@ FILES = [
 
 # `on`, and what stands beside it: a journey that waits, one on sessions, and one on changes
 WAITS = 'on = ["Product Viewed"]\nwait = ["30m", "1d"]'
+NINE_WAITS = [f"{n}m" for n in range(1, 10)]
 SESSIONS = 'session = "30m"'
 CHANGES = "on = ['entered(\"loyal\")']"
 OVER = 'id = "o"\n'  # an offer's first line
@@ -221,7 +222,7 @@ TIME = [
     (WAITS.replace("30m", "400d"), "", "", "", "$.journeys[0].wait[0]", '"400d" is too long', "at most 365d"),
     ('on = ["Product Viewed"]\nwait = "soon"', "", "", "", "$.journeys[0].wait", "not a duration", "30m"),
     ('on = ["Product Viewed"]\nwait = []', "", "", "", "$.journeys[0].wait", "length >= 1, found 0", "at least 1"),
-    (f'on = ["page"]\nwait = {[f"{n}m" for n in range(1, 10)]}', "", "", "", "$.journeys[0].wait", "length <= 8, found 9", "at most 8"),
+    (f'on = ["page"]\nwait = {NINE_WAITS}', "", "", "", "$.journeys[0].wait", "length <= 8, found 9", "at most 8"),
     ('on = ["Product Viewed"]\nwait = 30', "", "", "", "$.journeys[0].wait", "Expected `str | array`", "quotes"),
     (WAITS + '\nby = "store"', "", "", "", "$.journeys[0].by", 'no "store"', "product"),
     (WAITS + '\nrestart = "yes"', "", "", "", "$.journeys[0].restart", "bool", "true or false"),
@@ -244,7 +245,7 @@ TIME = [
     (WAITS, STAGES, 'id = "search"', 'id = "search"\nfrom = "old"', "$.stages[1].from", 'no stage "old"', "new"),
     (WAITS, STAGES, 'id = "search"', 'id = "search"\nfrom = ["search"]', "$.stages[1].from", "this stage itself", ""),
     (WAITS, STAGES + RING, "", "", "$.stages[2].from", 'no way leads from the first stage to "gone"', 'from = "new"'),
-    (WAITS, STAGES, "exists(\"Product Viewed\")", 'stage("new")', "$.stages[1].when", "not known here", "segments only"),
+    (WAITS, STAGES, "exists(\"Product Viewed\")", 'stage("new")', "$.stages[1].when", "not known here", "segments"),
     (WAITS, JOIN * 2, "", "", "$.joins[1].id", '"click" is the id of a join', "unique"),
     (WAITS, JOIN, '"Email Link Clicked"', '"Email Clicked"', "$.joins[0].left", "Email Clicked", "did you mean"),
     (WAITS, JOIN, '"Email Link Clicked"', "'action(\"k\")'", "$.joins[0].left", 'no journey "k"', "known: j"),

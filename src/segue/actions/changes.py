@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from segue.actions.joined import JoinedDecisions, Words
-from segue.actions.log import absent_as_null, hex_column, record_strings
+from segue.actions.log import DICTIONARY, absent_as_null, hex_column, record_strings
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.record import FLAG_KIND, STRING_CUSTOMER, STRING_MESSAGE, STRING_PRODUCT
 from segue_kernels.shard import (
@@ -28,17 +28,16 @@ KINDS = ("user", "loyalty", "anonymous")
 ENTERED, LEFT, STAGE = range(3)
 CHANGE_NAMES = ("entered", "left", "stage")
 
-_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _TIME = pa.timestamp("ms", tz="UTC")
 _CUSTOMER = [
     pa.field("customer_id", pa.string(), nullable=False),
-    pa.field("customer_kind", _DICTIONARY, nullable=False),
+    pa.field("customer_kind", DICTIONARY, nullable=False),
 ]
 CHANGES_SCHEMA = pa.schema(
     [
         *_CUSTOMER,
-        pa.field("name", _DICTIONARY, nullable=False),
-        pa.field("change", _DICTIONARY, nullable=False),
+        pa.field("name", DICTIONARY, nullable=False),
+        pa.field("change", DICTIONARY, nullable=False),
         pa.field("time", _TIME, nullable=False),
         pa.field("causation_id", pa.string()),
     ]
@@ -46,7 +45,7 @@ CHANGES_SCHEMA = pa.schema(
 JOINS_SCHEMA = pa.schema(
     [
         *_CUSTOMER,
-        pa.field("join", _DICTIONARY, nullable=False),
+        pa.field("join", DICTIONARY, nullable=False),
         pa.field("time", _TIME, nullable=False),
         pa.field("left_time", _TIME, nullable=False),
         pa.field("left_id", pa.string(), nullable=False),

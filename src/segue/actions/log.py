@@ -33,7 +33,7 @@ from segue_kernels.strings import gather_strings, write_hex
 
 Words = npt.NDArray[np.int64]
 
-_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
 def log_schema(policies: CompiledPolicies) -> pa.Schema:
@@ -62,9 +62,9 @@ def log_schema(policies: CompiledPolicies) -> pa.Schema:
             pa.field("customer_id", pa.string(), nullable=False),
             pa.field("time", pa.timestamp("ms", tz="UTC"), nullable=False),
             pa.field("causation_id", pa.string()),
-            pa.field("channel", _DICTIONARY, nullable=False),
-            pa.field("placement", _DICTIONARY, nullable=False),
-            pa.field("winner", _DICTIONARY),
+            pa.field("channel", DICTIONARY, nullable=False),
+            pa.field("placement", DICTIONARY, nullable=False),
+            pa.field("winner", DICTIONARY),
             pa.field("journeys", pa.list_(pa.uint16()), nullable=False),
             pa.field("reasons", pa.binary(), nullable=False),
             pa.field("propensities", pa.list_(pa.float64())),

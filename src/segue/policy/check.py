@@ -278,7 +278,7 @@ def _joined(compiled: CompiledPolicies, name: str) -> str:
     journey = int(row[plan.JOIN_LEFT_JOURNEY])
     if journey >= 0:
         left = f"an action of {compiled.journey_infos[journey].id}"
-    elif journey == -2:
+    elif journey == plan.JOIN_LEFT_ANY_ACTION:
         left = "any action"
     else:
         left = type_name(int(compiled.streams[row[plan.JOIN_LEFT_STREAM], plan.STREAM_TYPE]))

@@ -7,12 +7,10 @@ for messages: row i of `journeys` belongs to `journey_infos[i]`, and so on.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-from segue_kernels import plan
 
 if TYPE_CHECKING:
     from segue.policy.ir import Node
@@ -170,27 +168,3 @@ class CompiledPolicies:
         tuple[str, str, str], ...
     ] = ()  # of row i of `lookups`: table, field, "number" or "text"
     native: NativePrograms | None = field(default=None, repr=False, compare=False)  # keeps the code alive
-
-
-def no_extras() -> dict[str, Any]:
-    """The tables of policies without waits, segments, stages, sessions, joins and lookups."""
-    return {
-        "journey_locate_start": np.zeros(1, np.int64),
-        "journey_locate": np.zeros(0, np.int64),
-        "waits": np.zeros(0, np.int64),
-        "watch": np.zeros(plan.TYPES, np.uint8),
-        "segments": np.zeros((0, plan.SEGMENT_WORDS), np.int64),
-        "stages": np.zeros((0, plan.STAGE_WORDS), np.int64),
-        "checks": np.zeros((0, plan.CHECK_WORDS), np.int64),
-        "change_start": np.zeros(1, np.int64),
-        "change": np.zeros(0, np.int64),
-        "session_ends": np.zeros((0, plan.SESSION_WORDS), np.int64),
-        "session_start": np.zeros(1, np.int64),
-        "session": np.zeros(0, np.int64),
-        "moments": np.zeros((0, plan.MOMENT_WORDS), np.int64),
-        "lookups": np.zeros((0, plan.LOOKUP_WORDS), np.int64),
-        "lookup_types": np.zeros(plan.TYPES, np.uint8),
-        "joins": np.zeros((0, plan.JOIN_WORDS), np.int64),
-        "join_start": np.zeros(plan.TYPES + 1, np.int64),
-        "join": np.zeros(0, np.int64),
-    }

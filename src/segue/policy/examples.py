@@ -23,14 +23,12 @@ import msgspec
 from segue.errors import PolicyError, did_you_mean
 from segue.events.names import CHANNELS, CODE_BY_NAME, PURPOSES
 from segue.limits import (
-    DAY_MS,
     EVENTS_PER_EXAMPLE_MAX,
     EXAMPLES_PER_FILE_MAX,
-    HOUR_MS,
-    MINUTE_MS,
     WINDOW_MS_MAX,
 )
 from segue.policy.compiled import CompiledPolicies
+from segue.policy.expression import NO_CUSTOMER, UNITS_MS
 from segue.policy.gather import ALONG_THE_WAY
 from segue.reference.zones import zone_names
 
@@ -38,10 +36,8 @@ STEP = "read examples"
 START = "2026-03-02T08:00:00Z"  # a Monday
 CUSTOMER = "customer"  # the user of events that name nobody
 
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 _PART = re.compile(r"(\d{1,12})(ms|s|m|h|d|w)\s*")
 _OFFSET_HINT = 'whole numbers with units of ms, s, m, h, d, w, from the start on: "0m", "30m", "1d 2h"'
-_WITHOUT_CUSTOMER = ("Inventory Updated", "Price Updated")
 _CHANGES = ("entered", "left", "stage")
 
 
@@ -158,7 +154,7 @@ def offset_ms(text: str) -> int:
         part = _PART.match(text, at)
         if part is None:
             break
-        total += int(part[1]) * _UNITS_MS[part[2]]
+        total += int(part[1]) * UNITS_MS[part[2]]
         at = part.end()
     if at < len(text) or not text or total > WINDOW_MS_MAX:
         raise ValueError(f'"{text}" is no time after the start')
@@ -170,7 +166,7 @@ def offset_text(milliseconds: int) -> str:
     parts = []
     rest = milliseconds
     for unit in ("d", "h", "m", "s", "ms"):
-        count, rest = divmod(rest, _UNITS_MS[unit])
+        count, rest = divmod(rest, UNITS_MS[unit])
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts) or "0m"
@@ -290,7 +286,7 @@ def messages(example: Example) -> list[dict[str, Any]]:
         (field, message[field]): None
         for message in told
         for field in ("userId", "loyaltyId", "anonymousId")
-        if field in message and message["type"] not in _WITHOUT_CUSTOMER
+        if field in message and message["type"] not in NO_CUSTOMER
     }
     granted = [
         {
@@ -312,7 +308,7 @@ def _message(example: Example, event: Event, number: str, time_ms: int) -> dict[
     user = event.user
     nobody = event.user is None and event.loyalty is None
     if nobody and (event.anonymous is None or event.event in ("identify", "alias")):
-        user = CUSTOMER if event.event not in _WITHOUT_CUSTOMER else None
+        user = CUSTOMER if event.event not in NO_CUSTOMER else None
     fields: dict[str, Any] = {
         "id": number,
         "type": event.event,

@@ -35,10 +35,10 @@ from segue.limits import (
     WINDOW_MS_MAX,
 )
 from segue.policy import ir
+from segue.policy.compiled import TABLE_NAMES
+from segue.policy.model import STEP
 from segue.policy.trees import at_least, balanced, combined, folded, sequence, summands, with_up_to
 from segue_kernels import plan, record
-
-STEP = "load policies"
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 DURATION = re.compile(r"(\d{1,12})(ms|s|m|h|d|w)")
@@ -81,7 +81,6 @@ FUNCTIONS = (
     *("segment", "stage", "any_of", "duration", "log1p", "sqrt", "exp", "abs", "min", "max"),
 )
 MIN_MAX_ARGUMENTS_MAX = 8
-TABLES = ("catalogue", "price", "stock", "profile")
 RESERVED_FUNCTIONS = ("repeated", "not_between", "sessions", "local_hour", "local_day", "quiet_hours")
 RESERVED_NAMES = ("store", "weather", "journey")
 RESERVED_KEYWORDS = ("decay", "where", "gap", "after", "before")
@@ -377,21 +376,21 @@ class _Reader:
         if node.id == "step":
             self._needs_wait(node, "`step`")
             return _Number(ir.Step())
-        if node.id in TABLES:
+        if node.id in TABLE_NAMES:
             fields = tuple(self.scope.tables.get(node.id, ()))
             hint = f"fields: {', '.join(f'{node.id}.{name}' for name in fields)}" if fields else ""
             self._fail(
                 node, f"`{node.id}` is not known without a field", hint or "event.price, price.amount, ..."
             )
         self._not_yet(node, node.id, RESERVED_NAMES + RESERVED_FUNCTIONS)
-        known = ("event", "step", "True", "False", *FUNCTIONS, *TABLES)
+        known = ("event", "step", "True", "False", *FUNCTIONS, *TABLE_NAMES)
         self._fail(node, f"`{node.id}` is not known", did_you_mean(node.id, known))
 
     def _field(self, node: ast.Attribute) -> _Operand:
         base = node.value
         while isinstance(base, ast.Attribute):
             base = base.value
-        if isinstance(base, ast.Name) and base.id in TABLES and node.value is base:
+        if isinstance(base, ast.Name) and base.id in TABLE_NAMES and node.value is base:
             return self._table_field(node, base.id)
         if not isinstance(base, ast.Name) or base.id != "event":
             if isinstance(base, ast.Name):
@@ -585,7 +584,7 @@ class _Reader:
         name = node.func.id
         if name not in FUNCTIONS:
             self._not_yet(node, name, RESERVED_FUNCTIONS + RESERVED_NAMES, shown=f"{name}()")
-            hint = f"it is a table: {name}.x" if name in TABLES else INSTEAD.get(name)
+            hint = f"it is a table: {name}.x" if name in TABLE_NAMES else INSTEAD.get(name)
             self._fail(node, f"there is no function `{name}`", hint or did_you_mean(name, FUNCTIONS))
         for argument in node.args:
             if isinstance(argument, ast.Starred):

@@ -31,9 +31,9 @@ from segue.policy.compiled import (
     Uint8Array,
     VoucherInfo,
 )
-from segue.policy.expression import STEP
 from segue.policy.gather import Left, Names, match_stream
 from segue.policy.interpret import interpret_constant
+from segue.policy.model import STEP
 from segue.policy.native import NativePrograms
 from segue.policy.plan import Layout, Need, checks_of, lay_out, needs_of, session_stream, sessions_kept
 from segue_kernels import plan, record
@@ -194,7 +194,7 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         program_address=np.zeros(len(programs), dtype=np.int64) if compiled is None else compiled.address,
         waits=waits,
         watch=_watch(rows, programs),
-        segments=np.array(rows.segments, dtype=np.int64).reshape(-1, 1).repeat(plan.SEGMENT_WORDS, axis=1),
+        segments=_table([[when] for when in rows.segments], plan.SEGMENT_WORDS),
         stages=_table([[row.from_stages, row.when] for row in rows.stages], plan.STAGE_WORDS),
         checks=_checks(rows, programs, layout),
         change_start=change_start,
@@ -486,7 +486,7 @@ def _moments(layout: Layout) -> Int64Array:
         stream = -1
         if window <= -plan.WINDOW_SESSION_MS_MIN:
             stream = layout.index[session_stream(-window)]
-        table.append([window, stream, 0])
+        table.append([window, stream])
     return _table(table, plan.MOMENT_WORDS)
 
 
@@ -497,7 +497,7 @@ def _lookups(names: Names) -> Int64Array:
     for name, column in names.lookups:
         index = TABLE_NAMES.index(name)
         (unknown,) = (item.unknown for item in names.tables[index].fields if item.name == column)
-        table.append([index, plan.VERSION_FIELDS + used[name], unknown, 0])
+        table.append([index, plan.VERSION_FIELDS + used[name], unknown])
         used[name] += 1
     return _table(table, plan.LOOKUP_WORDS)
 

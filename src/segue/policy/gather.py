@@ -23,7 +23,7 @@ from segue.limits import (
 )
 from segue.policy import ir, model
 from segue.policy.compiled import TABLE_NAMES, TableField, TableInfo
-from segue.policy.expression import STEP
+from segue.policy.model import STEP
 from segue_kernels import plan
 
 TABLE_KINDS = ("number", "text")
@@ -218,10 +218,10 @@ def left_side(
     """An event's name, "action", or 'action("journey")'."""
     found = ACTION.fullmatch(text)
     if found is None:
-        return Left(event_type(text), -1)
+        return Left(event_type(text), plan.JOIN_LEFT_EVENT)
     journey = found[1] if found[1] is not None else found[2]
     if journey is None:
-        return Left(plan.JOIN_TYPE + join, -2)
+        return Left(plan.JOIN_TYPE + join, plan.JOIN_LEFT_ANY_ACTION)
     index = known(source, path, "journey", journey, names.journeys)
     # not of the journey's sends: those outlive what a customer did, this does not
     return Left(plan.JOIN_TYPE + join, index)

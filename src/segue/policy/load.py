@@ -33,7 +33,7 @@ from segue.limits import (
 )
 from segue.policy import ir, model
 from segue.policy.compiled import CompiledPolicies, PolicyInfo, VoucherInfo
-from segue.policy.expression import BY, CALENDAR, STEP, Scope, compile_condition, compile_number
+from segue.policy.expression import BY, CALENDAR, Scope, compile_condition, compile_number
 from segue.policy.fill import (
     ItemsRow,
     JoinRow,
@@ -44,6 +44,7 @@ from segue.policy.fill import (
     fill_tables,
 )
 from segue.policy.gather import Source, gather, known, left_side, left_stream
+from segue.policy.model import STEP
 from segue.policy.native import NativePrograms, compile_native
 from segue.policy.plan import Layout
 from segue_kernels import plan

@@ -64,12 +64,6 @@ def needs_of(node: ir.Node) -> Iterator[Need]:
         yield Need(atom.stream, ir.entries_needed(atom), ir.window_asked(atom), flags)
 
 
-def moments_of(programs: Iterable[ir.Node]) -> tuple[int, ...]:
-    """Windows of these programs that begin at a moment, ascending."""
-    windows = {ir.window_asked(atom) for program in programs for atom in ir.atoms(program)}
-    return tuple(sorted(window for window in windows if window < 0))
-
-
 def session_stream(gap_ms: int) -> ir.Stream:
     """The sessions of a customer, apart by gaps longer than `gap_ms`."""
     return ir.Stream(plan.BY_NONE, plan.ANY_TYPE, plan.SESSIONS, every_ms=gap_ms)
