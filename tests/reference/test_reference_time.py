@@ -584,6 +584,12 @@ def test_what_came_too_late_for_its_window_has_no_age() -> None:
     assert (DAY, "s", "left") in changes(two_segments(first, STEADY), rows)
 
 
+def test_of_the_last_step_of_a_sequence_only_the_newest_leaves() -> None:
+    rows = Rows()(CART, 0)(CART, 10)(ASK, 58).until(DAY)
+    text = two_segments(f'sequence("{VIEW}", "{CART}", within="1h")', STEADY)
+    assert changes(text, rows)[-1] == (70, "s", "left")
+
+
 def test_an_idle_visitor_brings_nothing_to_look_at() -> None:
     rows = Rows()(VIEW, 0, None, anonymousId="x")(ASK, 3 * DAY + 10)  # type: ignore[arg-type]
     rows("identify", 3 * DAY + 12, anonymousId="x").until(4 * DAY + 10)
