@@ -603,7 +603,7 @@ def test_a_consent_later_than_the_lateness_counts_as_of_the_watermark() -> None:
     text = policy(f'[[journeys]]\nid = "j"\non = ["Consent Changed"]\nwhen = "True"\n{SEND}')
     given = {"channel": "email", "granted": True, "id": "c"}
     for days, expected in ((5, [(1, 1, ""), (5 * DAY - 5, 1, "")]), (0.5, [(1, 1, "")])):
-        rows = Rows()(VIEW, 0)("Consent Changed", 1, **given)("page", days * DAY)
+        rows = Rows()(VIEW, 0)("Consent Changed", 1, **given).until(days * DAY)
         assert sent(text, rows("Consent Changed", 1, **given), retention_ms=2 * DAY_MS) == expected
 
 
