@@ -65,9 +65,10 @@ def checks_of(node: ir.Node) -> Iterator[Check]:
             yield from _leaves(ANY, node, up_to)
         case ir.Nth(_, _, n):
             yield from _leaves(ANY, node, n + 1)
-        case ir.Latest(_, _, entries):  # its first event is the oldest: the others leave later
+        case ir.Latest():
             for atom in ir.atoms(node):
-                yield from _leaves(ANY, atom, entries)
+                assert isinstance(atom, (ir.Latest, ir.Nth))
+                yield from _leaves(ANY, atom, atom.entries if isinstance(atom, ir.Latest) else atom.n + 1)
             return
     for child in ir.children(node):
         yield from checks_of(child)

@@ -586,6 +586,12 @@ def test_what_came_too_late_for_its_window_has_no_age() -> None:
     assert (DAY, "s", "left") in changes(two_segments(first, STEADY), rows)
 
 
+def test_of_the_last_step_of_a_sequence_only_the_newest_leaves() -> None:
+    rows = Rows()(CART, 0)(CART, 10)(ASK, 58).until(DAY)
+    text = two_segments(f'sequence("{VIEW}", "{CART}", within="1h")', STEADY)
+    assert changes(text, rows)[-1] == (70, "s", "left")
+
+
 def test_an_idle_visitor_brings_nothing_to_look_at() -> None:
     rows = Rows()(VIEW, 0, None, anonymousId="x")(ASK, 3 * DAY + 10)  # type: ignore[arg-type]
     rows("identify", 3 * DAY + 12, anonymousId="x").until(4 * DAY + 10)
@@ -599,7 +605,7 @@ def test_a_consent_later_than_the_lateness_counts_as_of_the_watermark() -> None:
     text = policy(f'[[journeys]]\nid = "j"\non = ["Consent Changed"]\nwhen = "True"\n{SEND}')
     given = {"channel": "email", "granted": True, "id": "c"}
     for days, expected in ((5, [(1, 1, ""), (5 * DAY - 5, 1, "")]), (0.5, [(1, 1, "")])):
-        rows = Rows()(VIEW, 0)("Consent Changed", 1, **given)("page", days * DAY)
+        rows = Rows()(VIEW, 0)("Consent Changed", 1, **given).until(days * DAY)
         assert sent(text, rows("Consent Changed", 1, **given), retention_ms=2 * DAY_MS) == expected
 
 
