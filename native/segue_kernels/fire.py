@@ -18,7 +18,9 @@ from segue_kernels.plan import (
     STREAM_OFFSET,
 )
 from segue_kernels.record import (
-    CATEGORY,
+    CLOCK as RECORD_CLOCK,
+)
+from segue_kernels.record import (
     CUSTOMER_HI,
     CUSTOMER_LO,
     FLAG_HAS_LINES,
@@ -28,13 +30,9 @@ from segue_kernels.record import (
     MESSAGE_HI,
     MESSAGE_LO,
     PACK,
-    PRODUCT,
     RECORD_WORDS,
     SEQUENCE,
     TIME,
-)
-from segue_kernels.record import (
-    CLOCK as RECORD_CLOCK,
 )
 from segue_kernels.row import (
     CHECK_DUE,

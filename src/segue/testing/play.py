@@ -135,7 +135,7 @@ def _decide(
 ) -> list[Decisions]:
     """Anonymous shard first, what it passes on with the rest; then time moves until what is due at the end is done."""
     known, arrivals = ShardEngine(policies, settings, world), Arrivals(1, settings.lateness_ms)
-    anonymous = AnonymousShard(0, policies, settings, 1)
+    anonymous = AnonymousShard(0, policies, settings, 1, world)
     addressed, _ = packets(batch, 1, 1, types_for_all(policies))
     for destination, packet in addressed:
         (arrivals if destination == 0 else anonymous.arrivals).push(packet)
