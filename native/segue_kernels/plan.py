@@ -5,7 +5,7 @@ width of a table's row. A customer's row is HEADER_WORDS words of the engine fol
 every offset counts words from the start of the customer's row, header included.
 """
 
-HEADER_WORDS = 40  # of a customer's row: clock, identity, consent, ids seen ... (the engine's)
+HEADER_WORDS = 39  # of a customer's row: clock, identity, consent, ids seen ... (the engine's)
 ROW_ALIGN_WORDS = 8  # a row is a whole number of cache lines
 
 TYPES = 256  # listen_start, trigger_start and locate_start have TYPES + 1 entries
@@ -46,7 +46,7 @@ FIRST = 7  # time, value: the smallest (time, value) ever
 SESSIONS = 8  # end of the session already closed, then k times (start, end), newest first
 LEFT = 9  # k times, newest first, then their k low and their k high id words: unmatched left sides of a join
 
-DECAY_EPOCHS = 6  # half-lives that count
+DECAY_EPOCHS = 5  # half-lives that count
 DECAY_COUNT_SCALE = 1 << 20  # weight of one event at the start of its epoch; of a quantity too
 DECAY_MONEY_SCALE = 64  # weight of one minor unit
 

@@ -172,7 +172,8 @@ def run(
     """Decide on your own events.
 
     DIR gets a file a channel (email.jsonl, …), decisions.arrows, dead_letters.jsonl,
-    late.jsonl and summary.json.
+    late.jsonl and summary.json; changes.arrows and joins.arrows if policies have
+    segments, stages or joins.
     Everything is checked before anything starts.
 
       segue run events.jsonl.gz --out out

@@ -79,7 +79,7 @@ def tumble_distinct_entry(added: Sequence[tuple[int, int]], k: int, width: int) 
 
 
 def decay_entry(added: Sequence[tuple[int, int]], half_life: int, scale: int) -> list[int]:
-    """DECAY of (time, value): newest epoch + 1, then the integer sums of eight epochs, newest first."""
+    """DECAY of (time, value): newest epoch + 1, then the integer sums of the epochs that count, newest first."""
     if not added:
         return [0] * (1 + DECAY_EPOCHS)
     sums: dict[int, int] = {}

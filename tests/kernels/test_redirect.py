@@ -170,7 +170,6 @@ def test_only_the_redirect_is_left() -> None:
         row.WAITS,
         row.WHEEL_DUE,
         row.WHEEL_LINK,
-        row.HEADER_SPARE,
     )
     for word in range(state.row_words):
         if word not in kept + owned:

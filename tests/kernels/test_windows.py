@@ -160,7 +160,7 @@ def test_distinct_saturates_whatever_ties_it_cut(k: int, added: Added, later: in
 
 
 GAP = 5
-HALF_LIFE = 13
+HALF_LIFE = 16
 MOMENTS = st.integers(1, 150)
 IDS = st.integers(-2, 2)
 

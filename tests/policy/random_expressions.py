@@ -7,7 +7,7 @@ from naive_history import Event, NaiveHistory
 
 from segue.events.names import CODE_BY_NAME
 from segue.limits import DAY_MS
-from segue.policy.expression import Scope
+from segue.policy.scope import Scope
 from segue_kernels import plan
 
 EVENTS = ("Product Viewed", "Order Completed", "Products Searched")

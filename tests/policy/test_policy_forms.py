@@ -18,8 +18,9 @@ from three_ways import agree
 
 from segue.errors import PolicyError
 from segue.policy import ir
-from segue.policy.expression import Scope, compile_condition, compile_number
+from segue.policy.expression import compile_condition, compile_number
 from segue.policy.interpret import interpret
+from segue.policy.scope import Scope
 from segue_kernels.jit import JIT_DISABLED
 
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -26,7 +26,7 @@ def layout_of(*texts: str) -> Layout:
 @pytest.mark.parametrize(
     ("text", "kind", "entries", "words"),
     [
-        ('decayed("Product Viewed", half_life="7d")', plan.DECAY, 1, 7),
+        ('decayed("Product Viewed", half_life="7d")', plan.DECAY, 1, 6),
         ('first("Product Viewed", of="price")', plan.FIRST, 1, 2),
         ('age("Product Viewed")', plan.FIRST, 1, 2),
         ('last("Product Viewed", of="price")', plan.SUM, 1, 2),

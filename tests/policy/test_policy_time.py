@@ -18,8 +18,9 @@ from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from segue.policy import ir
 from segue.policy.check import check, render
 from segue.policy.compiled import CompiledPolicies
-from segue.policy.expression import Scope, compile_condition
+from segue.policy.expression import compile_condition
 from segue.policy.load import load_policies
+from segue.policy.scope import Scope
 from segue_kernels import plan, record
 
 SECRET = bytes(range(16))
@@ -390,7 +391,7 @@ def test_the_report_of_time(both: CompiledPolicies) -> None:
     text = render(check(both))
     for line in (
         'decides on  Loyalty Enrolled, Order Completed, Product Added, entered("loyal"), left("lapsing")',
-        "cart: 30m, then 1d, then 3d after Product Added by product; begins anew with a further one",
+        "cart: 30m, 1d and 3d after Product Added by product; begins anew with a further one",
         "farewell: when a session ends, 30m after the last thing done",
         "later: 14d after Order Completed",
         "segments  loyal, lapsing",

@@ -8,7 +8,8 @@ import pytest
 from random_expressions import scope
 
 from segue.errors import PolicyError
-from segue.policy.expression import Scope, compile_condition
+from segue.policy.expression import compile_condition
+from segue.policy.scope import Scope
 
 V, A = "Product Viewed", "Product Added"
 ALL = scope("$.journeys[0].still")

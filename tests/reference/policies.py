@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segue.events.names import CODE_BY_NAME
-from segue.policy.expression import Scope, compile_condition, compile_number
+from segue.policy.expression import compile_condition, compile_number
+from segue.policy.scope import Scope
 from segue_kernels import plan
 from tests.reference.decoding import exponent_of
 from tests.reference.hashing import field_hash

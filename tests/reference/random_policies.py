@@ -374,9 +374,8 @@ def _stages(choice: Choice, names: Sequence[str], segments: tuple[str, ...]) -> 
             continue
         written.append(f"when = '''{condition(choice, choice.integer(0, 1), reach)}'''")
         if n == 0 or choice.chance(60):
-            chosen = {choice.pick(others) for _ in range(choice.integer(1, 2))}
-            if n > 0:
-                chosen.add(choice.pick(names[:n]))  # a stage that nobody reaches is refused
+            # from one before it at least: a stage that nobody reaches is refused
+            chosen = {choice.pick(names[:n] or others), choice.pick(others)}
             written.append(f"from = {_listed(sorted(chosen))}")
     return written
 

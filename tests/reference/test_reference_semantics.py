@@ -16,7 +16,8 @@ import pytest
 
 from segue.events.names import CODE_BY_NAME
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
-from segue.policy.expression import Scope, compile_condition, compile_number
+from segue.policy.expression import compile_condition, compile_number
+from segue.policy.scope import Scope
 from tests.reference import engine
 from tests.reference.decoding import DecodeSettings, decode
 from tests.reference.engine import Reference, Settings

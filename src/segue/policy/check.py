@@ -246,14 +246,15 @@ def _stream_of(compiled: CompiledPolicies, index: int) -> ir.Stream:
 
 
 def _waits(compiled: CompiledPolicies, journey: int) -> Iterator[str]:
-    """ "cart: 30m, then 24h after Product Added by product; begins anew with a further one"."""
+    """ "cart: 30m, 1d and 3d after Product Added by product; begins anew with a further one"."""
     info, row = compiled.journey_infos[journey], compiled.journeys[journey]
     if info.kind == plan.ON_SESSION:
         gap_ms = int(compiled.session_ends[row[plan.JOURNEY_SESSION], plan.SESSION_GAP_MS])
         yield f"{info.id}: when a session ends, {_duration(gap_ms)} after the last thing done"
     if info.kind == plan.ON_WAIT:
         waits = compiled.waits[row[plan.JOURNEY_WAITS_START] : row[plan.JOURNEY_WAITS_END]]
-        after = ", then ".join(_duration(int(wait)) for wait in waits)
+        lengths = [_duration(int(wait)) for wait in waits]
+        after = " and ".join([", ".join(lengths[:-1]), lengths[-1]] if len(lengths) > 1 else lengths)
         by = BY_NAMES[int(row[plan.JOURNEY_BY])]
         anew = "; begins anew with a further one" if row[plan.JOURNEY_RESTART] else ""
         yield f"{info.id}: {after} after {' or '.join(info.types)}{by}{anew}"

@@ -28,8 +28,8 @@ from segue.limits import (
     WINDOW_MS_MAX,
 )
 from segue.policy.compiled import CompiledPolicies
-from segue.policy.expression import NO_CUSTOMER, UNITS_MS
 from segue.policy.gather import ALONG_THE_WAY
+from segue.policy.scope import NO_CUSTOMER, UNITS_MS
 from segue.reference.zones import zone_names
 
 STEP = "read examples"

@@ -1,4 +1,4 @@
-"""What the files of a deployment name for each other: journeys, segments, stages, joins and tables.
+"""The files of a deployment, and what they name for each other: journeys, segments, stages, joins and tables.
 
 Law: everything here is known before the first expression is compiled, so files may refer to each other in any
 order. A name has one meaning in a deployment; indexes follow the order of the policies' names.
@@ -10,6 +10,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from segue.errors import PolicyError, did_you_mean
 from segue.limits import (
     JOINS_MAX,
     JOURNEYS_MAX,
+    POLICY_BYTES_MAX,
     SEGMENTS_MAX,
     STAGES_MAX,
     TABLE_FIELDS_MAX,
@@ -54,6 +56,49 @@ class Source:
 
     def fail(self, path: str, message: str, hint: str) -> NoReturn:
         raise PolicyError(STEP, f"{self.path}: `{path}`: {message}", hint)
+
+
+def read_sources(paths: Sequence[str | Path]) -> list[Source]:
+    """The policies of these files and folders (their *.toml), each once, by name."""
+    read = [Source(path, data, model.read_policy(data, str(path))) for path, data in _files(paths)]
+    read.sort(key=lambda source: source.file.policy)
+    for before, after in pairwise(read):
+        if before.file.policy == after.file.policy:
+            raise PolicyError(
+                STEP,
+                f'{after.path}: `$.policy`: "{after.file.policy}" is the name of {before.path} too',
+                "give every policy a name of its own",
+            )
+    return read
+
+
+def _files(paths: Sequence[str | Path]) -> list[tuple[Path, bytes]]:
+    """Each file once, with its bytes."""
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(path.glob("*.toml"))
+            if not inside:
+                raise PolicyError(STEP, f"there is no *.toml file in the folder {path}", "name a policy file")
+            found.update({file.resolve(): file for file in inside})
+        elif path.exists():
+            found[path.resolve()] = path
+        else:
+            near = [file.name for file in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+            hint = (
+                did_you_mean(path.name, near)
+                if near
+                else "give the path of a policy file or a folder of them"
+            )
+            raise PolicyError(STEP, f"there is no file or folder {path}", hint)
+    loaded = []
+    for file in found.values():
+        try:
+            with file.open("rb") as opened:
+                loaded.append((file, opened.read(POLICY_BYTES_MAX + 1)))
+        except OSError as error:
+            raise PolicyError(STEP, f"{file}: {error.strerror}", "check the file's permissions") from error
+    return loaded
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import reduce
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,27 +25,20 @@ from segue.limits import (
     MINUTE_MS,
     MONEY_MINOR_MAX,
     OFFERS_MAX,
-    POLICY_BYTES_MAX,
     SESSION_GAP_MS_MAX,
     SESSION_GAP_MS_MIN,
     WAIT_MS_MAX,
 )
 from segue.policy import ir, model
 from segue.policy.compiled import CompiledPolicies, PolicyInfo, VoucherInfo
-from segue.policy.expression import BY, CALENDAR, Scope, compile_condition, compile_number
-from segue.policy.fill import (
-    ItemsRow,
-    JoinRow,
-    JourneyRow,
-    OfferRow,
-    Rows,
-    StageRow,
-    fill_tables,
-)
-from segue.policy.gather import Source, gather, known, left_side, left_stream
+from segue.policy.expression import compile_condition, compile_number
+from segue.policy.fill import fill_tables
+from segue.policy.gather import Source, gather, known, left_side, left_stream, read_sources
 from segue.policy.model import STEP
 from segue.policy.native import NativePrograms, compile_native
 from segue.policy.plan import Layout
+from segue.policy.rows import ItemsRow, JoinRow, JourneyRow, OfferRow, Rows, StageRow
+from segue.policy.scope import BY, CALENDAR, Scope
 from segue_kernels import plan
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -67,50 +59,12 @@ def load_policies(
         raise PolicyError(
             STEP, f'"{currency}" is no currency with minor units', did_you_mean(currency, tuple(EXPONENTS))
         )
-    files = _files(paths)
-    read = [Source(path, data, model.read_policy(data, str(path))) for path, data in files]
-    read.sort(key=lambda source: source.file.policy)
-    for before, after in pairwise(read):
-        if before.file.policy == after.file.policy:
-            raise PolicyError(
-                STEP,
-                f'{after.path}: `$.policy`: "{after.file.policy}" is the name of {before.path} too',
-                "give every policy a name of its own",
-            )
+    read = read_sources(paths or [SHIPPED])
     builder = _Builder(*key_words(secret), currency)
     builder.rows.names = gather(read, builder.hash_text)
     for source in read:
         builder.add(source)
     return fill_tables(builder.rows, _compile if native else None)
-
-
-def _files(paths: Sequence[str | Path] | None) -> list[tuple[Path, bytes]]:
-    """Each file once, with its bytes."""
-    found: dict[Path, Path] = {}
-    for path in map(Path, paths or [SHIPPED]):
-        if path.is_dir():
-            inside = sorted(path.glob("*.toml"))
-            if not inside:
-                raise PolicyError(STEP, f"there is no *.toml file in the folder {path}", "name a policy file")
-            found.update({file.resolve(): file for file in inside})
-        elif path.exists():
-            found[path.resolve()] = path
-        else:
-            near = [file.name for file in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-            hint = (
-                did_you_mean(path.name, near)
-                if near
-                else "give the path of a policy file or a folder of them"
-            )
-            raise PolicyError(STEP, f"there is no file or folder {path}", hint)
-    loaded = []
-    for file in found.values():
-        try:
-            with file.open("rb") as opened:
-                loaded.append((file, opened.read(POLICY_BYTES_MAX + 1)))
-        except OSError as error:
-            raise PolicyError(STEP, f"{file}: {error.strerror}", "check the file's permissions") from error
-    return loaded
 
 
 @dataclass(slots=True)

@@ -32,7 +32,6 @@ from segue_kernels.shard import REASON_NAMES
 
 _CUSTOMERS_MAX = 1 << 12
 _POOL_WORDS_MAX = 1 << 20
-_TIMERS_PER_CALL = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def _decide(
     for engine in (anonymous.engine, known):
         done = False
         while not done:
-            fired, done = engine.advance(end_ms + 1, _TIMERS_PER_CALL)
+            fired, done = engine.advance(end_ms + 1)
             decided += fired
     return decided
 
