@@ -57,6 +57,7 @@ ERRORS = [
     ("{ catalogue = [", "{ catalog = [", ".tables", '"catalog"', 'did you mean "catalogue"?'),
     ("tables =", "consent = ['web']\n# tables =", "", "read the table `catalogue`", "tables = { catalogue"),
     ("margin = 0.4", 'margin = "high"', ".tables.catalogue`, row 1, column margin", '"high" is no number', "12.5"),
+    ("tables =", "with = ['q.toml']\ntables =", ".with", 'no file "q.toml"', "p.toml"),
     ("product_id =", "sku =", ".tables.catalogue", "no column product_id", "key of this table"),
 ]
 # fmt: on

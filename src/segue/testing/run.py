@@ -34,10 +34,10 @@ def play_files(paths: Sequence[str] | None, secret: bytes, currency: str = "EUR"
     for file in dict.fromkeys(files):
         loaded: dict[tuple[Path, ...], CompiledPolicies] = {}
         for i, example in enumerate(read_examples(file).examples):
-            together = (file, *(_beside(file, name, example) for name in example.with_))
+            at = f"{file}: `$.examples[{i}]"
+            together = (file, *(_beside(file, name, at) for name in example.with_))
             if together not in loaded:
                 loaded[together] = load_policies(together, secret=secret, currency=currency, native=False)
-            at = f"{file}: `$.examples[{i}]"
             check_names(example, loaded[together], at)
             results.append(_played(file, example, loaded[together], secret, at))
         if not loaded:  # without examples it must load all the same
@@ -52,11 +52,11 @@ def _files(path: Path) -> list[Path]:
     return inside
 
 
-def _beside(file: Path, name: str, example: Example) -> Path:
+def _beside(file: Path, name: str, at: str) -> Path:
     path = file.parent / name
     if not path.is_file():
         near = did_you_mean(name, [other.name for other in file.parent.glob("*.toml")])
-        raise PolicyError(STEP, f'{file}: "{example.name}" is played with {name}, which is not there', near)
+        raise PolicyError(STEP, f'{at}.with`: there is no file "{name}" beside this one', near)
     return path
 
 
