@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 import segue.policy
+from segue.policy.examples import Example, messages, read_examples
 from segue.simulate import SimulationSettings, write_simulation
+from segue.testing.judge import judge
+from segue.testing.play import Played
 from tests.flows.runs import Case, Told, check_against, judged, run_processes, run_threads, seeds, write_case
 
 SHIPPED = Path(segue.policy.__file__).parent / "shipped"
@@ -63,6 +66,50 @@ class Story:
         assert not result.late
         check_against(result, judged(case))
         return result
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_examples_through_the_flow(path: Path, tmp_path: Path) -> None:
+    """Each policy acts, and does not, as its examples say: an input an example, on one worker and on two."""
+    examples = read_examples(path).examples
+    assert any(example.expect for example in examples)
+    assert not all(example.expect for example in examples)
+    payloads = []
+    for n, example in enumerate(examples):
+        told = messages(example)
+        for message in told:
+            message["id"] = f"{n}:{message['id']}"
+            for name in ("userId", "anonymousId", "loyaltyId"):
+                if name in message:
+                    message[name] = f"{n}:{message[name]}"
+        payloads.append("".join(json.dumps(message) + "\n" for message in told).encode())
+    end_ms = max(example.start_ms + example.end_ms for example in examples)
+    end = datetime.fromtimestamp(end_ms / 1_000, UTC).isoformat()
+    last = {"id": "end", "type": "page", "userId": "somebody else", "time": end}
+    payloads.append(json.dumps(last).encode())  # until then time moves for all
+    case = write_case(tmp_path, payloads, [path.read_text()], batch_rows=5)
+    reference = judged(case)
+    for workers in (1, 2):
+        result = run_threads(case, workers)
+        assert not result.dead
+        assert not result.late
+        check_against(result, reference)
+        for n, example in enumerate(examples):
+            verdict = judge(example, _played(result, example, f"{n}:"))
+            assert verdict.passed, (example.name, verdict.hints)
+
+
+def _played(told: Told, example: Example, prefix: str) -> Played:
+    """What came out about the example's customers by its end."""
+    played = Played()
+    for row in (*told.all_actions(), *told.changes):
+        time = row["time"]
+        moment = datetime.fromisoformat(time) if isinstance(time, str) else time
+        at_ms = round(moment.timestamp() * 1_000) - example.start_ms
+        if row["customer_id"].startswith(prefix) and at_ms <= example.end_ms:
+            row = {**row, "customer_id": row["customer_id"].removeprefix(prefix), "at_ms": at_ms}
+            (played.changes if "change" in row else played.actions).append(row)
+    return played
 
 
 def acted(told: Told, journey: str) -> list[tuple[str, str, str | None]]:

@@ -332,6 +332,33 @@ def test_price_and_stock_as_of_now() -> None:
     assert not holds("stock.quantity == 2", rows(ASK, 1, product_id="a", store_id="t"))
 
 
+def test_a_timer_sees_the_prices_that_had_arrived_at_its_row() -> None:
+    # 0    30     32   32    32     the price of minute 29 arrives between the views of minute 32: whose wait ends
+    # a..  due    v..  price v..    with a view before it does not see it; tables are those of all shards
+    text = policy(
+        f"""
+[[journeys]]
+id = "j"
+on = ["{ADD}"]
+when = "True"
+wait = "30m"
+still = "price.amount > event.price"
+{SEND}
+"""
+    )
+    rows = Rows()("Price Updated", 0, None, product_id="a", price=9)  # type: ignore[arg-type]
+    customers = [f"c{n}" for n in range(8)]
+    for customer in customers:
+        rows(ADD, 0, customer, product_id="a", price=12)
+    for customer in customers[:4]:
+        rows(VIEW, 32, customer)
+    rows("Price Updated", 29, None, product_id="a", price=20)  # type: ignore[arg-type]
+    for customer in customers[4:]:
+        rows(VIEW, 32, customer)
+    actions = run(text, rows.until(60)).actions
+    assert [action.customer[1] for action in actions] == customers[4:]
+
+
 # --- B6: patterns -------------------------------------------------------------------------------------
 
 
