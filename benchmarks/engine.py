@@ -237,7 +237,8 @@ def _shares(summary: Part, events: int) -> dict[str, Any]:
         "share_duplicate": counters["duplicates"] / events,
         "share_quarantined": counters["quarantined_events"] / events,
         "candidates_per_event": counters["candidates"] / events,
-        "timers_pending": counters["timers_now"],
+        "customers_with_timers": counters["timers_now"],
+        "waits_pending": counters["waits_now"],
         "timers_fired": counters["timers_fired"],
     }
 
@@ -273,7 +274,8 @@ def report(figures: dict[str, Any]) -> str:
         f"{figures['share_duplicate']:.1%}, quarantined {figures['share_quarantined']:.1%}; "
         f"{figures['customers_seen']:,} customers of {figures['state_bytes_per_customer']:,.0f} bytes "
         f"(rows of {figures['row_bytes']:,})",
-        f"  timers  {figures['timers_fired']:,} fired, {figures['timers_pending']:,} customers have one at the end",
+        f"  timers  {figures['timers_fired']:,} fired; at the end {figures['customers_with_timers']:,} customers have "
+        f"some, {figures['waits_pending']:,} waits among them",
         f"  compile {figures['compile_s']:.2f} s without a cache, {figures['compile_cached_s'] * 1e3:.0f} ms with one",
         "  ns an event by stage:",
     ]

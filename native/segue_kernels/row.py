@@ -60,6 +60,7 @@ POOL_WORDS_USED = 12  # words in blocks now in use
 REDIRECTS = 13
 WHEEL_TIME = 14  # how far the wheel has turned, ms
 TIMERS = 15  # rows that hang in the wheel
+WAITS_PENDING = 16
 TIMERS_SEEN = 27  # timers that runs looked at, ever
 TIMERS_OF = 28  # row + 1 whose timers a run left firing when it stopped; 0 = none
 TIMERS_LIMIT = 29  # those due before this time were to fire

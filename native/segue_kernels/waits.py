@@ -20,7 +20,7 @@ from segue_kernels.plan import (
 )
 from segue_kernels.pool import free_block, take_block
 from segue_kernels.record import AMOUNT, HEAP, MESSAGE_LO, PACK, PRODUCT, SOURCE, TIME
-from segue_kernels.row import COUNT_WAITS_ARMED, COUNT_WAITS_REFUSED, WAITS
+from segue_kernels.row import COUNT_WAITS_ARMED, COUNT_WAITS_REFUSED, WAITS, WAITS_PENDING
 from segue_kernels.shard import SET_ROW_WORDS, SET_WAITS_MAX, Plan, Shard
 from segue_kernels.timers import hang_by
 
@@ -139,6 +139,7 @@ def drop_wait(shard: Shard, base: int, gone: int) -> None:
             block = pool[block + WAIT_NEXT]
         pool[block + WAIT_NEXT] = following
     free_block(pool, shard.meta, gone, words_of(pool[gone + WAIT_SHAPE]))
+    shard.meta[WAITS_PENDING] -= 1
 
 
 @outline
@@ -149,6 +150,7 @@ def forget_waits(shard: Shard, base: int) -> None:
     while block != 0:
         following = pool[block + WAIT_NEXT]
         free_block(pool, shard.meta, block, words_of(pool[block + WAIT_SHAPE]))
+        shard.meta[WAITS_PENDING] -= 1
         block = following
     shard.rows[base + WAITS] = 0
 
@@ -199,6 +201,7 @@ def arm(
     words = text_at + ((message + product + category + 7) >> 3)
     lengths = message | (product << 8) | (category << 16)
     block = take_block(pool, shard.meta, words)
+    shard.meta[WAITS_PENDING] += 1
     pool[block + WAIT_NEXT] = shard.rows[base + WAITS]
     shard.rows[base + WAITS] = block
     pool[block + WAIT_SHAPE] = (
@@ -341,6 +344,7 @@ def read_waits(shard: Shard, plan: Plan, row: int, history: Array, at: int, sett
             takes = False
         if takes:
             block = take_block(pool, shard.meta, words)
+            shard.meta[WAITS_PENDING] += 1
             for w in range(WAIT_SHAPE, words):
                 pool[block + w] = history[wait + w]
             pool[block + WAIT_NEXT] = shard.rows[base + WAITS]

@@ -139,6 +139,7 @@ def test_waits_are_armed_step_on_and_are_over(steps: Steps) -> None:
     to = state()
     expected = apply(to, steps)
     assert waits_of(to) == expected
+    assert meta(to, row.WAITS_PENDING) == len(expected)
     if expected:
         assert to.arrays.rows[row.WHEEL_DUE] <= min(due for due, *_ in expected.values())
     for block in blocks_of(to):

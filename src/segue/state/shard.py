@@ -310,5 +310,6 @@ class ShardState:
         }
         counted["redirects"] = int(meta[row_layout.REDIRECTS])
         counted["timers_now"] = int(meta[row_layout.TIMERS])
+        counted["waits_now"] = int(meta[row_layout.WAITS_PENDING])
         counted["spilled_now"] = int(meta[row_layout.SPILL_LIVE])
         return counted
