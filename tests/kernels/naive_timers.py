@@ -169,7 +169,7 @@ class Customer:
         self.take_after_history(seen)
 
     def take_after_history(self, seen: Seen) -> None:
-        now = max(self.clock, seen.time)
+        now = max(self.clock, seen.time, seen.clock - LATENESS_MS)
         if self.quarantine > now:
             return
         if any(message == seen.message and at > now - DAY_MS for message, at in self.ids[-64:]):
