@@ -245,7 +245,7 @@ def test_a_table_of_nothing_takes_no_memory() -> None:
     engine = engine_of(tables([stream(plan.COUNT, by=plan.BY_PRODUCT, slots=1)]))
     state = engine.state
     before = state.memory_bytes()
-    assert before < state.arrays.wheel.nbytes + state.arrays.names.nbytes + 1_000
+    assert before < state.arrays.wheel.nbytes + 1_000
     engine.process(released(*records_of([{"time": START_MS, "product": 1}])))
     one = state.row_words * 8 + 5 + 8 * 8
     assert state.memory_bytes() == before + one + state.arrays.index.nbytes
