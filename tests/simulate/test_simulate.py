@@ -71,7 +71,7 @@ def test_all_kinds_of_event_happen(events: list[dict[str, Any]]) -> None:
     assert seen == {name.split(",")[0] for name in KINDS}
     withdrawn = [e for e in events if e["type"] == "Consent Changed" and not e["granted"]]
     granted = [e for e in events if e["type"] == "Consent Changed" and e["granted"]]
-    assert {e["channel"] for e in granted} == {"email", "push"}
+    assert {e["channel"] for e in granted} == {"email", "push", "ads"}
     assert len(granted) > 20 * len(withdrawn) > 0
 
 

@@ -26,8 +26,8 @@ LINE_COLUMNS = 4
 
 SOURCES = ("web", "app", "shop", "till", "crm")
 WEB, APP, SHOP, TILL, CRM = range(len(SOURCES))
-CHANNELS = ("email", "push")
-EMAIL, PUSH = range(len(CHANNELS))
+CHANNELS = ("email", "push", "ads")
+EMAIL, PUSH = 0, 1
 CATEGORIES = (
     "bakery", "beauty", "books", "breakfast", "coffee", "dairy", "electronics", "fruit", "frozen", "games",
     "garden", "household", "kitchen", "outdoor", "pets", "shoes", "snacks", "sports", "stationery", "toys",

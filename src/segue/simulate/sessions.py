@@ -106,7 +106,7 @@ class People:
         return some[chance[some] * FADE_MS < fading_ms]
 
     def grants(self, who: Ints, channel: int) -> NDArray[np.bool_]:
-        return pick(who, 100, self.seed + 13 + channel) < (72, 55)[channel]
+        return pick(who, 100, self.seed + (13, 14, 19)[channel]) < (72, 55, 40)[channel]
 
 
 class Emitted:
