@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from segue.sources.formats import BYTE_ORDER_MARK
 from segue.sources.interface import BrokenChunk, LineChunk, QuietChunk
 from segue.sources.lines import LineReader
 from segue.sources.streams import QUIET_BYTES, StreamBroken
@@ -88,6 +89,8 @@ def portioned(data: bytes, sizes: list[int]) -> list[bytes]:
     st.integers(1, 64),
     st.sampled_from(["", "torn"]),
 )
+@example([BYTE_ORDER_MARK], False, [], 1, 1, 1, 1, "")
+@example([BYTE_ORDER_MARK], False, [], 1, 1, 1, 1, "torn")
 def test_each_line_once_in_order(
     lines: list[bytes],
     last_newline: bool,
@@ -101,7 +104,7 @@ def test_each_line_once_in_order(
     data = b"\n".join(lines) + (b"\n" if last_newline and lines else b"")
     stream = Trickle(portioned(data, sizes), broken)
     reader = LineReader(stream, "f", line_bytes_max=line_bytes_max, read_bytes=read_bytes)
-    rebuilt = b""
+    rebuilt = BYTE_ORDER_MARK if data.startswith(BYTE_ORDER_MARK) else b""  # it is no part of any line
     seen = 0
     kept: list[tuple[LineChunk, bytes]] = []
     breaks = []
