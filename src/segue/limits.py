@@ -26,6 +26,13 @@ READ_IDLE_MS = 5  # a live input that is quiet is looked at again so soon; the w
 READ_LINGER_MS = 20  # lines of a pipe wait this long at most for more to share their batch
 DEAD_LETTER_BYTES_MAX = 65_536  # original bytes kept in a dead letter; longer ones are cut and say so
 
+# --- Kafka -------------------------------------------------------------------------------------------
+LANES_DEFAULT = 4  # fixed for the life of a deployment
+LANES_MAX = 64
+
+# --- checkpoints -------------------------------------------------------------------------------------
+EPOCH_MS_DEFAULT = 1_000
+
 # --- time --------------------------------------------------------------------------------------------
 LATENESS_MS_DEFAULT = 5 * MINUTE_MS
 AHEAD_MS_MAX = 5 * MINUTE_MS  # live: an event further ahead of its arrival is set to its arrival

@@ -14,6 +14,7 @@ from segue import limits
 from segue.clock import WALL_CLOCK
 from segue.errors import SettingsError
 from segue.events.hashing import SECRET_BYTES
+from segue.kafka.settings import KafkaSettings
 from segue.reference.zones import zone_number
 from segue.state.shard import EngineSettings
 
@@ -35,6 +36,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timezone     IANA name; of customers who told none
     tables       file of each reference table, by name
     pace_path    board shared by the run's processes; "" = one process
+    kafka        with brokers: events come from topics and actions go to topics, instead of `inputs` and `out`
+    state        folder in which the state survives; "" = nowhere
+    epoch_ms     time between two checkpoints
     """
 
     inputs: tuple[str, ...] = ()
@@ -57,6 +61,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample_share: float = limits.SAMPLE_SHARE_DEFAULT
     customers_per_shard_max: int = limits.CUSTOMERS_PER_SHARD_MAX
     pace_path: str = ""
+    kafka: KafkaSettings = KafkaSettings()
+    state: str = ""
+    epoch_ms: int = limits.EPOCH_MS_DEFAULT
 
     def engine(self) -> EngineSettings:
         """The engine's part."""
@@ -82,6 +89,7 @@ def check(settings: Settings) -> None:
         "rate_per_minute_max": (1, 1_000_000),
         "quarantine_ms": (0, limits.WINDOW_MS_MAX),
         "sample_share": (0, 1),
+        "epoch_ms": (10, 10 * limits.MINUTE_MS),
         "customers_per_shard_max": (1, limits.CUSTOMERS_PER_SHARD_MAX),
     }
     for name, (least, most) in bounds.items():

@@ -1,0 +1,54 @@
+"""What a deployment says about Kafka. Secrets are not here: they come from the environment or a file (client.py)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from segue import limits
+
+Form = Literal["auto", "json", "cloudevents", "many", "arrow"]
+Delivery = Literal["transactional", "idempotent"]
+IDEMPOTENT_CHANNELS = ("web", "till")  # where every millisecond counts: consumers drop repeats by decision id
+
+
+class InputTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A topic that is read.
+
+    form  json: a bare event a message · cloudevents: binary mode, the envelope in headers · many: a JSON array or lines
+          of events · arrow: an Arrow IPC stream · auto: told by the first bytes of each message (no headers are read)
+    """
+
+    name: str
+    form: Form = "auto"
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Brokers, topics, and how actions are delivered. Without brokers there is no Kafka.
+
+    name         identity of the deployment: of two engines with the same one the second fences the first
+    prefix       in front of the names of output topics: prefix + channel, prefix + "decisions", …
+    lanes        partitions of every output topic, each with one producer; fixed for life. Shard s goes to lane s modulo
+                 lanes
+    delivery     by channel, where it differs from the default (IDEMPOTENT_CHANNELS, all others transactional)
+    compression  of what is produced
+    gather_ms    a transaction waits so long for more to share it
+    properties   librdkafka's own, for all clients
+    properties_file  the same from a file of `name=value` lines
+    """
+
+    brokers: str = ""
+    name: str = "segue"
+    topics: tuple[InputTopic, ...] = ()
+    prefix: str = "segue."
+    lanes: int = limits.LANES_DEFAULT
+    delivery: dict[str, Delivery] = {}
+    compression: Literal["zstd", "lz4"] = "lz4"
+    gather_ms: int = 10
+    properties: dict[str, str] = {}
+    properties_file: str = ""
+
+    def delivery_of(self, channel: str) -> Delivery:
+        """How a channel's actions are delivered."""
+        return self.delivery.get(channel, "idempotent" if channel in IDEMPOTENT_CHANNELS else "transactional")
