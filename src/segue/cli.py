@@ -414,29 +414,6 @@ def language() -> None:
     typer.echo((files("segue.policy") / "LANGUAGE.md").read_text(encoding="utf-8"))
 
 
-@app.command(rich_help_panel="Messages")
-@_told
-def schema(
-    message: Annotated[
-        str,
-        typer.Argument(
-            metavar="MESSAGE",
-            help="event, cloudevent, segment-message, segment-batch, action, dead-letter, late, summary. "
-            "All if not given.",
-        ),
-    ] = "",
-) -> None:
-    """Print the JSON Schema of a message that comes in or goes out."""
-    import json
-
-    from segue.run.schemas import SCHEMAS
-
-    if message and message not in SCHEMAS:
-        raise SettingsError("print a schema", f'no message "{message}"', did_you_mean(message, list(SCHEMAS)))
-    found = SCHEMAS[message]() if message else {name: make() for name, make in SCHEMAS.items()}
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-
-
 topics_app = typer.Typer(
     name="topics",
     no_args_is_help=True,
@@ -505,6 +482,56 @@ PropertiesFile = Annotated[
 ]
 
 _KEEP = f"{limits.TOPIC_RETENTION_MS_DEFAULT // limits.DAY_MS}d"
+
+
+@app.command(rich_help_panel="Messages")
+@_told
+def schema(
+    message: Annotated[
+        str,
+        typer.Argument(
+            metavar="MESSAGE",
+            help="event, cloudevent, segment-message, segment-batch, action, dead-letter, late, summary; all if not "
+            "given. asyncapi: the topics with their messages.",
+        ),
+    ] = "",
+    brokers: Annotated[
+        str, typer.Option("--brokers", "-b", metavar="HOST:PORT,…", help="asyncapi: where the cluster is.")
+    ] = "",
+    prefix: Prefix = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="TOPIC", help="asyncapi: a topic that is read. May be repeated."),
+    ] = None,
+    policies: OfPolicies = None,
+    settings: SettingsFile = "",
+) -> None:
+    """Print the JSON Schema of a message that comes in or goes out, or the AsyncAPI document of all topics.
+
+    segue schema action
+    segue schema asyncapi --brokers broker-1:9092 --prefix shop. --input events
+    """
+    import json
+
+    if message == "asyncapi":
+        from segue.run.topics import TopicOptions, document
+
+        options = TopicOptions(
+            inputs=tuple(inputs or ()),
+            settings_file=settings,
+            brokers=brokers,
+            prefix=prefix,
+            policies=tuple(policies or ()),
+        )
+        typer.echo(json.dumps(document(options), indent=2, ensure_ascii=False))
+        return
+    from segue.run.schemas import SCHEMAS
+
+    if message and message not in SCHEMAS:
+        hint = did_you_mean(message, [*SCHEMAS, "asyncapi"])
+        raise SettingsError("print a schema", f'no message "{message}"', hint)
+    found = SCHEMAS[message]() if message else {name: make() for name, make in SCHEMAS.items()}
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def _with_topic_options(command: Callable[[Any, Any], None]) -> Callable[..., None]:

@@ -1,9 +1,10 @@
-"""`segue topics`: the plan of a deployment's topics, made in a cluster or compared with one."""
+"""`segue topics`: the plan of a deployment's topics, made in a cluster, compared with one, or as a document."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Column, Table
 from segue import limits
 from segue.errors import SettingsError
 from segue.events.names import CHANNELS
+from segue.kafka.asyncapi import asyncapi
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.kafka.topics import Cluster, Difference, TopicPlan, compare, plan, properties_of
 from segue.policy.load import load_policies
@@ -78,6 +80,12 @@ def show(options: TopicOptions, console: Console) -> None:
     cluster, topics = _planned(options)
     there = cluster.describe([topic.name for topic in topics])
     _show(topics, console, {topic.name: "there" if topic.name in there else "missing" for topic in topics})
+
+
+def document(options: TopicOptions) -> dict[str, Any]:
+    """The AsyncAPI document of the topics."""
+    settings = _settings(options)
+    return asyncapi(settings.kafka, _channels(settings))
 
 
 def _fatal(differences: Sequence[Difference]) -> list[Difference]:
@@ -169,15 +177,19 @@ def _check(kafka: KafkaSettings, options: TopicOptions) -> None:
 
 
 def _plan_of(options: TopicOptions, settings: Settings, replication: int) -> list[TopicPlan]:
-    channels: Sequence[str] = CHANNELS
-    if settings.policies:
-        policies = load_policies(settings.policies, secret=secret(), currency=settings.currency, native=False)
-        used = {offer.channel for offer in policies.offer_infos}
-        channels = [channel for channel in CHANNELS if channel in used]
     return plan(
         settings.kafka,
-        channels,
+        _channels(settings),
         partitions=options.partitions,
         replication=replication,
         retention_ms=options.retention_ms,
     )
+
+
+def _channels(settings: Settings) -> list[str]:
+    """Those that the policies use; without policies all."""
+    if not settings.policies:
+        return list(CHANNELS)
+    policies = load_policies(settings.policies, secret=secret(), currency=settings.currency, native=False)
+    used = {offer.channel for offer in policies.offer_infos}
+    return [channel for channel in CHANNELS if channel in used]
