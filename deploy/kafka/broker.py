@@ -170,6 +170,17 @@ def answers(port: int) -> bool:
     return brokers >= 1 and bool(controller >= 0)
 
 
+def _command_of(pid: int) -> str:
+    """Command line of a process; empty if there is none, or nothing but its exit code is left of it."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+    told = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
+    return subprocess.run(told, capture_output=True, text=True, check=False).stdout
+
+
 class Broker:
     """A broker in a folder of its own. The folder outlives the process: `start` again resumes what it holds."""
 
@@ -236,12 +247,8 @@ class Broker:
         pid = self.record.get("pid")
         if not pid:
             return None
-        told = subprocess.run(
-            ["ps", "-ww", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True, check=False
-        )
         # the number may have gone to another process since
-        is_it = str(self.folder / "server.properties") in told.stdout and not told.stdout.startswith("Z")
-        return int(pid) if is_it else None
+        return int(pid) if str(self.folder / "server.properties") in _command_of(pid) else None
 
     @property
     def is_ready(self) -> bool:
@@ -586,7 +593,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "status":
             if not broker.is_ready:
-                print("it answers not" if broker.pid else "not running")
+                print("it does not answer" if broker.pid else "not running")
                 return 3
             print(_told(broker, f"process {broker.pid}"))
         elif options.command == "stop":
@@ -598,6 +605,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if broker.pid is not None and broker.is_ready and options.command == "start":
                 print(_told(broker, "it was running already"))
                 return 0
+            if wrong := [each for each in options.set if "=" not in each]:
+                raise BrokerError(f'--set "{wrong[0]}" is not NAME=VALUE')
             properties = dict(each.split("=", 1) for each in options.set)
             listeners = [each for each in options.listeners.split(",") if each]
             broker.create(options.port, listeners, options.heap, properties, options.throughput)

@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from deploy.kafka import broker as deployed
 from deploy.kafka.broker import Broker
-from tests.brokers import Topics, have_broker
+from tests.brokers import REQUIRED_VARIABLE, Topics, have_broker, until
 
 COMMAND = deployed.__file__
 
@@ -63,6 +63,26 @@ def test_a_killed_broker_has_what_it_had_acknowledged(broker_of_own: Broker) -> 
     assert broker_of_own.brokers == address
     send(address, topic, b"after")
     assert received(address, topic, 2) == [b"before", b"after"]
+
+
+def test_a_paused_broker_answers_nothing_until_it_is_resumed(broker_of_own: Broker) -> None:
+    broker_of_own.pause()
+    assert not broker_of_own.is_ready
+    assert broker_of_own.pid is not None
+    broker_of_own.resume()
+    until(lambda: broker_of_own.is_ready)
+
+
+def test_a_missing_broker_is_a_skip_and_a_failure_where_it_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(deployed.JARS_VARIABLE, str(tmp_path))
+    monkeypatch.delenv(REQUIRED_VARIABLE, raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"(?s)no Kafka broker: .*hint: "):
+        have_broker()
+    monkeypatch.setenv(REQUIRED_VARIABLE, "1")
+    with pytest.raises(pytest.fail.Exception, match="no Kafka broker"):
+        have_broker()
 
 
 def test_it_ends_with_the_last_who_used_it_even_if_that_one_was_killed(tmp_path: Path) -> None:
@@ -146,6 +166,16 @@ def test_what_is_missing_is_said_with_the_way_to_get_it(tmp_path: Path) -> None:
     assert "hint: install Java 17" in no_java.stderr
     no_jars = run("start", "--port", "0", *folder, SEGUE_KAFKA_JARS=str(tmp_path))
     assert no_jars.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--set", "compression"), "is not NAME=VALUE"), (("--listeners", "ssl"), 'no listener "ssl"')],
+)
+def test_wrong_options_are_told(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = run("start", "--folder", str(tmp_path / "b"), *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
 
 
 def test_a_folder_that_is_not_a_brokers_is_left_alone(tmp_path: Path) -> None:
