@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from segue.clock import Clock
@@ -16,8 +18,7 @@ from segue.sources.pace import Pace
 from segue_kernels.record import FLAG_IS_LINE, PACK, SEQUENCE, TIME
 
 
-@dataclass(slots=True)
-class ReadCounts:
+class ReadCounts(msgspec.Struct):
     """What one partition gave: input lines (rows), events, dead letters, late events, unknown time zones, and (live)
     events that were dated too far ahead of their arrival."""
 
@@ -37,6 +38,19 @@ class ReadBatch:
     dead: list[DeadLetter] = field(default_factory=list)
     late: list[Late] = field(default_factory=list)
     counts: ReadCounts | None = None
+
+
+class ReaderState(msgspec.Struct, frozen=True):
+    """Where a reader goes on: what the partition calls its position, and how far clock, rows and batches have come."""
+
+    position: Any
+    clock_ms: int
+    row: int
+    batch: int
+    told_ms: int
+    ticked_ms: int
+    counts: ReadCounts
+    ended: bool
 
 
 class BatchReader:
@@ -60,6 +74,7 @@ class BatchReader:
         pace: Pace,
         batch_rows: int,
         clock: Clock | None = None,
+        state: ReaderState | None = None,
     ) -> None:
         self._partition = partition
         self._index = index
@@ -76,6 +91,33 @@ class BatchReader:
         self._counts = ReadCounts()
         self._ended = False
         self._quiet = False
+        if state is not None:
+            self._resume(state)
+
+    def state(self) -> ReaderState:
+        """Where the next batch begins: a reader made with it, on the partition opened at its position, gives that."""
+        return ReaderState(
+            position=self._partition.position(),
+            clock_ms=self._clock_ms,
+            row=self._row,
+            batch=self._batch,
+            told_ms=self._told_ms,
+            ticked_ms=self._ticked_ms,
+            counts=msgspec.structs.replace(self._counts),
+            ended=self._ended,
+        )
+
+    def _resume(self, state: ReaderState) -> None:
+        self._clock_ms = state.clock_ms
+        self._row = state.row
+        self._batch = state.batch
+        self._told_ms = state.told_ms
+        self._ticked_ms = state.ticked_ms
+        self._counts = msgspec.structs.replace(state.counts)
+        self._ended = state.ended
+        self._pace.resumed(self._index, state.clock_ms)
+        if self._ended:
+            self._pace.done(self._index)
 
     @property
     def ended(self) -> bool:
