@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -58,7 +59,7 @@ def _told(command: Command) -> Command:
 
     @functools.wraps(command)
     def call(*args: Any, **kwargs: Any) -> None:
-        from segue.run.failure import Stopped, UnexpectedError, debugging, describe, keep_log
+        from segue.run.failure import NothingToDo, Stopped, UnexpectedError, debugging, describe, keep_log
         from segue.run.stop import stoppable
 
         with stoppable() as stop:
@@ -66,6 +67,9 @@ def _told(command: Command) -> Command:
                 command(*args, **kwargs)
             except (typer.Exit, typer.Abort, BrokenPipeError):
                 raise
+            except NothingToDo as nothing:
+                again = f"; resumes where it was: {shlex.join(['segue', *sys.argv[1:]])}"
+                _say(f"{nothing}{again if nothing.resumes else ''}")
             except BaseException as error:
                 if stop.signal_number or isinstance(error, KeyboardInterrupt | Stopped):
                     _say("stopped; what was written so far is not complete")
@@ -142,9 +146,19 @@ NoNative = Annotated[
     bool,
     typer.Option("--no-native", help="Run policies in the virtual machine: nothing is compiled for them."),
 ]
+State = Annotated[
+    str,
+    typer.Option(
+        "--state",
+        metavar="DIR",
+        help="Folder in which the state survives: after a stop or a crash the same command goes on where it was.",
+    ),
+]
+Epoch = Annotated[str, typer.Option("--epoch", help="Time between two checkpoints, with --state.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
 _LATENESS = f"{limits.LATENESS_MS_DEFAULT // limits.MINUTE_MS}m"
+_EPOCH = f"{limits.EPOCH_MS_DEFAULT // 1_000}s"
 _RETENTION = f"{limits.RETENTION_MS_DEFAULT // limits.DAY_MS}d"
 
 
@@ -165,6 +179,8 @@ def run(
     lateness: Lateness = _LATENESS,
     retention: Retention = _RETENTION,
     sample: Sample = limits.SAMPLE_SHARE_DEFAULT,
+    state: State = "",
+    epoch: Epoch = _EPOCH,
     overwrite: Overwrite = False,
     no_native: NoNative = False,
     quiet: Quiet = False,
@@ -181,6 +197,7 @@ def run(
       segue run web.jsonl shop.parquet --out out --processes 2
       segue run web.jsonl --out out --timezone Europe/Berlin --table catalogue=products.csv
       tail -f shop.jsonl | segue run - --out out --live
+      segue run year.jsonl.gz --out out --state state
     """
     from segue.run.arguments import duration_ms, named_files
     from segue.settings import Settings
@@ -201,6 +218,8 @@ def run(
         lateness_ms=duration_ms("--lateness", lateness),
         retention_ms=duration_ms("--retention", retention),
         sample_share=sample,
+        state=state,
+        epoch_ms=duration_ms("--epoch", epoch),
     )
     _run(settings, processes, overwrite, quiet)
 

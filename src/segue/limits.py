@@ -32,6 +32,7 @@ LANES_MAX = 64
 
 # --- checkpoints -------------------------------------------------------------------------------------
 EPOCH_MS_DEFAULT = 1_000
+START_WAIT_S = 60  # for the other processes of a cluster
 
 # --- time --------------------------------------------------------------------------------------------
 LATENESS_MS_DEFAULT = 5 * MINUTE_MS

@@ -21,6 +21,7 @@ from segue.run.failure import Stopped
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 STOP = threading.Event()  # set: sources end the stream, what is due later stays
+STARTED = threading.Event()  # set: all processes of the cluster are there
 
 
 class Failed:

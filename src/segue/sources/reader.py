@@ -32,12 +32,16 @@ class ReadCounts(msgspec.Struct):
 
 @dataclass(slots=True)
 class ReadBatch:
-    """What one step of reading gave; `counts` stands in the partition's last one."""
+    """What one step of reading gave; `counts` stands in the partition's last one.
+
+    wake  nothing yet: it goes before all else to every part of the flow, so that each is in the first checkpoint
+    """
 
     batches: list[SourceBatch] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     late: list[Late] = field(default_factory=list)
     counts: ReadCounts | None = None
+    wake: bool = False
 
 
 class ReaderState(msgspec.Struct, frozen=True):

@@ -1,0 +1,83 @@
+"""What a process knows of an earlier run before the flow starts: read once, handed to the flow."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.checkpoints.bases import load
+from segue.checkpoints.folder import StateFolder
+from segue.checkpoints.group import WORLD_PART, Saved
+from segue.checkpoints.journal import Journal
+from segue.checkpoints.manifest import Manifest, decode_manifest, manifests_in
+from segue.checkpoints.store import read_cut
+from segue.settings import Settings
+from segue.sources.interface import Source
+from segue.state.delta import ShardDelta
+
+Words = npt.NDArray[np.int64]
+
+
+@dataclass
+class Recovered:
+    """Where a run goes on.
+
+    partitions  names of the source's, in the order of their index, which is the same in all runs of a deployment
+    folder      where the state is; None = nothing survives
+    journal     where this process writes its own
+    world       what was saved of the reference tables, by each process there was
+    tail        of parts: receipts of what was sent behind the cut
+    """
+
+    partitions: tuple[str, ...]
+    folder: StateFolder | None = None
+    journal: Journal | None = None
+    world: tuple[ShardDelta, ...] = ()
+    tail: dict[int, Words] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+
+    def load(self, saved: Saved) -> tuple[int, ShardDelta]:
+        """The part's number and its state. Raises CheckpointError."""
+        assert self.folder is not None
+        manifest = decode_manifest(saved[0])
+        return manifest.part, load(self.folder.path, manifest)
+
+    def receipts(self, part: int) -> Words | None:
+        """Of the part, behind the cut; None = none."""
+        return self.tail.get(part)
+
+    def tell(self, sentences: list[str]) -> None:
+        """What changed policies made of the state: each sentence once, though every part says it."""
+        for sentence in sentences:
+            if sentence not in self._told:
+                self._told.add(sentence)
+                print(sentence, file=sys.stderr)
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self.journal is not None:
+            self.journal.close()
+
+
+def without_state(source: Source[Any]) -> Recovered:
+    """A run that begins, of which nothing survives."""
+    return Recovered(source.partitions)
+
+
+def recover(settings: Settings, source: Source[Any], folder: StateFolder) -> Recovered:
+    """What the newest epoch that can be resumed left. Raises CheckpointError."""
+    cut = read_cut(folder.path)
+    manifests = [] if cut is None else manifests_in([state for step in cut.states.values() for state in step.values()])
+    worlds: dict[tuple[str, int], Manifest] = {
+        (manifest.file, manifest.offset): manifest for manifest in manifests if manifest.part == WORLD_PART
+    }
+    return Recovered(
+        partitions=folder.deployment.partitions,
+        folder=folder,
+        journal=Journal(folder),
+        world=tuple(load(folder.path, manifest) for manifest in worlds.values()),
+    )
