@@ -66,6 +66,12 @@ def _name_words(length: int) -> int:
 
 
 @inline
+def redirect_words(target_kind: int) -> int:
+    """Words of a redirect's block, by its word TARGET_KIND."""
+    return _name_words(target_kind >> 8)
+
+
+@inline
 def set_redirect(shard: Shard, base: int, lo: int, hi: int, kind: int, text: Array, heap: int) -> None:
     """Point an anonymous row at a known customer; a later word replaces an earlier one."""
     pool = shard.pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from segue.limits import LINES_PER_EVENT_MAX, TIMERS_PER_STEP
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, empty_world
 from segue.routing.arrivals import Released
+from segue.state.delta import ShardDelta, read_rest
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels.customers import find_or_add, sweep
 from segue_kernels.engine import run
@@ -37,7 +39,8 @@ from segue_kernels.record import (
     TIME,
     ZONE_MASK,
 )
-from segue_kernels.row import TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
+from segue_kernels.row import ROWS_USED, TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
+from segue_kernels.row import ZONE as ROW_ZONE
 from segue_kernels.shard import (
     ACTION_ITEM,
     ACTION_RECORD,
@@ -85,6 +88,7 @@ _NO_TEXT = np.zeros(0, np.uint8)
 _NO_ROWS = np.zeros(0, np.int64)
 _HISTORY_BIT = FLAG_HAS_HISTORY << 8
 _LINE_BIT = FLAG_IS_LINE << 8
+_SEQUENCE = "sequence"  # in Rest.more
 
 
 @dataclass(slots=True)
@@ -94,6 +98,7 @@ class Decisions:
     records, text   the events, and behind them the records made for timers that decided something; LOG_RECORD,
                     ACTION_RECORD, ACTION_ITEM, CHANGE_RECORD, CREDIT_RECORD and CREDIT_ITEM are rows of `records`
     items           ACTION_ITEMS: offset << 8 | length in `item_text`
+    part, sequence  which part of the state decided it (segue_kernels/receipt.py), and its how manieth this is
     """
 
     records: Words
@@ -108,6 +113,8 @@ class Decisions:
     credits: Words
     items: Words
     item_text: Bytes
+    part: int = 0
+    sequence: int = 0
 
 
 def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
@@ -133,11 +140,21 @@ def _records_of_event(records: Words, at: int) -> int:
 
 class ShardEngine:
     """State and decisions of one shard. Deterministic: the same rows in the same order, however cut into batches and
-    whenever `advance` is called in between (with a watermark that no row to come is behind), decide the same."""
+    whenever `advance` is called in between (with a watermark that no row to come is behind), decide the same.
+
+    part      its number among the parts of the state (segue_kernels/receipt.py)
+    sequence  grows by one with each Decisions that it hands out
+    """
 
     def __init__(
-        self, policies: CompiledPolicies, settings: EngineSettings, world: ReferenceWorld | None = None
+        self,
+        policies: CompiledPolicies,
+        settings: EngineSettings,
+        world: ReferenceWorld | None = None,
+        part: int = 0,
     ) -> None:
+        self.part = part
+        self.sequence = 0
         words = settings.words(
             policies.row_words, CODE_BY_NAME["Consent Changed"], CODE_BY_NAME["Unsubscribed"]
         )
@@ -343,6 +360,7 @@ class ShardEngine:
                     column[column < 0] = len(records) - 1 - column[column < 0]
                 records = np.concatenate([records, made])
                 text = np.concatenate([text, out.timer_text[: used[OUT_TIMER_TEXT]]])
+            self.sequence += 1
             decided.append(
                 Decisions(
                     records,
@@ -357,6 +375,24 @@ class ShardEngine:
                     out.credits[: used[OUT_CREDITS]].copy(),
                     out.items[: used[OUT_ITEMS]].copy(),
                     out.item_text[: used[OUT_ITEM_TEXT]].copy(),
+                    self.part,
+                    self.sequence,
                 )
             )
         used[:] = 0
+
+    # --- out of memory and back ---------------------------------------------------------------------------
+
+    def save(self, more: Mapping[str, bytes] | None = None) -> ShardDelta:
+        """What changed since the last call, and all else that the engine needs to go on (ShardState.save)."""
+        return self.state.save({**(more or {}), _SEQUENCE: self.sequence.to_bytes(8, "little")})
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        """Put an engine that has processed nothing into the state that was saved; see ShardState.restore."""
+        sentences = self.state.restore(delta)
+        self.sequence = int.from_bytes(read_rest(delta).more[_SEQUENCE], "little")
+        rows = self.state.arrays.rows.reshape(-1, self.state.row_words)
+        zones = rows[: self.state.arrays.meta[ROWS_USED], ROW_ZONE] & ZONE_MASK
+        for zone in np.unique(zones).tolist():
+            self._world.need_zone(zone)
+        return sentences

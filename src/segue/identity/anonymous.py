@@ -5,6 +5,8 @@ From then on their events go to the known customer's shard, and the identify tak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +16,9 @@ from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, empty_world
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ANY_PLACE, Packet, scatter_rows
+from segue.state.delta import ShardDelta, read_rest
 from segue.state.shard import EngineSettings
+from segue_kernels.receipt import ANONYMOUS_PART
 from segue_kernels.record import CLOCK, HEAP, STRING_CUSTOMER, STRINGS
 from segue_kernels.redirect import GOES, STAYS, leave_redirect, resolve
 from segue_kernels.row import CLOCK as ROW_CLOCK
@@ -22,6 +26,8 @@ from segue_kernels.shard import STOP_END
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+
+_ARRIVALS = "arrivals"  # in Rest.more
 
 
 class AnonymousShard:
@@ -38,7 +44,7 @@ class AnonymousShard:
         self.shard = shard
         self.shards = settings.shards
         self._world = empty_world() if world is None else world
-        self.engine = ShardEngine(policies, settings, self._world)
+        self.engine = ShardEngine(policies, settings, self._world, ANONYMOUS_PART + shard)
         self.arrivals = Arrivals(partitions, settings.lateness_ms)
         self._words = self.engine.state.words
 
@@ -151,6 +157,15 @@ class AnonymousShard:
             history = state.history(row)
         leave_redirect(state.arrays, state.plan, row, self._words)
         return history
+
+    def save(self, more: Mapping[str, bytes] | None = None) -> ShardDelta:
+        """What changed since the last call, what has arrived and was not released, and all else needed to go on."""
+        return self.engine.save({**(more or {}), _ARRIVALS: self.arrivals.save()})
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        """Put a shard that has processed nothing into the state that was saved; see ShardState.restore."""
+        self.arrivals.restore(read_rest(delta).more[_ARRIVALS])
+        return self.engine.restore(delta)
 
 
 def _spans(records: Words) -> Words:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from segue.routing.packet import CLOCK_END, ROW_BITS, Packet, Place
-from segue_kernels.record import CLOCK, HEAP, SEQUENCE
+from segue_kernels.record import CLOCK, HEAP, RECORD_WORDS, SEQUENCE, STRINGS
 from segue_kernels.route import no_rows
 
 Words = npt.NDArray[np.int64]
@@ -129,6 +130,81 @@ class Arrivals:
         if not parts:
             return _nothing(finished)
         return _merge(parts, masks, finished)
+
+    # --- out of memory and back ---------------------------------------------------------------------------
+
+    def waiting_rows(self) -> list[Words]:
+        """The rows that have arrived and were not released."""
+        return [packet.records for packet in self._waiting]
+
+    def save(self) -> bytes:
+        """All that has arrived and is not done with: rows with their own strings only."""
+        unfinished = [(packet.partition, packet.batch, packet.end) for packet in self._unfinished]
+        waiting = []
+        for packet in self._waiting:
+            records, text = _with_own_text(packet.records, packet.text)
+            histories = [(at, history.tobytes()) for at, history in packet.histories]
+            place = (packet.partition, packet.batch, packet.start, packet.end, packet.sender)
+            waiting.append((*place, records.tobytes(), text.tobytes(), histories))
+        saved = _Saved(
+            self._final_clock_ms,
+            self._next,
+            waiting,
+            unfinished,
+            list(self._awaited.items()),
+            sorted(self._early),
+        )
+        return msgspec.msgpack.encode(saved)
+
+    def restore(self, saved: bytes) -> None:
+        """Put a merge to which nothing was pushed into the state that was saved; partitions may have been added."""
+        known = msgspec.msgpack.decode(saved, type=_Saved)
+        self._final_clock_ms = known.final_clock_ms
+        self._next[: len(known.next)] = known.next
+        for partition, batch, start, end, sender, words, text, histories in known.waiting:
+            self._waiting.append(
+                Packet(
+                    partition,
+                    batch,
+                    start,
+                    end,
+                    np.frombuffer(bytearray(words), np.int64).reshape(-1, RECORD_WORDS),
+                    np.frombuffer(bytearray(text), np.uint8),
+                    sender=sender,
+                    histories=[(at, np.frombuffer(bytearray(of), np.int64)) for at, of in histories],
+                )
+            )
+        none, no_text = no_rows()
+        self._unfinished = [
+            Packet(partition, batch, end, end, none, no_text) for partition, batch, end in known.unfinished
+        ]
+        self._awaited = dict(known.awaited)
+        self._early = set(known.early)
+
+
+class _Saved(msgspec.Struct, frozen=True, array_like=True):
+    """What Arrivals keeps. waiting: partition, batch, start, end, sender, records, text, histories."""
+
+    final_clock_ms: int
+    next: list[Place]
+    waiting: list[tuple[int, int, Place, Place, int, bytes, bytes, list[tuple[int, bytes]]]]
+    unfinished: list[tuple[int, int, Place]]
+    awaited: list[tuple[tuple[int, int, int], Place]]
+    early: list[tuple[int, int, int]]
+
+
+def _with_own_text(records: Words, text: Bytes) -> tuple[Words, Bytes]:
+    """The rows, and of the text only their strings: one row's behind the other's."""
+    heap = records[:, HEAP]
+    length = np.zeros(len(records), np.int64)
+    for string in range(STRINGS):
+        length += (heap >> (8 * string)) & 0xFF
+    end = np.cumsum(length)
+    start = end - length
+    at = np.arange(int(length.sum())) + np.repeat((heap >> 32) - start, length)
+    moved = records.copy()
+    moved[:, HEAP] = (start << 32) | (heap & 0xFFFFFFFF)
+    return moved, text[at]
 
 
 def _nothing(finished: tuple[tuple[int, int], ...]) -> Released | None:

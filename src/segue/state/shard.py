@@ -6,16 +6,21 @@ still answers; kernels move a few slots with each insert (segue_kernels/index.py
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from segue import limits
-from segue.errors import LimitError
+from segue.errors import LimitError, StateError
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld
+from segue.state.delta import FORMAT, Rest, ShardDelta, for_kernels, read_rest
+from segue.state.layout import Layout, carry_over, layout_of
 from segue.state.memory import reserve_words
 from segue_kernels import row as row_layout
 from segue_kernels.history import join_history, take_history
@@ -35,6 +40,7 @@ from segue_kernels.plan import (
     TYPES,
 )
 from segue_kernels.pool import size_class
+from segue_kernels.saved import NAME_WORDS_MAX, list_free_rows, restore_rows, save_rows
 from segue_kernels.shard import (
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
@@ -56,6 +62,7 @@ from segue_kernels.shard import (
     SET_UNSUBSCRIBE_TYPE,
     SET_WAITS_MAX,
     SET_WORDS,
+    STOP_END,
     Plan,
     Shard,
 )
@@ -66,6 +73,15 @@ _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
 _RING_WORDS = 4 * limits.DEDUPE_IDS_MAX  # of a ring of ids that grows through all its sizes, at most
 _NO_INDEX = np.zeros(1, np.int64)
+_BLOCKS_WORDS = 64  # of what a row reaches, as a first guess of what saving it takes
+_RESTORED_ROWS = 1 << 14  # that room for names is made for at once
+# words of meta that follow from the rows and what they reach
+_DERIVED = (
+    *(row_layout.ROWS_FREE, row_layout.CUSTOMERS, row_layout.INDEX_USED, row_layout.SPILL_USED),
+    *(row_layout.SPILL_LIVE, row_layout.REDIRECTS, row_layout.TIMERS, row_layout.WAITS_PENDING),
+    *(row_layout.POOL_WORDS_USED, row_layout.DIRTY_COUNT),
+    *range(row_layout.POOL_FREE, row_layout.META_WORDS),
+)
 
 Words = npt.NDArray[np.int64]
 
@@ -121,6 +137,13 @@ def _spill_slots(least: int, live: int, room: int) -> int:
 def block_words(words: int) -> int:
     """Words of the pool's block for `words` words."""
     return int(size_class(words)[1])
+
+
+def _begin(meta: Words) -> None:
+    """The meta words of a shard without rows, as far as they follow from that."""
+    meta[list(_DERIVED)] = 0
+    meta[row_layout.POOL_BUMP] = 8  # block 0 means none
+    meta[row_layout.INDEX_OLD_POSITION] = meta[row_layout.SPILL_OLD_POSITION] = 1
 
 
 def plan_arrays(policies: CompiledPolicies) -> Plan:
@@ -187,6 +210,7 @@ class ShardState:
         self, policies: CompiledPolicies, settings: EngineSettings, words: Words, world: ReferenceWorld
     ) -> None:
         self.plan = plan_arrays(policies)
+        self._policies = policies
         self._world = world
         listed = self.plan.streams[self.plan.streams[:, STREAM_FLAGS] & STREAM_FLAG_NAMES != 0]
         self._names_per_customer = int(listed[:, STREAM_K].sum())
@@ -198,8 +222,7 @@ class ShardState:
         words[SET_POOL_ROOM], words[SET_POOL_ROOM_EACH] = self._room.pool, self._room.pool_each
         rows_max = settings.customers_per_shard_max
         meta = np.zeros(row_layout.META_WORDS, np.int64)
-        meta[row_layout.POOL_BUMP] = 8  # block 0 means none
-        meta[row_layout.INDEX_OLD_POSITION] = meta[row_layout.SPILL_OLD_POSITION] = 1
+        _begin(meta)
         self.arrays = Shard(
             rows=reserve_words(rows_max * self.row_words, "the rows of customers"),
             index=new_index(_INDEX_SLOTS_FIRST),
@@ -212,6 +235,8 @@ class ShardState:
             dirty_rows=reserve_words((rows_max + 1) // 2, "the list of changed rows").view(np.int32),
             wheel=np.zeros(WHEEL_WORDS, np.int64),
         )
+        self._has_base = False  # whether what was saved so far says it all
+        self._words_each = self.row_words + _BLOCKS_WORDS  # of a saved row, about
 
     def grow_index(self) -> None:
         """Give the index of customers a table with room for as many again."""
@@ -313,3 +338,108 @@ class ShardState:
         counted["waits_now"] = int(meta[row_layout.WAITS_PENDING])
         counted["spilled_now"] = int(meta[row_layout.SPILL_LIVE])
         return counted
+
+    # --- out of memory and back ---------------------------------------------------------------------------
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the words of the rows mean."""
+        return layout_of(self._policies)
+
+    @cached_property
+    def _layout_bytes(self) -> bytes:
+        return msgspec.msgpack.encode(self.layout)
+
+    def save(self, more: Mapping[str, bytes] | None = None) -> ShardDelta:
+        """What changed since the last call; the first one, and the first after other policies, are all there is.
+
+        more  what the caller keeps beside the shard, by name (Rest.more)
+        """
+        rows = np.sort(self.take_dirty()).astype(np.int64)
+        starts = np.zeros(len(rows) + 1, np.int64)
+        names_max = self._names_per_customer
+        margin = self._words_each + names_max * NAME_WORDS_MAX + 1
+        words = np.empty(len(rows) * self._words_each + margin, np.int64)
+        done = 0
+        while True:
+            done = save_rows(
+                self.arrays, self.plan, self._world.arrays, rows, done, starts, words, names_max, self.words
+            )
+            used = int(starts[done])
+            if done == len(rows):
+                break
+            wider = np.empty(2 * len(words) + margin, np.int64)
+            wider[:used] = words[:used]
+            words = wider
+        if done:
+            self._words_each = max(self.row_words + _BLOCKS_WORDS, used * 9 // (8 * done))
+        rest = Rest(
+            FORMAT, not self._has_base, self.arrays.meta.tobytes(), self._layout_bytes, dict(more or {})
+        )
+        self._has_base = True
+        return ShardDelta(rows, starts, words[:used], msgspec.msgpack.encode(rest))
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        """Put an empty shard into the state that was saved: the newest words of each row (merge_deltas).
+
+        Under other policies what stayed is kept and the rest begins anew: sentences that say so. Then the next delta is
+        all there is again, for what was saved before is of another layout.
+        """
+        arrays = self.arrays
+        assert arrays.meta[row_layout.ROWS_USED] == 0, "only an empty shard is restored"
+        rest = read_rest(delta)
+        if rest.format != FORMAT:
+            raise StateError(
+                "restore the state",
+                f"it was saved in format {rest.format}; this version reads format {FORMAT}",
+                "start the version that saved it",
+            )
+        sentences: list[str] = []
+        changed = rest.layout != self._layout_bytes
+        if changed:
+            old = msgspec.msgpack.decode(rest.layout, type=Layout)
+            delta, sentences = carry_over(delta, old, self.layout)
+        saved_meta = np.frombuffer(rest.meta, np.int64)
+        meta = arrays.meta
+        meta[:] = saved_meta
+        _begin(meta)
+        if meta[row_layout.ROWS_USED] > self.words[SET_ROWS_MAX]:
+            raise self.full("rows for customers")
+        self._put_back(for_kernels(delta.rows), for_kernels(delta.starts), for_kernels(delta.words))
+        list_free_rows(arrays.rows, meta, self.row_words)
+        counted = slice(row_layout.COUNTERS_START, row_layout.POOL_FREE)
+        meta[counted] = saved_meta[counted]
+        self._has_base = not changed
+        if changed:
+            there = delta.rows[np.diff(delta.starts) > 0]
+            arrays.dirty[there] = 1
+            arrays.dirty_rows[: len(there)] = there
+            meta[row_layout.DIRTY_COUNT] = len(there)
+        return sentences
+
+    def _put_back(self, rows: Words, starts: Words, words: Words) -> None:
+        there = starts[:-1][np.diff(starts) > 0]
+        slots = _INDEX_SLOTS_FIRST
+        while slots * 3 // 8 < len(there):
+            slots *= 2
+        spilled = int(words[there + row_layout.SPILL_HEAD].sum())
+        room = self._room.spilled(records=1)
+        self.arrays = self.arrays._replace(
+            index=new_index(slots), spill=new_index(_spill_slots(_SPILL_SLOTS_FIRST, spilled, room))
+        )
+        for start in range(0, len(rows), _RESTORED_ROWS):
+            end = min(start + _RESTORED_ROWS, len(rows))
+            self.make_name_room((end - start) * self._names_per_customer)
+            _, stop = restore_rows(
+                self.arrays,
+                self.plan,
+                self._world.arrays,
+                rows,
+                start,
+                end,
+                starts,
+                words,
+                self.words,
+            )
+            if stop != STOP_END:
+                raise self.full("pool for rings, waits and spilled keys")
