@@ -26,6 +26,7 @@ from segue import limits
 from segue.actions.encode import DEAD_LETTERS, LATE, TABLE_OUTPUTS, ActionEncoder, encode_dead, encode_late
 from segue.checkpoints.group import Group, Saved
 from segue.checkpoints.recovered import Recovered
+from segue.checkpoints.world import SavedWorld
 from segue.clock import WALL_CLOCK, Clock
 from segue.decide.engine import Decisions, ShardEngine
 from segue.errors import SinkError
@@ -210,10 +211,11 @@ class Routes:
 
 
 def route(
-    batches: Stream[ReadBatch], policies: CompiledPolicies, settings: Settings, partitions: int
+    batches: Stream[ReadBatch], policies: CompiledPolicies, settings: Settings, recovered: Recovered
 ) -> Routes:
     """One packet a shard and batch."""
     shards = settings.shards
+    partitions = len(recovered.partitions)
     about_nobody = types_for_all(policies)
 
     def scatter(read: list[ReadBatch]) -> Iterable[tuple[str, Any]]:
@@ -274,6 +276,7 @@ class _Shards:
         self.recovered = recovered
         self.group: Group | None = None
         if recovered.journal is not None:
+            self._saved_world = SavedWorld(recovered.world)
             self.group = Group(recovered.journal, self._save_world if saves_world else None)
 
     def world(self) -> ReferenceWorld:
@@ -281,7 +284,7 @@ class _Shards:
         return worker_world(self.settings, self.policies, self.recovered.world)
 
     def _save_world(self) -> ShardDelta:
-        return self.world().save()
+        return self._saved_world.add(self.world().save())
 
 
 class _Beside(msgspec.Struct, array_like=True):

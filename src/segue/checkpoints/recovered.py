@@ -13,8 +13,9 @@ from segue.checkpoints.bases import load
 from segue.checkpoints.folder import StateFolder
 from segue.checkpoints.group import WORLD_PART, Saved
 from segue.checkpoints.journal import Journal
-from segue.checkpoints.manifest import Manifest, decode_manifest, manifests_in
-from segue.checkpoints.store import read_cut
+from segue.checkpoints.manifest import decode_manifest
+from segue.checkpoints.store import resume_point
+from segue.checkpoints.world import merged_world
 from segue.settings import Settings
 from segue.sources.interface import Source
 from segue.state.delta import ShardDelta
@@ -29,14 +30,14 @@ class Recovered:
     partitions  names of the source's, in the order of their index, which is the same in all runs of a deployment
     folder      where the state is; None = nothing survives
     journal     where this process writes its own
-    world       what was saved of the reference tables, by each process there was
+    world       what was saved of the reference tables
     tail        of parts: receipts of what was sent behind the cut
     """
 
     partitions: tuple[str, ...]
     folder: StateFolder | None = None
     journal: Journal | None = None
-    world: tuple[ShardDelta, ...] = ()
+    world: bytes | None = None
     tail: dict[int, Words] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
@@ -70,14 +71,17 @@ def without_state(source: Source[Any]) -> Recovered:
 
 def recover(settings: Settings, source: Source[Any], folder: StateFolder) -> Recovered:
     """What the newest epoch that can be resumed left. Raises CheckpointError."""
-    cut = read_cut(folder.path)
-    manifests = [] if cut is None else manifests_in([state for step in cut.states.values() for state in step.values()])
-    worlds: dict[tuple[str, int], Manifest] = {
-        (manifest.file, manifest.offset): manifest for manifest in manifests if manifest.part == WORLD_PART
+    point = resume_point(folder.path)
+    # a process's world stands beside each part that was saved with it
+    worlds = {
+        (manifest.base, manifest.file, manifest.offset): manifest
+        for manifests in point.manifests().values()
+        for manifest in manifests
+        if manifest.part == WORLD_PART
     }
     return Recovered(
         partitions=folder.deployment.partitions,
         folder=folder,
         journal=Journal(folder),
-        world=tuple(load(folder.path, manifest) for manifest in worlds.values()),
+        world=merged_world(load(folder.path, manifest) for manifest in worlds.values()),
     )

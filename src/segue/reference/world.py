@@ -372,12 +372,16 @@ def empty_world() -> ReferenceWorld:
 _worlds: dict[int, tuple[Settings, CompiledPolicies, ReferenceWorld]] = {}
 
 
-def worker_world(settings: Settings, policies: CompiledPolicies) -> ReferenceWorld:
-    """The world of this thread for a run: all shards that run in it share it."""
+def worker_world(
+    settings: Settings, policies: CompiledPolicies, saved: bytes | None = None
+) -> ReferenceWorld:
+    """The world of this thread for a run: all shards that run in it share it. `saved` is what it begins with."""
     thread = threading.get_ident()
     mine = _worlds.get(thread)
     if mine is None or mine[0] != settings or mine[1] is not policies:
         mine = _worlds[thread] = (settings, policies, ReferenceWorld.of(settings, policies))
+        if saved is not None:
+            mine[2].restore(saved)
     return mine[2]
 
 

@@ -9,14 +9,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 
 from segue import limits
+from segue.checkpoints.disk import write_whole
 from segue.checkpoints.folder import StateFolder, deployment_of, open_folder, started_as
 from segue.checkpoints.recovered import Recovered, recover, without_state
+from segue.errors import SettingsError
 from segue.run.collector import leave_alone_what_is_here
 from segue.run.stop import STARTED, STOP, stop_on_signals
 from segue.settings import Settings, load_settings, secret
@@ -25,6 +29,46 @@ from segue.sources.open import open_source
 
 _EPOCH = timedelta(seconds=10)  # without state: files are flushed at least so often
 _LOOK_S = 0.1
+_RUN_FILE = "run.json"  # in the state folder
+
+
+class KnownRun(msgspec.Struct, frozen=True):
+    """What a state folder remembers of its run beside the deployment.
+
+    out         the folder of its outputs
+    arrival_ms  when it began: what was too far ahead of that then still is
+    """
+
+    out: str
+    arrival_ms: int
+
+
+def known_run(settings: Settings) -> KnownRun | None:
+    """The run that the state folder holds, None if there is none yet."""
+    path = Path(settings.state) / _RUN_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=KnownRun)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        found = f'"{path}" can\'t be read: {error}'
+        raise SettingsError("continue the run", found, "start afresh: another state folder") from error
+
+
+def of_this_run(settings: Settings) -> Settings:
+    """The settings with what the run began with; noted, if it begins. The folder is locked."""
+    known = known_run(settings)
+    if known is None:
+        wanted = KnownRun(os.path.realpath(settings.out), settings.arrival_ms)
+        path = Path(settings.state) / _RUN_FILE
+        mine = path.with_suffix(f".{os.getpid()}")
+        write_whole(mine, msgspec.json.encode(wanted))
+        with contextlib.suppress(FileExistsError):  # another process of the cluster was first
+            os.link(mine, path)
+        mine.unlink()
+        known = known_run(settings)
+        assert known is not None
+    return msgspec.structs.replace(settings, arrival_ms=known.arrival_ms)
 
 
 def state_folder(
@@ -99,6 +143,7 @@ def deployed(make: Callable[..., Dataflow]) -> Dataflow:
         return make(settings, source, recovered=without_state(source))
     process, processes, cluster = started_as()
     folder = state_folder(settings, source, process, processes, cluster)
+    settings = of_this_run(settings)
     stop_on_signals()
     threading.Thread(target=_wait_for_the_start, args=(processes,), name="start", daemon=True).start()
     return make(settings, source, recovered=recover(settings, source, folder))

@@ -19,13 +19,12 @@ from typing import Any
 import msgspec
 
 from segue import settings as settings_module
-from segue.checkpoints.disk import write_whole
 from segue.checkpoints.folder import StateFolder, read_deployment
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import check_tables
-from segue.run.execute import execute, state_folder
+from segue.run.execute import KnownRun, execute, known_run, of_this_run, state_folder
 from segue.run.failure import (
     Failure,
     NothingToDo,
@@ -55,7 +54,6 @@ _EPOCH = timedelta(seconds=10)  # files are flushed at least so often
 _LOOK_S = 0.05  # between two looks at the workers
 _LAST_WORDS_S = 2.0  # the others have so long to say what they know when one worker died
 _STOP_S = 9.0  # to finish the epoch
-_RUN_FILE = "run.json"  # in the state folder
 _PORT_ATTEMPTS = 3
 
 
@@ -76,12 +74,6 @@ class Prepared:
     source: Source[Any]
     processes: int
     state: StateFolder | None = None
-
-
-class _Run(msgspec.Struct):
-    """What a state folder remembers of its run, beside the deployment."""
-
-    out: str
 
 
 def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) -> Prepared:
@@ -105,28 +97,21 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
 
     # also those that these policies do not have: none of an earlier run may be taken for this one's
     _refuse_to_read_outputs(source, settings.out, ALL_OUTPUTS)
-    if settings.state and (Path(settings.state) / _RUN_FILE).exists():
-        _check_continued(settings, source, overwrite)
-        return Prepared(settings, policies, source, processes, state_folder(settings, source))
-    if settings.state:
-        _check_can_be_read_again(source)
-    prepare_folder(settings.out, ALL_OUTPUTS, overwrite=overwrite)
-    (Path(settings.out) / SUMMARY_FILE).unlink(missing_ok=True)
+    known = known_run(settings) if settings.state else None
+    if known is not None:
+        _check_continued(settings, known, source, overwrite)
+    else:
+        if settings.state:
+            _check_can_be_read_again(source)
+        prepare_folder(settings.out, ALL_OUTPUTS, overwrite=overwrite)
+        (Path(settings.out) / SUMMARY_FILE).unlink(missing_ok=True)
     if not settings.state:
         return Prepared(settings, policies, source, processes)
     state = state_folder(settings, source)
-    write_whole(state.path / _RUN_FILE, msgspec.json.encode(_Run(os.path.realpath(settings.out))))
-    return Prepared(settings, policies, source, processes, state)
+    return Prepared(of_this_run(settings), policies, source, processes, state)
 
 
-def _check_continued(settings: Settings, source: Source[Any], overwrite: bool) -> None:
-    path = Path(settings.state) / _RUN_FILE
-    try:
-        run = msgspec.json.decode(path.read_bytes(), type=_Run)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise SettingsError(
-            "continue the run", f'"{path}" can\'t be read: {error}', "start afresh: another state folder"
-        ) from error
+def _check_continued(settings: Settings, run: KnownRun, source: Source[Any], overwrite: bool) -> None:
     afresh = "or start afresh: another state folder and another output folder"
     if overwrite:
         found = f'"{settings.state}" holds a run that goes on: nothing is overwritten'
