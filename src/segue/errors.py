@@ -46,6 +46,10 @@ class SettingsError(SegueError):
     """A setting or an argument is not one Segue can run with."""
 
 
+class CheckpointError(SegueError):
+    """State that survives can't be written, or can't be read back: a full disk, a file that is damaged or gone."""
+
+
 class LimitError(SegueError):
     """A bound of limits.py that cannot be passed by dropping one event was met."""
 
