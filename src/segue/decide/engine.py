@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.events.names import CODE_BY_NAME
-from segue.limits import LINES_PER_EVENT_MAX, TIMERS_PER_STEP
+from segue.limits import LINES_PER_EVENT_MAX, PARTITIONS_MAX, TIMERS_PER_STEP
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import ReferenceWorld, empty_world
+from segue.reference.world import MERGED, ReferenceWorld, empty_world
 from segue.routing.arrivals import Released
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels.customers import find_or_add, sweep
@@ -37,7 +37,7 @@ from segue_kernels.record import (
     TIME,
     ZONE_MASK,
 )
-from segue_kernels.row import TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
+from segue_kernels.row import CLOCK_MAX, TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
 from segue_kernels.shard import (
     ACTION_ITEM,
     ACTION_RECORD,
@@ -133,16 +133,27 @@ def _records_of_event(records: Words, at: int) -> int:
 
 class ShardEngine:
     """State and decisions of one shard. Deterministic: the same rows in the same order, however cut into batches and
-    whenever `advance` is called in between (with a watermark that no row to come is behind), decide the same."""
+    whenever `advance` is called in between (with a watermark that no row to come is behind), decide the same.
+
+    merged  rows come in the order of the clocks of all partitions (segue.routing.arrivals), so that each row's says how
+            far time has come; otherwise only `advance` does, and what a row sees of the tables is what this shard has
+            heard by then
+    """
 
     def __init__(
-        self, policies: CompiledPolicies, settings: EngineSettings, world: ReferenceWorld | None = None
+        self,
+        policies: CompiledPolicies,
+        settings: EngineSettings,
+        world: ReferenceWorld | None = None,
+        merged: bool = True,
     ) -> None:
         words = settings.words(
             policies.row_words, CODE_BY_NAME["Consent Changed"], CODE_BY_NAME["Unsubscribed"]
         )
         self._words = words
         self._world = empty_world() if world is None else world
+        self._merged = merged
+        self.heard = MERGED if merged else np.full((2, PARTITIONS_MAX), -1, np.int64)
         self.state = ShardState(policies, settings, words, self._world)
         offers = len(policies.offers)
         width = 1
@@ -218,7 +229,16 @@ class ShardEngine:
 
     def process(self, released: Released) -> list[Decisions]:
         """Run rows in their order; decisions in order, in as many parts as the output arrays were filled."""
-        released = self._world.take_released(released)
+        return self.decide(self.hear(released))
+
+    def hear(self, released: Released) -> Released:
+        """Let what all shards hear of into the tables; the rows that are left, to be decided next."""
+        if not self._merged:
+            self._world.note_heard(released.records, self.heard)
+        return self._world.take_released(released)
+
+    def decide(self, released: Released) -> list[Decisions]:
+        """As process, for rows of a release that `hear` has left."""
         records, text, histories = released.records, released.text, dict(released.histories)
         if histories:
             records = records.copy()
@@ -242,6 +262,10 @@ class ShardEngine:
         greater than that of an earlier call goes on with what is left.
         """
         decided: list[Decisions] = []
+        if not self._merged:
+            clock_ms = watermark_ms + self.state.lateness_ms
+            meta = self.state.arrays.meta
+            meta[CLOCK_MAX] = max(int(meta[CLOCK_MAX]), clock_ms)
         done = self._run(decided, watermark_ms=max(watermark_ms, 1), timers_max=timers_max)
         return decided, done
 
@@ -277,7 +301,7 @@ class ShardEngine:
                 state.plan,
                 self._scratch,
                 self._out,
-                self._world.arrays,
+                self._world.arrays._replace(heard=self.heard),
                 records,
                 text,
                 row_of,
