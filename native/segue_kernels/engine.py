@@ -226,6 +226,7 @@ def run(
     rows = shard.rows
     meta = shard.meta
     slots = len(plan.slot_hash)
+    merged = world.heard.shape[1] == 0
     # with more used than this and what each record takes, an event might find too little
     spill_most = ((len(shard.spill) * 5) >> 3) - settings[SET_SPILL_ROOM]
     spill_each = settings[SET_SPILL_ROOM_EACH]
@@ -287,12 +288,11 @@ def run(
                 row = row_of[header]
                 base = row * row_words
                 time = records[header, TIME]
-                if records[header, RECORD_CLOCK] > meta[CLOCK_MAX]:
+                if merged and records[header, RECORD_CLOCK] > meta[CLOCK_MAX]:
                     meta[CLOCK_MAX] = records[header, RECORD_CLOCK]
                 limit = records[header, RECORD_CLOCK] - lateness
-                arrived = (
-                    LAST_PLACE  # all that can be valid by then has arrived: none is later than the lateness
-                )
+                # merged: all that can be valid by then has arrived, for none is later than the lateness
+                arrived = LAST_PLACE if merged else records[header, RECORD_CLOCK]
                 phase = BEFORE
 
         timer = NO_TIMER
@@ -445,10 +445,8 @@ def run(
             record = -1 - first
             step = source[first, SEQUENCE]
             now = rows[base + CLOCK]
-            if (
-                now > source[first, RECORD_CLOCK]
-            ):  # later than it was due: not all that is valid now has arrived
-                place = min(place, now)
+            if merged and now > source[first, RECORD_CLOCK]:
+                place = min(place, now)  # later than it was due: not all that is valid now has arrived
         rows_before = out.used[OUT_LOG] + out.used[OUT_CHANGES]
         is_changed = False
         if looks:

@@ -53,7 +53,9 @@ SPILL_USED = 5
 SPILL_OLD_POSITION = 6
 SPILL_LIVE = 7  # spilled entries
 POOL_BUMP = 8  # next untouched pool word
-CLOCK_MAX = 9  # largest partition clock the shard has seen
+CLOCK_MAX = (
+    9  # how far time has come, ms: no row to come has a lower partition clock (merged: the last row's)
+)
 SWEEP_POSITION = 10
 DIRTY_COUNT = 11
 POOL_WORDS_USED = 12  # words in blocks now in use

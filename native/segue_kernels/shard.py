@@ -78,6 +78,7 @@ class World(NamedTuple):
     names: Array  # int64: product hash -> its name (names.py)
     name_text: Array  # uint8: the names' bytes
     name_state: Array  # int64: how much of both is in use
+    heard: Array  # int64 [2, partitions]: how far the shard has heard of tables (tables.py); [2, 0] = merged
 
 
 class Scratch(NamedTuple):

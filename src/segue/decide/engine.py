@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.events.names import CODE_BY_NAME
-from segue.limits import LINES_PER_EVENT_MAX, TIMERS_PER_STEP
+from segue.limits import LINES_PER_EVENT_MAX, PARTITIONS_MAX, TIMERS_PER_STEP
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import ReferenceWorld, empty_world
+from segue.reference.world import MERGED, ReferenceWorld, empty_world
 from segue.routing.arrivals import Released
 from segue.state.delta import ShardDelta, read_rest
 from segue.state.shard import EngineSettings, ShardState
@@ -39,7 +39,7 @@ from segue_kernels.record import (
     TIME,
     ZONE_MASK,
 )
-from segue_kernels.row import ROWS_USED, TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
+from segue_kernels.row import CLOCK_MAX, ROWS_USED, TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
 from segue_kernels.row import ZONE as ROW_ZONE
 from segue_kernels.shard import (
     ACTION_ITEM,
@@ -89,6 +89,7 @@ _NO_ROWS = np.zeros(0, np.int64)
 _HISTORY_BIT = FLAG_HAS_HISTORY << 8
 _LINE_BIT = FLAG_IS_LINE << 8
 _SEQUENCE = "sequence"  # in Rest.more
+_HEARD = "heard"
 
 
 @dataclass(slots=True)
@@ -144,6 +145,9 @@ class ShardEngine:
 
     part      its number among the parts of the state (segue_kernels/receipt.py)
     sequence  grows by one with each Decisions that it hands out
+    merged  rows come in the order of the clocks of all partitions (segue.routing.arrivals), so that each row's says how
+            far time has come; otherwise only `advance` does, and what a row sees of the tables is what this shard has
+            heard by then
     """
 
     def __init__(
@@ -152,6 +156,7 @@ class ShardEngine:
         settings: EngineSettings,
         world: ReferenceWorld | None = None,
         part: int = 0,
+        merged: bool = True,
     ) -> None:
         self.part = part
         self.sequence = 0
@@ -160,6 +165,8 @@ class ShardEngine:
         )
         self._words = words
         self._world = empty_world() if world is None else world
+        self._merged = merged
+        self.heard = MERGED if merged else np.full((2, PARTITIONS_MAX), -1, np.int64)
         self.state = ShardState(policies, settings, words, self._world)
         offers = len(policies.offers)
         width = 1
@@ -235,7 +242,16 @@ class ShardEngine:
 
     def process(self, released: Released) -> list[Decisions]:
         """Run rows in their order; decisions in order, in as many parts as the output arrays were filled."""
-        released = self._world.take_released(released)
+        return self.decide(self.hear(released))
+
+    def hear(self, released: Released) -> Released:
+        """Let what all shards hear of into the tables; the rows that are left, to be decided next."""
+        if not self._merged:
+            self._world.note_heard(released.records, self.heard)
+        return self._world.take_released(released)
+
+    def decide(self, released: Released) -> list[Decisions]:
+        """As process, for rows of a release that `hear` has left."""
         records, text, histories = released.records, released.text, dict(released.histories)
         if histories:
             records = records.copy()
@@ -259,6 +275,10 @@ class ShardEngine:
         greater than that of an earlier call goes on with what is left.
         """
         decided: list[Decisions] = []
+        if not self._merged:
+            clock_ms = watermark_ms + self.state.lateness_ms
+            meta = self.state.arrays.meta
+            meta[CLOCK_MAX] = max(int(meta[CLOCK_MAX]), clock_ms)
         done = self._run(decided, watermark_ms=max(watermark_ms, 1), timers_max=timers_max)
         return decided, done
 
@@ -294,7 +314,7 @@ class ShardEngine:
                 state.plan,
                 self._scratch,
                 self._out,
-                self._world.arrays,
+                self._world.arrays._replace(heard=self.heard),
                 records,
                 text,
                 row_of,
@@ -385,12 +405,15 @@ class ShardEngine:
 
     def save(self, more: Mapping[str, bytes] | None = None) -> ShardDelta:
         """What changed since the last call, and all else that the engine needs to go on (ShardState.save)."""
-        return self.state.save({**(more or {}), _SEQUENCE: self.sequence.to_bytes(8, "little")})
+        own = {_SEQUENCE: self.sequence.to_bytes(8, "little"), _HEARD: self.heard.tobytes()}
+        return self.state.save({**(more or {}), **own})
 
     def restore(self, delta: ShardDelta) -> list[str]:
         """Put an engine that has processed nothing into the state that was saved; see ShardState.restore."""
         sentences = self.state.restore(delta)
-        self.sequence = int.from_bytes(read_rest(delta).more[_SEQUENCE], "little")
+        own = read_rest(delta).more
+        self.sequence = int.from_bytes(own[_SEQUENCE], "little")
+        self.heard = np.frombuffer(bytearray(own[_HEARD]), np.int64).reshape(2, -1)
         rows = self.state.arrays.rows.reshape(-1, self.state.row_words)
         zones = rows[: self.state.arrays.meta[ROWS_USED], ROW_ZONE] & ZONE_MASK
         for zone in np.unique(zones).tolist():

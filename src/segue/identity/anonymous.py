@@ -13,7 +13,7 @@ import numpy.typing as npt
 from segue.decide.engine import Decisions, ShardEngine
 from segue.limits import IDENTIFIER_BYTES_MAX
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import ReferenceWorld, empty_world
+from segue.reference.world import ReferenceWorld
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ANY_PLACE, Packet, scatter_rows
 from segue.state.delta import ShardDelta, read_rest
@@ -40,12 +40,12 @@ class AnonymousShard:
         settings: EngineSettings,
         partitions: int,
         world: ReferenceWorld | None = None,
+        merged: bool = True,
     ) -> None:
         self.shard = shard
         self.shards = settings.shards
-        self._world = empty_world() if world is None else world
-        self.engine = ShardEngine(policies, settings, self._world, ANONYMOUS_PART + shard)
-        self.arrivals = Arrivals(partitions, settings.lateness_ms)
+        self.engine = ShardEngine(policies, settings, world, ANONYMOUS_PART + shard, merged)
+        self.arrivals = Arrivals(partitions, settings.lateness_ms, merged)
         self._words = self.engine.state.words
 
     def process(self) -> tuple[list[Decisions], list[tuple[int, Packet]]]:
@@ -57,13 +57,13 @@ class AnonymousShard:
         released = self.arrivals.release()
         if released is None:
             return [], []
-        released = self._world.take_released(released)
+        released = self.engine.hear(released)
         records = released.records.copy()
         text = released.text
         goes, history_of, names, name_at = self._resolve(records, text)
         stays = goes == STAYS
         released.records = records[stays]
-        decided = self.engine.process(released) if len(released.records) else []
+        decided = self.engine.decide(released) if len(released.records) else []
         passed = self._pass_on(
             decided,
             records[goes == GOES],

@@ -62,6 +62,7 @@ _STEP = "read the tables"
 # of a row that changes a table: all that the tables take from it
 _KEPT_COLUMNS = (TIME, CLOCK, PRODUCT, STORE, PRICE, PACK, SEQUENCE)
 _AT = {word: at for at, word in enumerate(_KEPT_COLUMNS)}
+MERGED = np.zeros((2, 0), np.int64)  # as World.heard
 _NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
 
 
@@ -87,7 +88,7 @@ class ReferenceWorld:
     """`arrays` is what kernels take; it is another after room had to be made, so take it anew for each batch.
 
     All shards of a worker thread share one world: each hands it the rows that all hear of, and each such row is
-    let in once. A row's lookups see what arrived before it, however far another shard has come.
+    let in once. A row's lookups see what arrived before it in its shard, however far another one has come.
     """
 
     def __init__(
@@ -104,8 +105,8 @@ class ReferenceWorld:
         shared.load(int(defaults[DEFAULT_ZONE]))
         self._columns = np.zeros((plan.TABLES, tables.COLUMN_WORDS), np.int64)
         self._table_of = np.where(REFERENCE_TYPES, tables.NO_TABLE, 0).astype(np.uint8)
-        self._state = np.zeros(tables.STATE_WORDS, np.int64)
-        self._state[tables.STATE_CLOCK] = tables.CLOCK_OF_FILES
+        self._state = np.zeros(tables.STATE_HEARD + limits.PARTITIONS_MAX, np.int64)
+        self._state[tables.STATE_HEARD :] = -1
         layout = _layout(lookups, fields)
         rows = _read_files(layout, dict(files or {}), secret)
         width = {table: tables.VERSION_FIELDS + len(of) for table, of in layout.items()}
@@ -122,6 +123,7 @@ class ReferenceWorld:
             names=np.zeros(NAME_SLOT_WORDS, np.int64),
             name_text=np.zeros(0, np.uint8),
             name_state=np.zeros(NAME_STATE_WORDS, np.int64),
+            heard=MERGED,
         )
         self._updates: list[Words] | None = None  # since the last save, if they are kept
         self._kept_up_to = np.full(limits.PARTITIONS_MAX, -1, np.int64)  # SEQUENCE, by partition
@@ -175,6 +177,14 @@ class ReferenceWorld:
         place_of = np.cumsum(kept) - 1
         histories = [(int(place_of[at]), history) for at, history in released.histories]
         return Released(released.records[kept], released.text, histories, released.finished)
+
+    def note_heard(self, records: Words, heard: Words) -> None:
+        """Move a shard's own order of arrival (tables.HEARD) on to a release of rows."""
+        heard[tables.HEARD_BEFORE] = heard[tables.HEARD]
+        told = self._table_of[records[:, PACK] & 0xFF] != 0
+        if told.any():
+            sequence = records[told, SEQUENCE]
+            np.maximum.at(heard[tables.HEARD], sequence >> ROW_BITS, sequence)
 
     def heard(self, records: Words) -> npt.NDArray[np.bool_] | None:
         """As take: which rows are left, None if all are."""
