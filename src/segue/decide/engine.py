@@ -94,6 +94,7 @@ class Decisions:
     records, text   the events, and behind them the records made for timers that decided something; LOG_RECORD,
                     ACTION_RECORD, ACTION_ITEM, CHANGE_RECORD, CREDIT_RECORD and CREDIT_ITEM are rows of `records`
     items           ACTION_ITEMS: offset << 8 | length in `item_text`
+    part, sequence  whose run it was (segue_kernels/receipt.py), and its number among that part's
     """
 
     records: Words
@@ -108,6 +109,8 @@ class Decisions:
     credits: Words
     items: Words
     item_text: Bytes
+    part: int = 0
+    sequence: int = 0
 
 
 def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:

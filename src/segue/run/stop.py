@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from segue.errors import SegueError
 from segue.run.failure import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -47,3 +49,30 @@ def stoppable() -> Iterator[Stop]:
         sys.unraisablehook = unraisable
         for number, handler in zip(_SIGNALS, before, strict=True):
             signal.signal(number, handler)
+
+
+class Failed:
+    """The first error of a thread that nobody waits for; sources, sinks and snapshots of the process raise it."""
+
+    def __init__(self) -> None:
+        self._error: SegueError | None = None
+        self._lock = threading.Lock()
+
+    def set(self, error: SegueError) -> None:
+        """Note an error; only the first counts."""
+        with self._lock:
+            if self._error is None:
+                self._error = error
+
+    def raise_if_set(self) -> None:
+        """Raise what was noted."""
+        if self._error is not None:
+            raise self._error
+
+    def clear(self) -> None:
+        """Forget it: a new run begins in this process."""
+        with self._lock:
+            self._error = None
+
+
+FAILED = Failed()
