@@ -29,6 +29,15 @@ DEAD_LETTER_BYTES_MAX = 65_536  # original bytes kept in a dead letter; longer o
 # --- Kafka -------------------------------------------------------------------------------------------
 LANES_DEFAULT = 4  # fixed for the life of a deployment
 LANES_MAX = 64
+LANE_QUEUE_MESSAGES_MAX = 50_000  # taken by a lane and not yet committed or acknowledged; then the worker waits
+TRANSACTION_MESSAGES_MAX = 10_000  # a transaction takes no further item beyond so many messages
+TRANSACTION_MS_MAX = 10_000  # the broker aborts an older one; what can't be sent in this time is an error
+HEARTBEAT_MS = 1_000  # an idle lane commits something so often: a fenced one notices
+LEASE_MS = 2_000  # a lane sends without a transaction only so long after the last one that succeeded
+MESSAGE_BYTES_TARGET = 512 * 1024  # tables are cut into messages of this size, headers included
+BROKER_WAIT_MS = 60_000  # at the start, until the brokers answer
+TAIL_RECEIPTS_MAX = 4_000_000  # read back after a crash: 512 MB
+PENDING_MS = 60 * MINUTE_MS  # ids of the tail are forgotten when none of them has come again for so long
 
 # --- checkpoints -------------------------------------------------------------------------------------
 EPOCH_MS_DEFAULT = 1_000

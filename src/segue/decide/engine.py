@@ -99,7 +99,7 @@ class Decisions:
     records, text   the events, and behind them the records made for timers that decided something; LOG_RECORD,
                     ACTION_RECORD, ACTION_ITEM, CHANGE_RECORD, CREDIT_RECORD and CREDIT_ITEM are rows of `records`
     items           ACTION_ITEMS: offset << 8 | length in `item_text`
-    part, sequence  which part of the state decided it (segue_kernels/receipt.py), and its how manieth this is
+    part, sequence  whose run it was (segue_kernels/receipt.py), and its number among that part's
     """
 
     records: Words

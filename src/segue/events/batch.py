@@ -32,18 +32,24 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A message that could not be used. `raw` is its original bytes, cut (the reason says so) if very
-    long."""
+    long.
+
+    partition, row  what tells it from others when the input is read again; set by the reader (reader.py)
+    """
 
     file: str
     line: int
     offset: int
     reason: str
     raw: bytes
+    partition: int = 0
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """An event behind its partition's clock by more than the lateness allowed; times in ms."""
+    """An event behind its partition's clock by more than the lateness allowed; times in ms. `partition` and `row` as
+    a DeadLetter's."""
 
     file: str
     line: int
@@ -51,6 +57,8 @@ class Late:
     raw: bytes
     delay_ms: int
     event_time_ms: int
+    partition: int = 0
+    row: int = 0
 
 
 def dead_letter(file: str, line: int, offset: int, reason: str, raw: bytes) -> DeadLetter:

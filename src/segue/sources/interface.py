@@ -20,6 +20,7 @@ class LineChunk:
     offset      of the payload in the file, bytes (of the decompressed text)
     first_line  number of the first line in the file, from 1
     rows_hint   lines in the payload, blank ones included
+    offsets     of a topic: int64 a line, ascending, the offset of its message
     """
 
     payload: npt.NDArray[np.uint8]
@@ -27,15 +28,18 @@ class LineChunk:
     offset: int
     first_line: int
     rows_hint: int
+    offsets: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TableChunk:
-    """Rows of a columnar input, in order. `first_row` is the number of the first in the file, from 1."""
+    """Rows of a columnar input, in order. `first_row` is the number of the first in the file (of a topic: in the
+    message at `offset`), from 1."""
 
     batch: pa.RecordBatch
     file: str
     first_row: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +16,8 @@ from segue.routing.packet import CLOCK_END, ROW_BITS, Place, SourceBatch
 from segue.sources.interface import BrokenChunk, LineChunk, Partition, QuietChunk, TableChunk
 from segue.sources.pace import Pace
 from segue_kernels.record import FLAG_IS_LINE, PACK, SEQUENCE, TIME
+
+LINE_BITS = 20  # of the number of what was refused: its line in its message, whose offset stands above them
 
 
 class ReadCounts(msgspec.Struct):
@@ -158,11 +160,14 @@ class BatchReader:
                 decoded, start = self._decoder.json_lines(chunk.payload, start, self._batch_rows, origin)
                 line += decoded.lines
                 self._add(decoded, result)
+            self._number(result, chunk)
             self._pace.progressed(self._index, 0, len(chunk.payload))
         elif isinstance(chunk, TableChunk):
             self._add(self._decoder.table(chunk.batch, Origin(chunk.file, chunk.first_row)), result)
+            self._number(result, chunk)
         elif isinstance(chunk, BrokenChunk):
             result.dead.append(DeadLetter(chunk.file, chunk.row, chunk.offset, chunk.reason, chunk.raw))
+            self._number(result, chunk)
             self._counts.dead_letters += 1
         else:
             assert isinstance(chunk, QuietChunk)
@@ -219,6 +224,11 @@ class BatchReader:
         self._batch += 1
         self._pace.emitted(self._index, self._clock_ms)
 
+    def _number(self, result: ReadBatch, chunk: LineChunk | TableChunk | BrokenChunk) -> None:
+        """Give what was refused of this chunk a number that is the same in a replay, however it is cut."""
+        result.dead = [_numbered(letter, self._index, chunk) for letter in result.dead]
+        result.late = [_numbered(event, self._index, chunk) for event in result.late]
+
     def _sequence(self) -> int:
         return (self._index << ROW_BITS) | self._row
 
@@ -228,6 +238,24 @@ class BatchReader:
     def close(self) -> None:
         """Let go of the input."""
         self._partition.close()
+
+
+_Refused = TypeVar("_Refused", DeadLetter, Late)
+
+
+def _numbered(refused: _Refused, partition: int, chunk: LineChunk | TableChunk | BrokenChunk) -> _Refused:
+    """Of a topic: the message's offset and the line within it; of a file the line. (Several events of one line share
+    a number: they go out together or not at all.)"""
+    line = refused.line
+    if not isinstance(chunk, LineChunk):
+        return replace(refused, partition=partition, row=chunk.offset << LINE_BITS | line)
+    if chunk.offsets is None:
+        return replace(refused, partition=partition, row=line)
+    index = line - chunk.first_line
+    offset = int(chunk.offsets[index])
+    line = index - int(np.searchsorted(chunk.offsets, offset)) + 1
+    row = offset << LINE_BITS | line
+    return replace(refused, line=line, offset=offset, partition=partition, row=row)
 
 
 def _set_to_arrival(decoded: Decoded, arrival_ms: int) -> int:
