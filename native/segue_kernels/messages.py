@@ -91,8 +91,8 @@ ATTRIBUTES = ("specversion", "id", "source", "type", "time")
 _SPECVERSION = 0
 _NAMES = np.zeros((len(ATTRIBUTES), 16), np.uint8)
 _NAME_LENGTHS = np.array([len(name) for name in ATTRIBUTES], np.int64)
-for _number, _attribute in enumerate(ATTRIBUTES):
-    _NAMES[_number, : len(_attribute)] = np.frombuffer(_attribute.encode(), np.uint8)
+for _number, _name in enumerate(ATTRIBUTES):
+    _NAMES[_number, : len(_name)] = np.frombuffer(_name.encode(), np.uint8)
 _PREFIX = np.frombuffer(b"ce_", np.uint8)
 _DATA = np.frombuffer(b'{"data":', np.uint8)
 _HEXADECIMAL = np.frombuffer(b"0123456789abcdef", np.uint8)

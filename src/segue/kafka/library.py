@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import confluent_kafka.cimpl
 
-OFFSET_BEGINNING = -2
 OFFSET_END = -1
-_OFFSET_INVALID = -1001
 
 # kinds of client
 PRODUCER = 0

@@ -108,13 +108,17 @@ class BatchReader:
             line = chunk.first_line
             start = 0
             while start < len(chunk.payload):
-                origin = Origin(chunk.file, line, chunk.offset)
+                origin = Origin(chunk.file, line, chunk.offset, chunk.offsets, chunk.first_line)
                 decoded, start = self._decoder.json_lines(chunk.payload, start, self._batch_rows, origin)
                 line += decoded.lines
                 self._add(decoded, result)
             self._pace.progressed(self._index, 0, len(chunk.payload))
         elif isinstance(chunk, TableChunk):
-            self._add(self._decoder.table(chunk.batch, Origin(chunk.file, chunk.first_row)), result)
+            offsets = None
+            if chunk.offset is not None:
+                offsets = np.broadcast_to(np.int64(chunk.offset), chunk.batch.num_rows)
+            origin = Origin(chunk.file, chunk.first_row, 0, offsets, chunk.first_row)
+            self._add(self._decoder.table(chunk.batch, origin), result)
         elif isinstance(chunk, BrokenChunk):
             result.dead.append(DeadLetter(chunk.file, chunk.row, chunk.offset, chunk.reason, chunk.raw))
             self._counts.dead_letters += 1
