@@ -38,6 +38,20 @@ MESSAGE_BYTES_TARGET = 512 * 1024  # tables are cut into messages of this size, 
 BROKER_WAIT_MS = 60_000  # at the start, until the brokers answer
 TAIL_RECEIPTS_MAX = 4_000_000  # read back after a crash: 512 MB
 PENDING_MS = 60 * MINUTE_MS  # ids of the tail are forgotten when none of them has come again for so long
+KAFKA_MESSAGE_BYTES_MAX = 16 << 20  # of a message that holds many events; a longer one is a dead letter
+KAFKA_QUEUE_BYTES = 128 << 20  # fetched and not yet read, of all partitions of a process together ...
+KAFKA_QUEUE_MESSAGES = 400_000  # ... and beyond so many nothing is fetched
+KAFKA_FETCH_WAIT_MS = 10  # a broker that has nothing answers so late
+KAFKA_LINGER_MS = 5  # after a batch the next one of a partition waits so long, ...
+KAFKA_LINGER_MESSAGES = 1_000  # ... unless so many messages stand in its queue
+KAFKA_END_BEHIND_MS = (
+    20  # idle partitions ask for their end so often while another partition of the process reads ...
+)
+KAFKA_END_IDLE_MS = 250  # ... and so often while none does
+KAFKA_ANSWER_MS_MAX = 1_000  # an answer that comes later is none
+KAFKA_TELL_MS = 5_000  # brokers that can't be reached for so long are told about, once
+KAFKA_LOG_AGAIN_MS = MINUTE_MS  # of librdkafka's log one line of a kind in this time
+KAFKA_START_MS_MAX = 30_000  # at the start somebody must answer within this time
 
 # --- checkpoints -------------------------------------------------------------------------------------
 EPOCH_MS_DEFAULT = 1_000

@@ -16,6 +16,10 @@ def open_source(settings: Settings) -> Source[Any]:
         from segue.datasets.source import dataset_source
 
         return dataset_source(settings.dataset)
+    if settings.kafka.brokers:
+        from segue.sources.kafka.source import kafka_source
+
+        return kafka_source(settings.kafka)
     return file_source(settings.inputs, interleave=settings.interleave, live=settings.live)
 
 

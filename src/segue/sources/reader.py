@@ -156,14 +156,18 @@ class BatchReader:
             line = chunk.first_line
             start = 0
             while start < len(chunk.payload):
-                origin = Origin(chunk.file, line, chunk.offset)
+                origin = Origin(chunk.file, line, chunk.offset, chunk.offsets, chunk.first_line)
                 decoded, start = self._decoder.json_lines(chunk.payload, start, self._batch_rows, origin)
                 line += decoded.lines
                 self._add(decoded, result)
             self._number(result, chunk)
             self._pace.progressed(self._index, 0, len(chunk.payload))
         elif isinstance(chunk, TableChunk):
-            self._add(self._decoder.table(chunk.batch, Origin(chunk.file, chunk.first_row)), result)
+            offsets = None
+            if chunk.offset is not None:
+                offsets = np.broadcast_to(np.int64(chunk.offset), chunk.batch.num_rows)
+            origin = Origin(chunk.file, chunk.first_row, 0, offsets, chunk.first_row)
+            self._add(self._decoder.table(chunk.batch, origin), result)
             self._number(result, chunk)
         elif isinstance(chunk, BrokenChunk):
             result.dead.append(DeadLetter(chunk.file, chunk.row, chunk.offset, chunk.reason, chunk.raw))
@@ -246,16 +250,9 @@ _Refused = TypeVar("_Refused", DeadLetter, Late)
 def _numbered(refused: _Refused, partition: int, chunk: LineChunk | TableChunk | BrokenChunk) -> _Refused:
     """Of a topic: the message's offset and the line within it; of a file the line. (Several events of one line share
     a number: they go out together or not at all.)"""
-    line = refused.line
-    if not isinstance(chunk, LineChunk):
-        return replace(refused, partition=partition, row=chunk.offset << LINE_BITS | line)
-    if chunk.offsets is None:
-        return replace(refused, partition=partition, row=line)
-    index = line - chunk.first_line
-    offset = int(chunk.offsets[index])
-    line = index - int(np.searchsorted(chunk.offsets, offset)) + 1
-    row = offset << LINE_BITS | line
-    return replace(refused, line=line, offset=offset, partition=partition, row=row)
+    of_file = isinstance(chunk, LineChunk) and chunk.offsets is None
+    row = refused.line if of_file else refused.offset << LINE_BITS | refused.line
+    return replace(refused, partition=partition, row=row)
 
 
 def _set_to_arrival(decoded: Decoded, arrival_ms: int) -> int:
