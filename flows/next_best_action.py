@@ -42,8 +42,9 @@ def next_best_action(
     decided = decide(
         routes, policies, settings, recovered, pace
     )  # windows, conditions, timers, scores, limits
-    actions = encode(decided, policies)  # JSON a channel, the decision log as columns
-    write([actions, rejected(events, policies), routes.nobody], settings, policies)
+    actions = encode(decided, policies, settings)  # JSON a channel, the decision log as columns
+    refused = rejected(events, policies, settings)
+    write([actions, refused, routes.nobody], policies, settings, recovered)
     return flow
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import bytewax.operators as op
 import msgspec
@@ -29,7 +29,7 @@ from segue.checkpoints.recovered import Recovered
 from segue.checkpoints.world import SavedWorld
 from segue.clock import WALL_CLOCK, Clock
 from segue.decide.engine import Decisions, ShardEngine
-from segue.errors import SinkError
+from segue.errors import SegueError, SinkError
 from segue.events.decode import Decoder
 from segue.events.names import CHANNELS
 from segue.identity.anonymous import AnonymousShard
@@ -42,6 +42,7 @@ from segue.run.stop import FAILED, STARTED, STOP
 from segue.settings import Settings, secret
 from segue.sinks.files import open_output
 from segue.sinks.interface import Sink
+from segue.sinks.kafka.message import LaneMessage, LanePosition, lane_label
 from segue.sources.interface import Source
 from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch, ReaderState
@@ -51,6 +52,11 @@ from segue.summary import Part, encode_part
 from segue_kernels.receipt import ANONYMOUS_PART
 from segue_kernels.shard import ACTION_OFFER
 from segue_kernels.siphash import hash_bytes
+
+if TYPE_CHECKING:  # the client's library is loaded by those who use it
+    from segue.sinks.kafka.encode import LaneEncoder
+    from segue.sinks.kafka.lane import Lane
+    from segue.sinks.kafka.tail import Tail
 
 LABEL_PERIOD = 48
 WAIT = timedelta(milliseconds=1)  # before a reader held back by its pace looks again
@@ -62,7 +68,7 @@ _LIVE_ARRIVAL_MS = (
 WAKE = None  # to an output: nothing to write, but it belongs into the next snapshot
 
 Addressed = tuple[int, Packet | None]  # (shard, packet); None only wakes it
-Item = bytes | pa.RecordBatch | None
+Item: TypeAlias = bytes | pa.RecordBatch | list[LaneMessage] | None
 Output = tuple[str, Item]
 
 
@@ -80,8 +86,8 @@ def shard_label(prefix: str, shard: int) -> str:
 
 
 class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
-    """wakes: its first batch wakes the whole flow. A part that had no item in the first epoch would be missing from that
-    epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later."""
+    """wakes: its first batch wakes the whole flow. A part that had no item in the first epoch would be missing from
+    that epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later."""
 
     def __init__(self, reader: BatchReader, live: bool, wakes: bool) -> None:
         self._reader = reader
@@ -148,18 +154,16 @@ class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
         STARTED.set()  # Bytewax asks when it has connected the cluster
         return list(self._names)
 
-    def build_part(
-        self, step_id: str, for_part: str, resume_state: ReaderState | None
-    ) -> _PartitionReader:
+    def build_part(self, step_id: str, for_part: str, resume_state: ReaderState | None) -> _PartitionReader:
         index, name = self._names[for_part]
         settings = self._settings
-        arrival_ms = _LIVE_ARRIVAL_MS if settings.live else settings.arrival_ms
+        arrival_ms = _LIVE_ARRIVAL_MS if settings.is_live else settings.arrival_ms
         decoder = Decoder(secret(), settings.currency, arrival_ms, settings.lateness_ms)
-        clock = self._clock if settings.live else None
+        clock = self._clock if settings.is_live else None
         partition = self._source.open(name, resume_state.position if resume_state else None)
         rows = settings.batch_rows
         reader = BatchReader(partition, index, decoder, self._pace, rows, clock, resume_state)
-        return _PartitionReader(reader, settings.live, wakes=bool(settings.state))
+        return _PartitionReader(reader, settings.is_live, wakes=bool(settings.state))
 
 
 def read_events(
@@ -174,14 +178,19 @@ def read_events(
     return op.input("events", flow, _EventSource(source, settings, recovered.partitions, pace, clock))
 
 
-def rejected(batches: Stream[ReadBatch], policies: CompiledPolicies) -> Stream[Output]:
-    """Dead letters, late events and the readers' counts, as messages; and what wakes every output."""
-    names = output_names(policies)
+def rejected(batches: Stream[ReadBatch], policies: CompiledPolicies, settings: Settings) -> Stream[Output]:
+    """Dead letters, late events and (for files) the readers' counts, as messages; and what wakes every output."""
+    lanes = _lane_encoder(policies, settings)
+    names = output_names(policies) if lanes is None else _lane_labels(settings)
 
     def encode(read: list[ReadBatch]) -> Iterable[Output]:
         for batch in read:
             if batch.wake:
                 yield from ((name, WAKE) for name in names)
+            if lanes is not None:
+                for lane, messages in lanes.refused(batch.dead, batch.late):
+                    yield lane_label(lane), messages
+                continue
             if batch.dead:
                 yield DEAD_LETTERS, encode_dead(batch.dead)
             if batch.late:
@@ -217,6 +226,7 @@ def route(
     shards = settings.shards
     partitions = len(recovered.partitions)
     about_nobody = types_for_all(policies)
+    summed = not settings.kafka.brokers
 
     def scatter(read: list[ReadBatch]) -> Iterable[tuple[str, Any]]:
         for batch in read:
@@ -231,7 +241,7 @@ def route(
                         yield shard_label("known", destination), (destination, packet)
                     else:
                         yield shard_label("anonymous", destination - shards), (destination - shards, packet)
-                if nobody:
+                if nobody and summed:
                     yield SUMMARY, encode_part(Part(about_nobody=nobody))
 
     routed = op.flat_map_batch("route", batches, scatter)
@@ -441,7 +451,12 @@ class _AnonymousLogic(_ShardLogic):
     def open(self, shard: int) -> None:
         shards = self._shards
         self._shard = AnonymousShard(
-            shard, shards.policies, shards.settings.engine(), shards.partitions, shards.world()
+            shard,
+            shards.policies,
+            shards.settings.engine(),
+            shards.partitions,
+            shards.world(),
+            merged=not shards.settings.kafka.brokers,
         )
 
     def save(self, more: dict[str, bytes]) -> ShardDelta:
@@ -476,11 +491,14 @@ class _KnownLogic(_ShardLogic):
     def open(self, shard: int) -> None:
         shards = self._shards
         settings = shards.settings
+        merged = not settings.kafka.brokers
         self._world = shards.world()
-        self._engine = ShardEngine(shards.policies, settings.engine(), self._world, self._part)
-        self._arrivals = Arrivals(shards.partitions, settings.lateness_ms)
+        self._engine = ShardEngine(shards.policies, settings.engine(), self._world, self._part, merged)
+        self._arrivals = Arrivals(shards.partitions, settings.lateness_ms, merged)
         self._shard = shard
-        self._untold: list[int] = []  # partitions of packets not yet told to the pace: those of this process's life
+        self._untold: list[
+            int
+        ] = []  # partitions of packets not yet told to the pace: those of this process's life
 
     def save(self, more: dict[str, bytes]) -> ShardDelta:
         return self._engine.save({**more, _ARRIVALS: self._arrivals.save()})
@@ -494,7 +512,7 @@ class _KnownLogic(_ShardLogic):
             self._arrivals.push(packet)
             if packet.sender < 0:
                 self._untold.append(packet.partition)
-        if self._shards.settings.live:
+        if self._shards.settings.is_live:
             self._tell_pace()
         released = self._arrivals.release()
         if released is None or not len(released.records):
@@ -562,17 +580,35 @@ def decide(
     )
 
 
-def encode(decided: Stream[Any], policies: CompiledPolicies) -> Stream[Output]:
-    """Decisions as messages, by output."""
+def encode(decided: Stream[Any], policies: CompiledPolicies, settings: Settings) -> Stream[Output]:
+    """Decisions as messages, by output: by file, or by lane all that becomes visible together."""
+    lanes = _lane_encoder(policies, settings)
     encoder = ActionEncoder(policies)
 
-    def encode_all(items: list[Any]) -> Iterable[Output]:
+    def for_files(items: list[Any]) -> Iterable[Output]:
         yield from encoder.encode([item for item in items if isinstance(item, Decisions)])
         for item in items:
             if isinstance(item, Part):
                 yield SUMMARY, encode_part(item)
 
-    return op.flat_map_batch("encode", decided, encode_all)
+    def for_lanes(items: list[Any]) -> Iterable[Output]:
+        assert lanes is not None
+        for lane, messages in lanes.encode([item for item in items if isinstance(item, Decisions)]):
+            yield lane_label(lane), messages
+
+    return op.flat_map_batch("encode", decided, for_files if lanes is None else for_lanes)
+
+
+def _lane_encoder(policies: CompiledPolicies, settings: Settings) -> LaneEncoder | None:
+    if not settings.kafka.brokers:
+        return None
+    from segue.sinks.kafka.encode import LaneEncoder
+
+    return LaneEncoder(policies, settings.kafka)
+
+
+def _lane_labels(settings: Settings) -> list[str]:
+    return [lane_label(lane) for lane in range(settings.kafka.lanes)]
 
 
 class _OutputPart(StatefulSinkPartition[Item, "msgspec.Struct | None"]):
@@ -632,6 +668,47 @@ class _FolderSink(FixedPartitionedSink[Item, "msgspec.Struct | None"]):
         return _OutputPart(output, self._failed, self._saves)
 
 
+class _LanePart(StatefulSinkPartition[Item, "LanePosition"]):
+    """One lane. Its producer's thread is another: what fails there is in FAILED, whoever looks first."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def write_batch(self, values: list[Item]) -> None:
+        FAILED.raise_if_set()
+        self._lane.write([value for value in values if isinstance(value, list)])
+
+    def snapshot(self) -> LanePosition:
+        point("after_manifest")
+        FAILED.raise_if_set()
+        return self._lane.snapshot()
+
+    def close(self) -> None:
+        with suppress(
+            SegueError
+        ):  # Bytewax closes while it unwinds, and would abort the process; FAILED has it
+            self._lane.close()
+
+
+class _LaneSink(FixedPartitionedSink[Item, "LanePosition"]):
+    def __init__(self, settings: Settings, tail: Tail) -> None:
+        self._kafka = settings.kafka
+        self._labels = _lane_labels(settings)
+        self._tail = tail
+
+    def list_parts(self) -> list[str]:
+        return self._labels
+
+    def part_fn(self, item_key: str) -> int:
+        return self._labels.index(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: LanePosition | None) -> _LanePart:
+        # the position was used before the start, to read the tail: the lane goes on behind that
+        from segue.sinks.kafka.lane import Lane
+
+        return _LanePart(Lane(self._kafka, self._labels.index(for_part), self._tail))
+
+
 ALL_OUTPUTS = (*CHANNELS, *TABLE_OUTPUTS, DEAD_LETTERS, LATE, SUMMARY)  # of a run with any policies
 
 
@@ -640,7 +717,16 @@ def output_names(policies: CompiledPolicies) -> list[str]:
     return [*ActionEncoder(policies).outputs, DEAD_LETTERS, LATE, SUMMARY]
 
 
-def write(flow_outputs: list[Stream[Output]], settings: Settings, policies: CompiledPolicies) -> None:
-    """Every message into the output it names."""
+def write(
+    flow_outputs: list[Stream[Output]],
+    policies: CompiledPolicies,
+    settings: Settings,
+    recovered: Recovered,
+) -> None:
+    """Every message into the file or the lane it names."""
     outputs = op.merge("outputs", *flow_outputs)
-    op.output("out", outputs, _FolderSink(settings.out, output_names(policies), bool(settings.state)))
+    if settings.kafka.brokers:
+        assert recovered.tail is not None, "lanes are prepared before the flow is made"
+        op.output("out", outputs, _LaneSink(settings, recovered.tail))
+    else:
+        op.output("out", outputs, _FolderSink(settings.out, output_names(policies), bool(settings.state)))

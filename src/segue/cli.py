@@ -102,7 +102,9 @@ def _segue(
     pass
 
 
-Inputs = Annotated[list[str], typer.Argument(metavar="IN…", help="Files, folders, or - for standard input.")]
+Inputs = Annotated[
+    list[str] | None, typer.Argument(metavar="IN…", help="Files, folders, or - for standard input.")
+]
 Out = Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.")]
 Policies = Annotated[
     list[str] | None,
@@ -154,6 +156,31 @@ State = Annotated[
         help="Folder in which the state survives: after a stop or a crash the same command goes on where it was.",
     ),
 ]
+Brokers = Annotated[
+    str,
+    typer.Option("--brokers", metavar="HOST:PORT", help="Kafka instead of files: topics in, topics out."),
+]
+Topics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--topic",
+        metavar="NAME[:FORM]",
+        help="To read; FORM is json, cloudevents, many, arrow, or auto if not given. May be repeated.",
+    ),
+]
+Prefix = Annotated[str, typer.Option("--prefix", help="In front of the names of output topics.")]
+Lanes = Annotated[
+    int, typer.Option("--lanes", help="Partitions of output topics; fixed for the life of a deployment.")
+]
+Name = Annotated[
+    str, typer.Option("--name", help="Of the deployment: of two engines with one name the second wins.")
+]
+KafkaConfig = Annotated[
+    str,
+    typer.Option(
+        "--kafka-config", metavar="FILE", help="librdkafka's properties, a name=value a line: TLS, SASL, …"
+    ),
+]
 Epoch = Annotated[str, typer.Option("--epoch", help="Time between two checkpoints, with --state.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
@@ -165,8 +192,8 @@ _RETENTION = f"{limits.RETENTION_MS_DEFAULT // limits.DAY_MS}d"
 @app.command(rich_help_panel="Run")
 @_told
 def run(
-    inputs: Inputs,
-    out: Out,
+    inputs: Inputs = None,
+    out: Out = "",
     policies: Policies = None,
     processes: Processes = 1,
     batch: Batch = limits.BATCH_ROWS_DEFAULT,
@@ -181,6 +208,12 @@ def run(
     sample: Sample = limits.SAMPLE_SHARE_DEFAULT,
     state: State = "",
     epoch: Epoch = _EPOCH,
+    brokers: Brokers = "",
+    topic: Topics = None,
+    prefix: Prefix = "segue.",
+    lanes: Lanes = limits.LANES_DEFAULT,
+    name: Name = "segue",
+    kafka_config: KafkaConfig = "",
     overwrite: Overwrite = False,
     no_native: NoNative = False,
     quiet: Quiet = False,
@@ -198,15 +231,26 @@ def run(
       segue run web.jsonl --out out --timezone Europe/Berlin --table catalogue=products.csv
       tail -f shop.jsonl | segue run - --out out --live
       segue run year.jsonl.gz --out out --state state
+      segue run --brokers localhost:9092 --topic events --state state
     """
-    from segue.run.arguments import duration_ms, named_files
+    from segue.kafka.settings import KafkaSettings
+    from segue.run.arguments import duration_ms, input_topics, named_files, need_inputs
     from segue.settings import Settings
 
+    need_inputs(inputs or (), out, brokers, topic or ())
     settings = Settings(
-        inputs=tuple(inputs),
+        inputs=tuple(inputs or ()),
         interleave=interleave,
         live=live,
         out=out,
+        kafka=KafkaSettings(
+            brokers=brokers,
+            name=name,
+            topics=input_topics(topic or ()),
+            prefix=prefix,
+            lanes=lanes,
+            properties_file=kafka_config,
+        ),
         policies=tuple(policies or ()),
         native=not no_native,
         currency=currency,

@@ -35,7 +35,14 @@ def main(path: str, processes: str) -> int:
 
 def start(case: Case, processes: int = 1, kill_at: str = "", **changes: object) -> subprocess.Popen[str]:
     """The run of a case in a process; it writes to the case's folders "out" and "state"."""
-    chosen = {"out": str(case.folder / "out"), "state": str(case.folder / "state"), "epoch_ms": 50, **changes}
+    # the virtual machine: nothing to compile for each process
+    chosen = {
+        "out": str(case.folder / "out"),
+        "state": str(case.folder / "state"),
+        "epoch_ms": 50,
+        "native": False,
+        **changes,
+    }
     settings = msgspec.structs.replace(case.settings, **chosen)
     path = case.folder / "settings.json"
     path.write_bytes(msgspec.json.encode(settings))
@@ -79,7 +86,7 @@ def finished(case: Case, processes: int = 1) -> Told:
 
 
 def with_kills(case: Case, kills: Iterable[str], processes: Sequence[int] = (1,)) -> Told:
-    """Run and die at each point in turn, then run to the end; `processes` of each start, the last one's for the rest."""
+    """Run and die at each point in turn, then run to the end (`processes`: of each start)."""
     numbers = list(processes)
     for kill_at in kills:
         number = numbers.pop(0) if len(numbers) > 1 else numbers[0]

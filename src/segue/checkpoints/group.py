@@ -13,7 +13,9 @@ from segue.checkpoints.manifest import decode_manifest
 from segue.run.kill import point
 from segue.state.delta import ShardDelta
 
-Saved = tuple[bytes, ...]  # what Bytewax keeps of a part: its manifest, and that of the world it was saved with
+Saved = tuple[
+    bytes, ...
+]  # what Bytewax keeps of a part: its manifest, and that of the world it was saved with
 Save = Callable[[], ShardDelta]
 
 WORLD_PART = 1 << 20  # number of what the parts of a process share: the reference tables

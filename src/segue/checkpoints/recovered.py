@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,17 @@ from segue.checkpoints.folder import StateFolder
 from segue.checkpoints.group import WORLD_PART, Saved
 from segue.checkpoints.journal import Journal
 from segue.checkpoints.manifest import decode_manifest
-from segue.checkpoints.store import resume_point
+from segue.checkpoints.store import ResumePoint, resume_point
 from segue.checkpoints.world import merged_world
-from segue.settings import Settings
+from segue.limits import LANES_MAX
+from segue.policy.load import load_policies
+from segue.settings import Settings, secret
+from segue.sinks.kafka.message import LanePosition, lane_label
 from segue.sources.interface import Source
 from segue.state.delta import ShardDelta
+
+if TYPE_CHECKING:
+    from segue.sinks.kafka.tail import Tail
 
 Words = npt.NDArray[np.int64]
 
@@ -31,14 +37,14 @@ class Recovered:
     folder      where the state is; None = nothing survives
     journal     where this process writes its own
     world       what was saved of the reference tables
-    tail        of parts: receipts of what was sent behind the cut
+    tail        of output topics: what was sent behind the cut
     """
 
     partitions: tuple[str, ...]
     folder: StateFolder | None = None
     journal: Journal | None = None
     world: bytes | None = None
-    tail: dict[int, Words] = field(default_factory=dict)
+    tail: Tail | None = None
     _told: set[str] = field(default_factory=set)
 
     def load(self, saved: Saved) -> tuple[int, ShardDelta]:
@@ -49,7 +55,7 @@ class Recovered:
 
     def receipts(self, part: int) -> Words | None:
         """Of the part, behind the cut; None = none."""
-        return self.tail.get(part)
+        return None if self.tail is None else self.tail.receipts.get(part)
 
     def tell(self, sentences: list[str]) -> None:
         """What changed policies made of the state: each sentence once, though every part says it."""
@@ -82,6 +88,20 @@ def recover(settings: Settings, source: Source[Any], folder: StateFolder) -> Rec
     return Recovered(
         partitions=folder.deployment.partitions,
         folder=folder,
-        journal=Journal(folder),
         world=merged_world(load(folder.path, manifest) for manifest in worlds.values()),
+        tail=_tail(settings, point) if settings.kafka.brokers else None,
+        journal=Journal(folder),
     )
+
+
+def _tail(settings: Settings, point: ResumePoint) -> Tail:
+    """Fence who was at work before, and read what was sent behind the cut."""
+    from segue.sinks.kafka.encode import LaneEncoder
+    from segue.sinks.kafka.tail import prepare_outputs
+
+    policies = load_policies(settings.policies, secret=secret(), currency=settings.currency, native=False)
+    labels = {lane_label(lane): lane for lane in range(LANES_MAX)}
+    positions = {
+        labels[key]: state for (_, key), state in point.states.items() if isinstance(state, LanePosition)
+    }
+    return prepare_outputs(settings.kafka, LaneEncoder(policies, settings.kafka).topics, positions)

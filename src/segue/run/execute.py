@@ -76,7 +76,16 @@ def state_folder(
 ) -> StateFolder:
     """The folder that the settings name, locked. Raises SettingsError and CheckpointError."""
     deployment = deployment_of(settings.shards, settings.kafka.lanes, secret(), source.partitions)
-    return open_folder(settings.state, deployment, process=process, processes=processes, cluster=cluster)
+    folder = open_folder(settings.state, deployment, process=process, processes=processes, cluster=cluster)
+    missing = [name for name in folder.deployment.partitions if name not in source.partitions]
+    if missing:
+        folder.close()
+        raise SettingsError(
+            "continue the run",
+            f'the input "{missing[0]}" of the run in "{settings.state}" is not given now',
+            "give all inputs as in the first start, or start afresh: another state folder and other outputs",
+        )
+    return folder
 
 
 def execute(
@@ -114,13 +123,12 @@ def execute(
 
 def recovery_config(folder: StateFolder) -> RecoveryConfig:
     """Bytewax's store; an epoch can be resumed for so long after it was finished."""
-    return RecoveryConfig(str(folder.recovery), timedelta(milliseconds=limits.BACKUP_MS))
+    backup = timedelta(milliseconds=limits.BACKUP_MS)
+    return RecoveryConfig(str(folder.recovery), backup)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
-def _recovered(
-    settings: Settings, source: Source[Any], folder: StateFolder | None
-) -> Iterator[Recovered]:
+def _recovered(settings: Settings, source: Source[Any], folder: StateFolder | None) -> Iterator[Recovered]:
     if folder is None:
         yield without_state(source)
         return

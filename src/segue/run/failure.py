@@ -44,7 +44,7 @@ class Stopped(BaseException):
         self.signal_number = signal_number
 
 
-class NothingToDo(Exception):
+class NothingToDo(BaseException):
     """There is nothing (more) to do now, and nothing is wrong. `resumes`: the same command goes on where it was."""
 
     def __init__(self, what: str, resumes: bool = False) -> None:

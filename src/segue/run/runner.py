@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from segue import settings as settings_module
-from segue.checkpoints.folder import StateFolder, read_deployment
+from segue.checkpoints.folder import StateFolder
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
@@ -99,7 +99,7 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
     _refuse_to_read_outputs(source, settings.out, ALL_OUTPUTS)
     known = known_run(settings) if settings.state else None
     if known is not None:
-        _check_continued(settings, known, source, overwrite)
+        _check_continued(settings, known, overwrite)
     else:
         if settings.state:
             _check_can_be_read_again(source)
@@ -111,7 +111,7 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
     return Prepared(of_this_run(settings), policies, source, processes, state)
 
 
-def _check_continued(settings: Settings, run: KnownRun, source: Source[Any], overwrite: bool) -> None:
+def _check_continued(settings: Settings, run: KnownRun, overwrite: bool) -> None:
     afresh = "or start afresh: another state folder and another output folder"
     if overwrite:
         found = f'"{settings.state}" holds a run that goes on: nothing is overwritten'
@@ -119,12 +119,6 @@ def _check_continued(settings: Settings, run: KnownRun, source: Source[Any], ove
     if run.out != os.path.realpath(settings.out):
         found = f'the run of "{settings.state}" writes to "{run.out}", not to "{settings.out}"'
         raise SettingsError("continue the run", found, f"give that folder, {afresh}")
-    missing = [
-        name for name in read_deployment(Path(settings.state)).partitions if name not in source.partitions
-    ]
-    if missing:
-        found = f'the input "{missing[0]}" of the run in "{settings.state}" was not given'
-        raise SettingsError("continue the run", found, f"give all inputs as in the first start, {afresh}")
     if (Path(settings.out) / SUMMARY_FILE).exists():
         raise NothingToDo(
             f'finished: the run of "{settings.state}" has read all of its input; '

@@ -463,7 +463,9 @@ def _schema_of(path: str) -> pa.Schema:
         with pa.OSFile(path) as file, pa.ipc.open_stream(file) as reader:
             return reader.schema
     except (pa.ArrowException, OSError) as error:
-        raise SinkError(_STEP, f'"{path}" is no Arrow stream any more: {error}', "restore the file") from error
+        raise SinkError(
+            _STEP, f'"{path}" is no Arrow stream any more: {error}', "restore the file"
+        ) from error
 
 
 def read_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:

@@ -36,6 +36,11 @@ class LanePosition(msgspec.Struct, frozen=True):
     pending: dict[str, bytes] = {}
 
 
+def lane_label(lane: int) -> str:
+    """The key of a lane."""
+    return f"lane-{lane:02d}"
+
+
 def is_idempotent(settings: KafkaSettings, topic: str) -> bool:
     """Whether messages to the topic go out at once, without a transaction."""
     return settings.delivery_of(topic.removeprefix(settings.prefix)) == "idempotent"
