@@ -33,7 +33,7 @@ def main(path: str, processes: str) -> int:
     return 0
 
 
-def start(case: Case, processes: int = 1, kill_at: str = "", **changes: object) -> subprocess.Popen[str]:
+def start(case: Case, processes: int = 1, kill_at: str = "") -> subprocess.Popen[str]:
     """The run of a case in a process; it writes to the case's folders "out" and "state"."""
     # the virtual machine: nothing to compile for each process
     chosen = {

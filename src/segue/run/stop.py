@@ -86,17 +86,18 @@ def stoppable() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def stop_on_signals() -> int:
+def stop_on_signals() -> tuple[int, threading.Thread]:
     """From now on the signals set STOP, whatever the main thread does: Bytewax waits for its peers, and for its
     workers, without running a line of Python. Call it in the main thread. Returns a file descriptor to close when
-    they no longer shall."""
+    they no longer shall, and the thread that ends then."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(write_end, False)
     for number in _SIGNALS:
         signal.signal(number, _noted)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    threading.Thread(target=_stop_when_written, args=(read_end,), name="signals", daemon=True).start()
-    return write_end
+    thread = threading.Thread(target=_stop_when_written, args=(read_end,), name="signals", daemon=True)
+    thread.start()
+    return write_end, thread
 
 
 def _noted(number: int, frame: FrameType | None) -> None:
@@ -112,14 +113,14 @@ def _stop_when_written(read_end: int) -> None:
 
 @contextlib.contextmanager
 def stopping_at_an_epoch() -> Iterator[None]:
-    """Meanwhile the signals set STOP, and nothing else."""
+    """Meanwhile the signals set STOP, and nothing else; afterwards it is as if none had come."""
     STOP.clear()
     FAILED.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = [signal.getsignal(number) for number in _SIGNALS]
-    wakeup = stop_on_signals()
+    wakeup, thread = stop_on_signals()
     try:
         yield
     finally:
@@ -127,3 +128,5 @@ def stopping_at_an_epoch() -> Iterator[None]:
         for number, handler in zip(_SIGNALS, before, strict=True):
             signal.signal(number, handler)
         os.close(wakeup)
+        thread.join()
+        STOP.clear()
