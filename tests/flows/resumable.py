@@ -35,15 +35,9 @@ def main(path: str, processes: str) -> int:
 
 def start(case: Case, processes: int = 1, kill_at: str = "") -> subprocess.Popen[str]:
     """The run of a case in a process; it writes to the case's folders "out" and "state"."""
-    # the virtual machine: nothing to compile for each process
-    chosen = {
-        "out": str(case.folder / "out"),
-        "state": str(case.folder / "state"),
-        "epoch_ms": 50,
-        "native": False,
-        **changes,
-    }
-    settings = msgspec.structs.replace(case.settings, **chosen)
+    folders = {"out": str(case.folder / "out"), "state": str(case.folder / "state")}
+    # in the virtual machine there is nothing to compile for each process
+    settings = msgspec.structs.replace(case.settings, **folders, epoch_ms=50, native=False)
     path = case.folder / "settings.json"
     path.write_bytes(msgspec.json.encode(settings))
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
