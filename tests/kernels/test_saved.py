@@ -306,6 +306,16 @@ def test_a_delta_without_changes_is_empty_and_the_counters_go_on() -> None:
     assert again.state.counters()["events"] == 1
 
 
+def test_words_go_where_there_is_room_for_them() -> None:
+    engine, same = new_engine(), new_engine()
+    for one in (engine, same):
+        feed(one, [(n, 1, 1 + n, 7) for n in range(4)], START_MS)
+    room = np.zeros(1 << 12, np.int64)
+    delta = engine.save(room=room)
+    assert np.shares_memory(delta.words, room)
+    assert rows_said(delta) == rows_said(same.save(room=room[:3]))
+
+
 def test_a_row_that_was_given_up_and_taken_again() -> None:
     engine = new_engine()
     deltas = [engine.save()]

@@ -218,7 +218,5 @@ def carry_over(delta: ShardDelta, old: Layout, new: Layout) -> tuple[ShardDelta,
     )
     sentences = list(change.sentences)
     if counts[saved.CHANGED_WAITS_DROPPED]:
-        sentences.append(
-            f"called off {counts[saved.CHANGED_WAITS_DROPPED]:,} waits that no journey has any more"
-        )
+        sentences.append(f"waits called off with their journeys: {counts[saved.CHANGED_WAITS_DROPPED]:,}")
     return ShardDelta(delta.rows, starts, words[: starts[-1]], delta.rest), sentences
