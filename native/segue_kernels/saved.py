@@ -216,6 +216,7 @@ def save_rows(
             prefetch(shard.pool, shard.rows[base + RING])
             prefetch(shard.pool, shard.rows[base + RING] + 8)
             prefetch(shard.pool, shard.rows[base + WAITS])
+            prefetch(shard.pool, shard.rows[base + SPILL_HEAD])
         base = listed[i] * row_words
         if shard.rows[base + FLAGS] & FLAG_IN_USE != 0:
             most = _words_needed(shard, plan, base, row_words) + 1 + names_max * NAME_WORDS_MAX

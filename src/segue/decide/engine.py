@@ -403,10 +403,10 @@ class ShardEngine:
 
     # --- out of memory and back ---------------------------------------------------------------------------
 
-    def save(self, more: Mapping[str, bytes] | None = None) -> ShardDelta:
+    def save(self, more: Mapping[str, bytes] | None = None, room: Words | None = None) -> ShardDelta:
         """What changed since the last call, and all else that the engine needs to go on (ShardState.save)."""
         own = {_SEQUENCE: self.sequence.to_bytes(8, "little"), _HEARD: self.heard.tobytes()}
-        return self.state.save({**(more or {}), **own})
+        return self.state.save({**(more or {}), **own}, room)
 
     def restore(self, delta: ShardDelta) -> list[str]:
         """Put an engine that has processed nothing into the state that was saved; see ShardState.restore."""

@@ -158,9 +158,9 @@ class AnonymousShard:
         leave_redirect(state.arrays, state.plan, row, self._words)
         return history
 
-    def save(self, more: Mapping[str, bytes] | None = None) -> ShardDelta:
+    def save(self, more: Mapping[str, bytes] | None = None, room: Words | None = None) -> ShardDelta:
         """What changed since the last call, what has arrived and was not released, and all else needed to go on."""
-        return self.engine.save({**(more or {}), _ARRIVALS: self.arrivals.save()})
+        return self.engine.save({**(more or {}), _ARRIVALS: self.arrivals.save()}, room)
 
     def restore(self, delta: ShardDelta) -> list[str]:
         """Put a shard that has processed nothing into the state that was saved; see ShardState.restore."""

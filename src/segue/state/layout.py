@@ -168,16 +168,19 @@ def _places(old: Sequence[object], new: Sequence[object]) -> Words:
 
 
 def _said(what: str, place: Words, old: Sequence[str], new: Sequence[str]) -> Iterable[str]:
-    """Sentences about what was kept, is new, was dropped."""
+    """A sentence about what was kept, is new, was dropped; none if there never was any."""
     kept = set(place[place >= 0].tolist())
-    if kept:
-        yield f"kept {len(kept)} {what}"
     begun = [text for at, text in enumerate(new) if at not in kept]
-    if begun:
-        yield f"new, empty: {len(begun)} {what} ({_listed(begun)})"
     gone = [text for text, at in zip(old, place.tolist(), strict=True) if at < 0]
+    parts = []
+    if kept:
+        parts.append(f"{len(kept)} kept")
+    if begun:
+        parts.append(f"{len(begun)} new and empty ({_listed(begun)})")
     if gone:
-        yield f"dropped {len(gone)} {what} ({_listed(gone)})"
+        parts.append(f"{len(gone)} dropped ({_listed(gone)})")
+    if parts:
+        yield f"{what}: {', '.join(parts)}"
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -215,7 +218,5 @@ def carry_over(delta: ShardDelta, old: Layout, new: Layout) -> tuple[ShardDelta,
     )
     sentences = list(change.sentences)
     if counts[saved.CHANGED_WAITS_DROPPED]:
-        sentences.append(
-            f"called off {counts[saved.CHANGED_WAITS_DROPPED]:,} waits that no journey has any more"
-        )
+        sentences.append(f"waits called off with their journeys: {counts[saved.CHANGED_WAITS_DROPPED]:,}")
     return ShardDelta(delta.rows, starts, words[: starts[-1]], delta.rest), sentences

@@ -350,16 +350,19 @@ class ShardState:
     def _layout_bytes(self) -> bytes:
         return msgspec.msgpack.encode(self.layout)
 
-    def save(self, more: Mapping[str, bytes] | None = None) -> ShardDelta:
+    def save(self, more: Mapping[str, bytes] | None = None, room: Words | None = None) -> ShardDelta:
         """What changed since the last call; the first one, and the first after other policies, are all there is.
 
         more  what the caller keeps beside the shard, by name (Rest.more)
+        room  where the delta's words go if it is large enough; an array of their own may take longer than all else, for
+              its pages are new
         """
         rows = np.sort(self.take_dirty()).astype(np.int64)
         starts = np.zeros(len(rows) + 1, np.int64)
         names_max = self._names_per_customer
         margin = self._words_each + names_max * NAME_WORDS_MAX + 1
-        words = np.empty(len(rows) * self._words_each + margin, np.int64)
+        size = len(rows) * self._words_each + margin
+        words = np.empty(size, np.int64) if room is None or len(room) < size else room
         done = 0
         while True:
             done = save_rows(
