@@ -35,9 +35,7 @@ def delta(rows: Mapping[int, Iterable[int]], rest: bytes = b"rest") -> ShardDelt
 
 def rows_of(part: ShardDelta) -> Rows:
     bounds = part.starts.tolist()
-    return {
-        row: part.words[bounds[i] : bounds[i + 1]].tolist() for i, row in enumerate(part.rows.tolist())
-    }
+    return {row: part.words[bounds[i] : bounds[i + 1]].tolist() for i, row in enumerate(part.rows.tolist())}
 
 
 def changed(kept: Rows, by: Mapping[int, Iterable[int]]) -> Rows:
@@ -49,6 +47,8 @@ def changed(kept: Rows, by: Mapping[int, Iterable[int]]) -> Rows:
 def some_rows(chance: random.Random, count: int = 20, end: int = 200) -> Rows:
     rows: Rows = {}
     for _ in range(chance.randrange(count + 1)):
-        words = [chance.choice((0, chance.randrange(-(2**63), 2**63))) for _ in range(chance.randrange(1, 30))]
+        words = [
+            chance.choice((0, chance.randrange(-(2**63), 2**63))) for _ in range(chance.randrange(1, 30))
+        ]
         rows[chance.randrange(end)] = [] if chance.random() < 0.2 else words
     return rows
