@@ -177,6 +177,16 @@ def test_a_new_base_stays_until_its_manifest_is_known(tmp_path: Path) -> None:
         journal.close()
 
 
+def append_for_long(journal: Journal, kill: bool = False) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        journal.append([(0, delta({1: [1] * 100}))])
+        process = journal._keeper._process  # type: ignore[union-attr]
+        if kill and process is not None:
+            process.kill()
+        time.sleep(0.01)
+
+
 @pytest.mark.timeout(60)
 def test_a_damaged_file_met_by_the_keeper_stops_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -188,11 +198,8 @@ def test_a_damaged_file_met_by_the_keeper_stops_the_journal(
         journal.adopt(Manifest(0, base.base, base.base_bytes))
         path = folder.bases / base.base
         path.write_bytes(path.read_bytes()[:-8])
-        until = time.monotonic() + 30
         with pytest.raises(CheckpointError, match="is damaged at byte"):
-            while time.monotonic() < until:
-                journal.append([(0, delta({1: [1] * 100}))])
-                time.sleep(0.01)
+            append_for_long(journal)
         journal.close()
 
 
@@ -201,12 +208,6 @@ def test_a_keeper_that_was_killed_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(limits, "COMPACT_BYTES_MIN", 100)
     with opened(tmp_path) as folder:
         journal = Journal(folder)
-        until = time.monotonic() + 30
         with pytest.raises(CheckpointError, match="ended with code -9"):
-            while time.monotonic() < until:
-                journal.append([(0, delta({1: [1] * 100}))])
-                process = journal._keeper._process  # type: ignore[union-attr]
-                if process is not None:
-                    process.kill()
-                time.sleep(0.01)
+            append_for_long(journal, kill=True)
         journal.close()
