@@ -89,7 +89,11 @@ class Sum(StatefulBatchLogic[int, int, bytes]):
 
 def main(path: str, process: str, *addresses: str) -> None:
     folder = opened(Path(path))
-    journal = Journal(folder, keep=bool(os.environ.get("KEEP")), file_bytes=1 << 16)
+    erase_within_ms = int(os.environ.get("ERASE_WITHIN_MS", "0"))
+    if erase_within_ms:
+        journal = Journal(folder, erase_within_ms=erase_within_ms, file_bytes=1 << 16)
+    else:
+        journal = Journal(folder, keep=False, file_bytes=1 << 16)
     flow = Dataflow("flow")
     stream = op.input("numbers", flow, Source())
 

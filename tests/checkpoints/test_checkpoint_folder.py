@@ -26,7 +26,8 @@ from tests.checkpoints.parts import deployment
 from segue.checkpoints.folder import open_folder
 from segue.errors import SegueError
 try:
-    folder = open_folder(sys.argv[1], deployment(), process=int(sys.argv[2]), processes=int(sys.argv[3]), cluster=sys.argv[4])
+    path, process, processes, cluster = sys.argv[1:]
+    folder = open_folder(path, deployment(), process=int(process), processes=int(processes), cluster=cluster)
     print("open", folder.generation, flush=True)
 except SegueError as error:
     print("refused", error, flush=True)

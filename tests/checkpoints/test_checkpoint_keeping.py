@@ -156,7 +156,7 @@ def test_files_of_living_processes_and_of_any_epoch_in_the_store_stay(tmp_path: 
 
 
 def opened_beside(path: Path, folder: StateFolder) -> StateFolder:
-    fd, environment = folder.inheritance()
+    _, environment = folder.inheritance()
     patch = pytest.MonkeyPatch()
     try:
         for name, value in environment.items():

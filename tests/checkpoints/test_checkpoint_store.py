@@ -143,12 +143,13 @@ def test_what_was_killed_resumes_as_it_was_read(tmp_path: Path, processes: int) 
         number = str(50 * (start + 1))
         before = resume_point(tmp_path)
         assert agrees(before, tmp_path)
+        told = expected(before, tmp_path)
         said = run(
             tmp_path, processes=processes, kill_after_s=chance.uniform(0, 0.6), NUMBERS=number, BACKUP_MS="0"
         )
-        assert set(said) >= {line for line in expected(before, tmp_path) if line.startswith("source")}
+        assert set(said) >= {line for line in told if line.startswith("source")}
         parts = {line for line in said if line.startswith("part")}
-        assert parts <= expected(before, tmp_path)
+        assert parts <= told
         assert before.execution == start
         point = resume_point(tmp_path)
         assert point.epoch >= before.epoch
@@ -156,6 +157,34 @@ def test_what_was_killed_resumes_as_it_was_read(tmp_path: Path, processes: int) 
     assert set(last) == expected(point, tmp_path)
     assert agrees(resume_point(tmp_path), tmp_path)
     assert positions(resume_point(tmp_path)) == {"a": 400, "b": 400}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_was_killed_while_files_were_gathered_and_deleted_resumes(
+    tmp_path: Path, processes: int
+) -> None:
+    opened(tmp_path).close()
+    for start in range(3):
+        before = resume_point(tmp_path)
+        assert agrees(before, tmp_path)
+        assert verify(tmp_path).problems == ()
+        told = expected(before, tmp_path)  # now: its files may go
+        said = run(
+            tmp_path,
+            processes=processes,
+            kill_after_s=3,
+            NUMBERS="1000000",
+            BACKUP_MS="0",
+            ERASE_WITHIN_MS="800",
+        )
+        assert {line for line in said if line.startswith("part")} <= told
+        assert resume_point(tmp_path).epoch > before.epoch, start
+    bases = {
+        manifest.base for manifests in resume_point(tmp_path).manifests().values() for manifest in manifests
+    }
+    assert bases != {""}
+    assert agrees(resume_point(tmp_path), tmp_path)
 
 
 @pytest.fixture
@@ -230,16 +259,9 @@ def test_a_damaged_cut_is_refused_and_the_last_good_one_found(saved: Path) -> No
     assert resume_point(saved).epoch == newest.epoch
     restored = restore(saved)
     assert restored.epoch in {cut.epoch for cut in older}
-    point = resume_point(saved)
+    told = expected(resume_point(saved), saved)
     assert verify(saved).problems == ()
-    assert set(run(saved, LAST="1", NUMBERS="60")) == expected(
-        resume_point_of_copy(saved, restored.epoch), saved
-    )
-
-
-def resume_point_of_copy(path: Path, epoch: int) -> ResumePoint:
-    """A point that was resumed and has been left since."""
-    return point_at(path, epoch)
+    assert set(run(saved, LAST="1", NUMBERS="60")) == told
 
 
 def test_without_any_whole_epoch_nothing_is_changed(saved: Path) -> None:
