@@ -500,6 +500,65 @@ def schema(
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
 
 
+checkpoints = typer.Typer(
+    no_args_is_help=True,
+    help="What a deployment could resume, whether it is whole, and going back to it.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Operate")
+
+State = Annotated[str, typer.Option("--state", metavar="DIR", help="Folder in which the state survives.")]
+Epoch = Annotated[
+    int | None, typer.Option("--epoch", metavar="N", help="One of those that `segue checkpoints list` shows.")
+]
+
+
+@checkpoints.command("list")
+@_told
+def list_checkpoints(state: State) -> None:
+    """All epochs that can be resumed, newest first: when they were saved, how large they are, and whether their
+    files are there.
+
+    segue checkpoints list --state DIR
+    """
+    from rich.console import Console
+
+    from segue.run.checkpoints import show_list
+
+    show_list(state, Console(highlight=False))
+
+
+@checkpoints.command("verify")
+@_told
+def verify_checkpoint(state: State, epoch: Epoch = None) -> None:
+    """Read every file of a checkpoint and compare all checksums; without --epoch of the one that is resumed next.
+    Exit code 1 if anything is damaged or missing.
+
+    segue checkpoints verify --state DIR
+    """
+    from rich.console import Console
+
+    from segue.run.checkpoints import show_verify
+
+    if not show_verify(state, epoch, Console(highlight=False)):
+        _stop(1)
+
+
+@checkpoints.command("restore")
+@_told
+def restore_checkpoint(state: State, epoch: Epoch = None) -> None:
+    """Go back as a whole: the next start resumes at this epoch; without --epoch at the newest that is whole. Refused
+    while an engine runs. The recovery store as it was is kept.
+
+    segue checkpoints restore --state DIR
+    """
+    from rich.console import Console
+
+    from segue.run.checkpoints import show_restore
+
+    show_restore(state, epoch, Console(highlight=False))
+
+
 def main() -> None:
     """The entry point."""
     for stream in (sys.stdout, sys.stderr):

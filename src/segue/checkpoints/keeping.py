@@ -1,7 +1,7 @@
 """What keeps the folder of a state small and without anything erased: a process of its own, beside each that writes.
 
 It makes bases, and deletes files that no resumable epoch needs. A process, not a thread: the one that decides shares
-no interpreter with it, it runs at the lowest priority, and it may open Bytewax's store while Bytewax writes to it: two
+no interpreter with it, it runs at a low priority, and it may open Bytewax's store while Bytewax writes to it: two
 copies of SQLite in one process drop each other's locks.
 
     python -m segue.checkpoints.keeping FOLDER GENERATION BYTES_PER_S     (requests on stdin, answers on stdout)
@@ -27,7 +27,7 @@ from segue.checkpoints.store import manifests_kept
 from segue.errors import CheckpointError
 
 _STEP = "gather a checkpoint's records"
-_LOWEST_PRIORITY = 19
+_LOW_PRIORITY = 10  # a tenth of a busy core
 _END_WAIT_S = 5.0
 
 
@@ -174,7 +174,7 @@ def main(arguments: list[str]) -> int:
     folder, generation, bytes_per_s = arguments
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError):
-        os.nice(_LOWEST_PRIORITY)
+        os.nice(_LOW_PRIORITY)
     work = Work(Path(folder), int(generation), int(bytes_per_s))
     for line in sys.stdin.buffer:
         try:
