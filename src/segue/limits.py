@@ -30,6 +30,9 @@ DEAD_LETTER_BYTES_MAX = 65_536  # original bytes kept in a dead letter; longer o
 LANES_DEFAULT = 4  # fixed for the life of a deployment
 LANES_MAX = 64
 
+PENDING_MS = HOUR_MS  # after a crash the trigger of what was sent is waited for so long; then it is forgotten
+PENDING_ROWS_PER_BATCH = 4_096  # of the table of these, looked at with each batch
+
 # --- checkpoints -------------------------------------------------------------------------------------
 EPOCH_MS_DEFAULT = 1_000
 
