@@ -493,7 +493,7 @@ class _KnownLogic(_ShardLogic):
         settings = shards.settings
         merged = not settings.kafka.brokers
         self._world = shards.world()
-        self._engine = ShardEngine(shards.policies, settings.engine(), self._world, self._part, merged)
+        self._engine = ShardEngine(shards.policies, settings.engine(), self._world, merged, self._part)
         self._arrivals = Arrivals(shards.partitions, settings.lateness_ms, merged)
         self._shard = shard
         self._untold: list[

@@ -55,6 +55,9 @@ KAFKA_TELL_MS = 5_000  # brokers that can't be reached for so long are told abou
 KAFKA_LOG_AGAIN_MS = MINUTE_MS  # of librdkafka's log one line of a kind in this time
 KAFKA_START_MS_MAX = 30_000  # at the start somebody must answer within this time
 
+PENDING_MS = HOUR_MS  # after a crash the trigger of what was sent is waited for so long; then it is forgotten
+PENDING_ROWS_PER_BATCH = 4_096  # of the table of these, looked at with each batch
+
 # --- checkpoints -------------------------------------------------------------------------------------
 EPOCH_MS_DEFAULT = 1_000
 START_WAIT_S = 60  # for the other processes of a cluster

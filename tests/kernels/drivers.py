@@ -150,7 +150,7 @@ def reached(shard: Any, tables: Any, row: int, base: int, now: int, product: int
 
 @kernel
 def charge(shard: Any, tables: Any, row: int, base: int, now: int, product: int, category: int) -> None:
-    charge_limits(shard, tables, 0, row, base, now, product, category)
+    charge_limits(shard, tables, 0, row, base, now, now, product, category)
 
 
 @kernel

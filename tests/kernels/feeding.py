@@ -62,7 +62,7 @@ def act(
     shard: Any, tables: Any, journey: int, row: int, base: int, now: int, product: int, lo: int, hi: int
 ) -> None:
     shard.rows[base + CLOCK] = now
-    note_action(shard, tables, journey, row, base, now, product, lo, hi)
+    note_action(shard, tables, journey, row, base, now, now, product, lo, hi)
 
 
 def small_out() -> Out:

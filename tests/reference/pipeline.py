@@ -54,7 +54,7 @@ def new_parts(
 ) -> Parts:
     """Parts to which nothing has happened."""
     known = [
-        (ShardEngine(policies, settings, world, part), Arrivals(partitions, settings.lateness_ms))
+        (ShardEngine(policies, settings, world, part=part), Arrivals(partitions, settings.lateness_ms))
         for part in range(settings.shards)
     ]
     anonymous = [AnonymousShard(n, policies, settings, partitions, world) for n in range(settings.shards)]

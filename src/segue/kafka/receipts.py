@@ -8,11 +8,11 @@ back after a crash. An id is the same when the same row is made again.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from segue.decide.engine import Decisions
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.receipt import (
     RECEIPT_CATEGORY,
@@ -60,6 +60,9 @@ from segue_kernels.shard import (
     LOG_RECORD,
     LOG_WINNER,
 )
+
+if TYPE_CHECKING:
+    from segue.decide.engine import Decisions
 
 Words = npt.NDArray[np.int64]
 

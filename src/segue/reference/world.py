@@ -15,7 +15,7 @@ from segue import limits
 from segue.errors import LimitError, SettingsError, did_you_mean
 from segue.events.hashing import key_words
 from segue.events.money import exponent_table
-from segue.events.names import CODE_BY_NAME
+from segue.events.names import CODE_BY_NAME, ERASURE
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.files import TABLE_NAMES, Field, TableRows, read_table
 from segue.reference.zones import calendar, zone_number
@@ -44,7 +44,7 @@ from segue_kernels.record import (
     ZONE_MASK,
     ZONE_SHIFT,
 )
-from segue_kernels.route import FOR_ALL
+from segue_kernels.route import FOR_ALL, FOR_ANONYMOUS
 from segue_kernels.shard import World
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ _NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
 
 
 def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
-    """Of events about no customer, those that change a table some policy looks into: every shard hears of them.
+    """Of events about no customer, those that change a table some policy looks into: every shard hears of them. Of an
+    erasure every shard of anonymous identifiers does.
 
     uint8 a type, as segue.routing.packet takes it.
     """
@@ -76,6 +77,7 @@ def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
     for code, (table, _) in UPDATES.items():
         if table in looked_up:
             types[code] = FOR_ALL
+    types[ERASURE] = FOR_ANONYMOUS
     return types
 
 

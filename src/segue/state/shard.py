@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from segue import limits
 from segue.errors import LimitError, StateError
+from segue.events.names import ERASURE
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld
 from segue.state.delta import FORMAT, Rest, ShardDelta, for_kernels, read_rest
@@ -26,6 +27,7 @@ from segue_kernels import row as row_layout
 from segue_kernels.history import join_history, take_history
 from segue_kernels.index import finish_moving_rows, new_index
 from segue_kernels.keyed import SPILL_ENTRY, finish_moving_spilled
+from segue_kernels.pending import PENDING_WORDS, add_pending
 from segue_kernels.plan import (
     BY_NONE,
     JOIN_LEFT_STREAM,
@@ -45,9 +47,11 @@ from segue_kernels.shard import (
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
+    SET_ERASURE_TYPE,
     SET_KEY0,
     SET_KEY1,
     SET_LATENESS_MS,
+    SET_PENDING_MS,
     SET_POOL_MAX,
     SET_POOL_ROOM,
     SET_POOL_ROOM_EACH,
@@ -72,6 +76,7 @@ from segue_kernels.waits import WAIT_WORDS_MAX
 _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
 _RING_WORDS = 4 * limits.DEDUPE_IDS_MAX  # of a ring of ids that grows through all its sizes, at most
+_NAME_WORDS = (limits.IDENTIFIER_BYTES_MAX + 7) // 8
 _NO_INDEX = np.zeros(1, np.int64)
 _BLOCKS_WORDS = 64  # of what a row reaches, as a first guess of what saving it takes
 _RESTORED_ROWS = 1 << 14  # that room for names is made for at once
@@ -80,8 +85,11 @@ _DERIVED = (
     *(row_layout.ROWS_FREE, row_layout.CUSTOMERS, row_layout.INDEX_USED, row_layout.SPILL_USED),
     *(row_layout.SPILL_LIVE, row_layout.REDIRECTS, row_layout.TIMERS, row_layout.WAITS_PENDING),
     *(row_layout.POOL_WORDS_USED, row_layout.DIRTY_COUNT),
+    *(row_layout.PENDING_NOW, row_layout.PENDING_USED, row_layout.PENDING_POSITION),
     *range(row_layout.POOL_FREE, row_layout.META_WORDS),
 )
+
+_NO_PENDING = np.zeros((1, PENDING_WORDS), np.int64)
 
 Words = npt.NDArray[np.int64]
 
@@ -122,6 +130,8 @@ class EngineSettings:
         words[SET_ROWS_MAX] = self.customers_per_shard_max
         words[SET_POOL_MAX] = self.pool_words_per_shard_max
         words[SET_WAITS_MAX] = limits.WAITS_PER_CUSTOMER_MAX
+        words[SET_PENDING_MS] = limits.PENDING_MS
+        words[SET_ERASURE_TYPE] = ERASURE
         return words
 
 
@@ -166,7 +176,7 @@ class EventRoom(NamedTuple):
 
 
 def event_room(plan: Plan) -> EventRoom:
-    """The room that every event has before it is processed.
+    """The room that every event has before it is processed; a row that has no name yet takes its from the event.
 
     An entry is spilled when another takes its slot: a key written to (each record, each stream that listens),
     read by a condition (each record, and once more for each journey), counted and charged by a limit, or matched
@@ -200,7 +210,7 @@ def event_room(plan: Plan) -> EventRoom:
     if sent.any():
         spill += int(np.count_nonzero(sent)) + grants
         pool += int(sent.sum()) + grants * int(sent.max())
-    return EventRoom(spill, spill_each, pool + _RING_WORDS, pool_each)
+    return EventRoom(spill, spill_each, pool + _RING_WORDS + block_words(_NAME_WORDS), pool_each)
 
 
 class ShardState:
@@ -234,6 +244,7 @@ class ShardState:
             dirty=reserve_words((rows_max + 7) // 8, "marks of changed rows").view(np.uint8),
             dirty_rows=reserve_words((rows_max + 1) // 2, "the list of changed rows").view(np.int32),
             wheel=np.zeros(WHEEL_WORDS, np.int64),
+            pending=_NO_PENDING.copy(),
         )
         self._has_base = False  # whether what was saved so far says it all
         self._words_each = self.row_words + _BLOCKS_WORDS  # of a saved row, about
@@ -262,9 +273,24 @@ class ShardState:
         meta[row_layout.SPILL_OLD_POSITION] = 0
         self.arrays = arrays._replace(spill=new_index(slots), spill_old=arrays.spill)
 
-    def drop_old_tables(self) -> None:
-        """Let go of the tables that grew, once all they held has moved."""
+    def make_pending_room(self, decisions: int) -> None:
+        """Room for so many more decisions that were sent before a crash."""
         meta = self.arrays.meta
+        old = self.arrays.pending
+        if 2 * (int(meta[row_layout.PENDING_USED]) + decisions) < len(old):
+            return
+        rows = 1 << (2 * (int(meta[row_layout.PENDING_NOW]) + decisions)).bit_length()
+        pending = np.zeros((rows, PENDING_WORDS), np.int64)
+        meta[row_layout.PENDING_NOW] = meta[row_layout.PENDING_USED] = 0
+        add_pending(pending, meta, old)
+        self.arrays = self.arrays._replace(pending=pending)
+
+    def drop_old_tables(self) -> None:
+        """Let go of the tables that grew, once all they held has moved, and of one that nothing is pending in."""
+        meta = self.arrays.meta
+        if len(self.arrays.pending) > 1 and meta[row_layout.PENDING_NOW] == 0:
+            meta[row_layout.PENDING_USED] = 0
+            self.arrays = self.arrays._replace(pending=_NO_PENDING.copy())
         if 1 < len(self.arrays.index_old) <= meta[row_layout.INDEX_OLD_POSITION]:
             meta[row_layout.INDEX_OLD_POSITION] = 1
             self.arrays = self.arrays._replace(index_old=_NO_INDEX.copy())
@@ -324,7 +350,7 @@ class ShardState:
             tables += self.arrays.index.nbytes
         if meta[row_layout.SPILL_USED]:
             tables += self.arrays.spill.nbytes
-        tables += self.arrays.wheel.nbytes
+        tables += self.arrays.wheel.nbytes + self.arrays.pending.nbytes
         return rows + int(meta[row_layout.POOL_BUMP]) * 8 + tables
 
     def counters(self) -> dict[str, int]:
@@ -336,6 +362,7 @@ class ShardState:
         counted["redirects"] = int(meta[row_layout.REDIRECTS])
         counted["timers_now"] = int(meta[row_layout.TIMERS])
         counted["waits_now"] = int(meta[row_layout.WAITS_PENDING])
+        counted["pending_now"] = int(meta[row_layout.PENDING_NOW])
         counted["spilled_now"] = int(meta[row_layout.SPILL_LIVE])
         return counted
 
