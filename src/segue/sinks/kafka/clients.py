@@ -93,7 +93,7 @@ def sink_error(settings: KafkaSettings, error: KafkaError | KafkaException, topi
 
 def properties(settings: KafkaSettings) -> dict[str, Any]:
     """Of every client."""
-    return {"bootstrap.servers": settings.brokers, **settings.properties}
+    return {"bootstrap.servers": settings.brokers, "log_level": 3, **settings.properties}
 
 
 class Trouble:
@@ -180,6 +180,18 @@ def _made(settings: KafkaSettings, kind: type[_Client], config: dict[str, Any]) 
     except KafkaException as error:
         found = f"a client can't be made: {error.args[0].str()}"
         raise SinkError(STEP, found, "check the properties of kafka in the settings") from error
+
+
+def fatal_error(settings: KafkaSettings, producer: Producer) -> SinkError:
+    """What made a client useless. (confluent-kafka 2.16 ends the call that meets a fatal error with a bare SystemError,
+    its exception lost; the next call of a producer with transactions says what it was.)"""
+    try:
+        producer.begin_transaction()
+    except KafkaException as error:
+        return sink_error(settings, error)
+    return SinkError(
+        STEP, "the client met an error that it can't recover from", "its log says more; start again"
+    )
 
 
 def init_transactions(settings: KafkaSettings, producer: Producer, trouble: Trouble) -> None:
