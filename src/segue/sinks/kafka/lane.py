@@ -239,7 +239,7 @@ class Lane:
             self._fail(failure)
             raise failure from error
 
-    def _told(self, error: KafkaError, topic: str, size: int) -> SinkError:
+    def _told(self, error: KafkaError, topic: str, size: int) -> SegueError:
         failure = sink_error(self._settings, error, topic)
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             found = f"{failure.found}: it has {size} bytes and its headers"
@@ -250,15 +250,17 @@ class Lane:
         topic = message.topic() or ""
         with self._acknowledged_lock:
             self._acknowledged += 1
-            if error is None:
-                self._offsets[topic] = max(self._offsets.get(topic, 0), (message.offset() or 0) + 1)
+            if error is None and (offset := message.offset()) is not None:
+                self._offsets[topic] = max(self._offsets.get(topic, 0), offset + 1)
         if error is not None:
             self._fail(self._told(error, topic, len(message.value() or b"")))
 
     def _on_delivered(self, error: KafkaError | None, message: Message) -> None:
         topic = message.topic() or ""
         if error is None:
-            self._last[topic] = message.offset() or 0
+            offset = message.offset()
+            if offset is not None and offset >= 0:  # of a message that had to be sent again it may be unknown
+                self._last[topic] = offset
         elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             self._trouble.note(self._told(error, topic, len(message.value() or b"")))
 

@@ -90,15 +90,12 @@ def prepare_outputs(
         )
     finally:
         reader.close()
-    found_ids = {
-        lane: {topic: sent.ids.get((topic, lane), b"") for topic in known if (topic, lane) in sent.ids}
-        for lane in lanes
-    }
     behind = {}
     for lane in lanes:
         pending = dict(positions.get(lane, LanePosition()).pending)
-        for topic, ids in found_ids[lane].items():
-            pending[topic] = pending.get(topic, b"") + ids
+        for topic in known:
+            if (topic, lane) in sent.ids:
+                pending[topic] = pending.get(topic, b"") + sent.ids[topic, lane]
         offsets = {topic: end for (topic, partition), end in ends.items() if partition == lane}
         behind[lane] = LanePosition(offsets, pending)
     return Tail(sent.by_part(), behind, fenced_at)
@@ -153,7 +150,7 @@ class _Sent:
     """Receipts and ids as they are read."""
 
     def __init__(self) -> None:
-        self.ids: dict[Place, bytes] = {}
+        self.ids: dict[Place, bytearray] = {}
         self._receipts: list[Words] = []
         self._count = 0
 
@@ -169,7 +166,7 @@ class _Sent:
             if ids is not None:
                 if len(ids) % ID_BYTES:
                     raise ValueError(f"{len(ids)} bytes are no whole number of ids")
-                self.ids[place] = self.ids.get(place, b"") + ids
+                self.ids.setdefault(place, bytearray()).extend(ids)
         except ValueError as error:
             found = f'topic "{place[0]}" partition {place[1]} offset {message.offset()}: a header of ours says: {error}'
             raise SinkError(
