@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -67,12 +68,14 @@ def prepare_outputs(
     heartbeat = settings.prefix + HEARTBEAT
     known = sorted({*topics, *(topic for position in positions.values() for topic in position.offsets)})
     trouble = Trouble(settings)
+    troubles = [Trouble(settings) for _ in lanes]
+    producers = [make_producer(settings, troubles[lane], lane) for lane in lanes]
     reader = make_reader(settings, trouble)
     try:
         for topic in known:
             _check_topic(settings, reader, topic, trouble)
         with ThreadPoolExecutor(settings.lanes) as pool:
-            list(pool.map(lambda lane: _fence(settings, lane), lanes))
+            list(pool.map(init_transactions, repeat(settings), producers, troubles))
         fenced_at = time.monotonic()
         starts: dict[Place, int] = {}
         ends: dict[Place, int] = {}
@@ -99,11 +102,6 @@ def prepare_outputs(
         offsets = {topic: end for (topic, partition), end in ends.items() if partition == lane}
         behind[lane] = LanePosition(offsets, pending)
     return Tail(sent.by_part(), behind, fenced_at)
-
-
-def _fence(settings: KafkaSettings, lane: int) -> None:
-    trouble = Trouble(settings)
-    init_transactions(settings, make_producer(settings, trouble, lane), trouble)
 
 
 def _check_topic(settings: KafkaSettings, reader: Consumer, topic: str, trouble: Trouble) -> None:
