@@ -55,8 +55,7 @@ KAFKA_TELL_MS = 5_000  # brokers that can't be reached for so long are told abou
 KAFKA_LOG_AGAIN_MS = MINUTE_MS  # of librdkafka's log one line of a kind in this time
 KAFKA_START_MS_MAX = 30_000  # at the start somebody must answer within this time
 
-PENDING_MS = HOUR_MS  # after a crash the trigger of what was sent is waited for so long; then it is forgotten
-PENDING_ROWS_PER_BATCH = 4_096  # of the table of these, looked at with each batch
+PENDING_ROWS_PER_BATCH = 4_096  # of the table of what is pending, looked at with each batch
 
 # --- checkpoints -------------------------------------------------------------------------------------
 EPOCH_MS_DEFAULT = 1_000
@@ -68,9 +67,7 @@ JOURNAL_FILE_BYTES = 64 << 20  # a journal goes on in a new file from here on
 JOURNAL_WRITE_BYTES = 2 << 20  # written at once, so that the disk works while more is packed
 CHAIN_FILES_MAX = 12  # journal files of a part since its base: a manifest names them and stays below 1 KB
 CHAIN_RECORDS_MAX = 512  # ... and records: each costs some 0.1 ms when the part is read back
-COMPACT_BYTES_MIN = (
-    16 << 20
-)  # a part's records are gathered into a base once they exceed this and half its base
+COMPACT_BYTES_MIN = 16 << 20  # a part's records are gathered into a base once they exceed this and half its base
 COMPACT_BYTES_PER_S = 64 << 20  # that a new base is written with, at most
 BASE_BLOCK_WORDS = 1 << 19  # 4 MiB: read, checked and placed by one thread
 BASE_BLOCK_ROWS = 1 << 16

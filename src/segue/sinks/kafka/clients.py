@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from segue import limits
-from segue.errors import SinkError
+from segue.errors import SegueError, SettingsError, SinkError
+from segue.kafka.client import client_arguments, client_properties, is_final, kafka_error
 from segue.kafka.settings import KafkaSettings
 
 STEP = "write to Kafka"
@@ -26,15 +27,6 @@ _FENCED = frozenset(
         KafkaError.TRANSACTION_COORDINATOR_FENCED,
     }
 )
-_REFUSED = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-    }
-)
-_LOGIN = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
 _MISSING = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 )
@@ -54,7 +46,7 @@ def is_fenced(error: KafkaError) -> bool:
     return error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str().lower())
 
 
-def sink_error(settings: KafkaSettings, error: KafkaError | KafkaException, topic: str = "") -> SinkError:
+def sink_error(settings: KafkaSettings, error: KafkaError | KafkaException, topic: str = "") -> SegueError:
     """What a client said, for people."""
     if isinstance(error, KafkaException):
         return sink_error(settings, error.args[0], topic)
@@ -66,34 +58,16 @@ def sink_error(settings: KafkaSettings, error: KafkaError | KafkaException, topi
             f'another engine with the name "{settings.name}" has taken over',
             "this one wrote nothing more; give each deployment a name of its own (kafka.name)",
         )
-    if code in _REFUSED:
-        found = f"{where}the brokers refuse it ({text})"
-        hint = (
-            "allow this user to write to the output topics, to read them, and to use the transactional ids "
-        )
-        return SinkError(STEP, found, f'{hint}that begin with "{settings.name}-lane-"')
-    if code in _LOGIN:
-        return SinkError(
-            STEP, f"the login failed at {settings.brokers} ({text})", "check user, password and mechanism"
-        )
-    if code in _MISSING:
+    if code in _MISSING and topic:
         return SinkError(STEP, f"{where}it is not there", "make the topics: segue topics create")
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
         hint = "raise message.max.bytes here and max.message.bytes of the topic"
         return SinkError(STEP, f"{where}a message is larger than allowed ({text})", hint)
     if code in _TIME:
         found = f"{where}{settings.brokers} did not answer in time ({text})"
-        return SinkError(
-            STEP, found, "start again when the brokers can be reached: nothing is lost, nothing sent twice"
-        )
-    return SinkError(
-        STEP, f"{where}{text} ({error.name()})", "start again: nothing is lost, nothing is sent twice"
-    )
-
-
-def properties(settings: KafkaSettings) -> dict[str, Any]:
-    """Of every client."""
-    return {"bootstrap.servers": settings.brokers, **settings.properties}
+        hint = "start again when the brokers can be reached: nothing is lost, nothing sent twice"
+        return SinkError(STEP, found, hint)
+    return kafka_error(STEP, (code, where + text), SinkError)
 
 
 class Trouble:
@@ -101,15 +75,15 @@ class Trouble:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._found: SinkError | None = None
+        self._found: SegueError | None = None
         self._lock = threading.Lock()
 
     def __call__(self, error: KafkaError) -> None:
         """The client's error_cb."""
-        if error.fatal() or is_fenced(error) or error.code() in _LOGIN | _REFUSED:
+        if error.fatal() or is_fenced(error) or is_final(error.name(), error.str()):
             self.note(sink_error(self._settings, error))
 
-    def note(self, error: SinkError) -> None:
+    def note(self, error: SegueError) -> None:
         """Only the first counts."""
         with self._lock:
             self._found = self._found or error
@@ -127,59 +101,55 @@ def transactional_id(settings: KafkaSettings, lane: int) -> str:
 
 def make_producer(settings: KafkaSettings, trouble: Trouble, lane: int | None = None) -> Producer:
     """Of a lane's transactions; without a lane, one that sends at once and repeats nothing within its life."""
-    of_kind: dict[str, Any] = {"linger.ms": 0}
+    defaults: dict[str, str | int] = {
+        "compression.type": settings.compression,
+        "queue.buffering.max.messages": 2 * limits.LANE_QUEUE_MESSAGES_MAX,
+        "message.timeout.ms": limits.TRANSACTION_MS_MAX,
+        "retry.backoff.ms": 5,
+        "retry.backoff.max.ms": 500,
+        "linger.ms": 0,
+    }
+    own: dict[str, str | int] = {}
     if lane is not None:
-        of_kind = {
-            "linger.ms": 5,  # a transaction's messages share requests; its flush does not wait for this
-            "transactional.id": transactional_id(settings, lane),
-            "transaction.timeout.ms": limits.TRANSACTION_MS_MAX,
-        }
-    return _made(
-        settings,
-        Producer,
-        {
-            "compression.type": settings.compression,
-            "queue.buffering.max.messages": 2 * limits.LANE_QUEUE_MESSAGES_MAX,
-            "retry.backoff.ms": 5,  # "the last transaction is not quite over" is asked again after this
-            "retry.backoff.max.ms": 500,
-            **properties(settings),
-            "enable.idempotence": True,
-            "acks": "all",
-            "message.timeout.ms": limits.TRANSACTION_MS_MAX,
-            "error_cb": trouble,
-            **of_kind,
-        },
-    )
+        defaults["linger.ms"] = 5  # a transaction's messages share requests; its flush does not wait for this
+        own["transactional.id"] = transactional_id(settings, lane)
+        own["transaction.timeout.ms"] = limits.TRANSACTION_MS_MAX
+    properties = client_properties(settings, "producer", defaults=defaults, own=own)
+    return _made(Producer, client_arguments(properties, trouble))
 
 
 def make_reader(settings: KafkaSettings, trouble: Trouble) -> Consumer:
     """Reads what is committed, and says where a partition ends."""
-    return _made(
-        settings,
-        Consumer,
-        {
-            **properties(settings),
-            "group.id": f"{settings.name}-tail",  # never joined: partitions are assigned by hand
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "error",
-            "fetch.wait.max.ms": 10,
-            "allow.auto.create.topics": False,
-            "error_cb": trouble,
-        },
-    )
+    own: dict[str, str | int] = {
+        "group.id": f"{settings.name}-tail",  # never joined: partitions are assigned by hand
+        "enable.partition.eof": "true",
+    }
+    defaults: dict[str, str | int] = {"fetch.wait.max.ms": 10}
+    properties = client_properties(settings, "consumer", defaults=defaults, own=own)
+    return _made(Consumer, client_arguments(properties, trouble))
 
 
 _Client = TypeVar("_Client", Producer, Consumer)
 
 
-def _made(settings: KafkaSettings, kind: type[_Client], config: dict[str, Any]) -> _Client:
+def _made(kind: type[_Client], config: dict[str, Any]) -> _Client:
     try:
         return kind(config)
     except KafkaException as error:
         found = f"a client can't be made: {error.args[0].str()}"
-        raise SinkError(STEP, found, "check the properties of kafka in the settings") from error
+        raise SettingsError(STEP, found, "check the properties of kafka in the settings") from None
+
+
+def fatal_error(settings: KafkaSettings, producer: Producer) -> SegueError:
+    """What made a client useless. (confluent-kafka 2.16 ends the call that meets a fatal error with a bare SystemError,
+    its exception lost; the next call of a producer with transactions says what it was.)"""
+    try:
+        producer.begin_transaction()
+    except KafkaException as error:
+        return sink_error(settings, error)
+    return SinkError(
+        STEP, "the client met an error that it can't recover from", "its log says more; start again"
+    )
 
 
 def init_transactions(settings: KafkaSettings, producer: Producer, trouble: Trouble) -> None:

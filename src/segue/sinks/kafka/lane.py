@@ -10,6 +10,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from segue import limits
@@ -21,6 +23,7 @@ from segue.run.stop import FAILED
 from segue.sinks.kafka.clients import (
     STEP,
     Trouble,
+    fatal_error,
     init_transactions,
     make_producer,
     make_reader,
@@ -30,6 +33,7 @@ from segue.sinks.kafka.message import HEARTBEAT, LaneMessage, LanePosition, head
 from segue.sinks.kafka.tables import rows_of_stream
 from segue.sinks.kafka.tail import Tail, read_to_end
 
+WAITS_KEPT = 65_536
 _LOOK_S = 0.05  # who waits for the thread looks so often for the errors of others
 _SEND_S = limits.TRANSACTION_MS_MAX / 1000
 _open_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
@@ -72,6 +76,7 @@ class Lane:
         self._ready = False
         self._over = False  # the thread has ended
         self._sent = 0  # at once
+        self._waits_ms: deque[float] = deque(maxlen=WAITS_KEPT)
         self._committed_at = 0.0
         self._lease_until = 0.0
         self._last: dict[str, int] = {}  # by topic: the last offset of the transaction under way
@@ -116,17 +121,26 @@ class Lane:
         sender = self._sender
         while sender is not None and self._acknowledged < self._sent:
             self._check()
-            sender.poll(0.005)
+            self._poll(sender, 0.005)
         if self._pending and time.monotonic() - self._matched_at > limits.PENDING_MS / 1000:
             self._pending = {}
         pending = {topic: b"".join(ids.elements()) for topic, ids in self._pending.items()}
         with self._lock:
             return LanePosition(dict(self._offsets), pending)
 
+    def waits_ms(self) -> npt.NDArray[np.float64]:
+        """Of the last WAITS_KEPT items: how long from being written to being visible."""
+        with self._lock:
+            return np.array(self._waits_ms, np.float64)
+
     def close(self) -> None:
         """Commit what is queued and let go. May be called again; silent after a failure that was noted before."""
+        try:
+            FAILED.raise_if_set()
+            failed_before = False
+        except SegueError:
+            failed_before = True
         with self._lock:
-            failed_before = self._over
             self._closing = True
             self._lock.notify_all()
         self._thread.join()
@@ -188,11 +202,11 @@ class Lane:
             self._wait(lambda: time.monotonic() < self._lease_until)
         while self._sent - self._acknowledged > limits.LANE_QUEUE_MESSAGES_MAX:
             self._check()
-            sender.poll(0.005)
+            self._poll(sender, 0.005)
         for message in messages:
             self._produce(sender, message, self._on_acknowledged)
             self._sent += 1
-        sender.poll(0)
+        self._poll(sender, 0)
 
     def _produce(
         self, producer: Producer, message: LaneMessage, told: Callable[[KafkaError | None, Message], None]
@@ -210,13 +224,22 @@ class Lane:
                 return
             except BufferError:  # the client's own queue is full: its messages have to leave first
                 self._check()
-                producer.poll(0.01)
+                self._poll(producer, 0.01)
             except KafkaException as error:
                 failure = self._told(error.args[0], message.topic, len(message.value))
                 self._fail(failure)
                 raise failure from error
 
-    def _told(self, error: KafkaError, topic: str, size: int) -> SinkError:
+    def _poll(self, producer: Producer, seconds: float) -> None:
+        """Serve the client's callbacks."""
+        try:
+            producer.poll(seconds)
+        except SystemError as error:
+            failure = fatal_error(self._settings, producer)
+            self._fail(failure)
+            raise failure from error
+
+    def _told(self, error: KafkaError, topic: str, size: int) -> SegueError:
         failure = sink_error(self._settings, error, topic)
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             found = f"{failure.found}: it has {size} bytes and its headers"
@@ -227,15 +250,17 @@ class Lane:
         topic = message.topic() or ""
         with self._acknowledged_lock:
             self._acknowledged += 1
-            if error is None:
-                self._offsets[topic] = max(self._offsets.get(topic, 0), (message.offset() or 0) + 1)
+            if error is None and (offset := message.offset()) is not None:
+                self._offsets[topic] = max(self._offsets.get(topic, 0), offset + 1)
         if error is not None:
             self._fail(self._told(error, topic, len(message.value() or b"")))
 
     def _on_delivered(self, error: KafkaError | None, message: Message) -> None:
         topic = message.topic() or ""
         if error is None:
-            self._last[topic] = message.offset() or 0
+            offset = message.offset()
+            if offset is not None and offset >= 0:  # of a message that had to be sent again it may be unknown
+                self._last[topic] = offset
         elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             self._trouble.note(self._told(error, topic, len(message.value() or b"")))
 
@@ -344,13 +369,16 @@ class Lane:
         if not items:
             topic = self._settings.prefix + HEARTBEAT
             self._produce(producer, LaneMessage(topic, None, b"", []), self._on_delivered)
-        left = producer.flush(max(0.0, deadline - time.monotonic()))
+        try:
+            left = producer.flush(max(0.0, deadline - time.monotonic()))
+        except SystemError as error:
+            raise fatal_error(self._settings, producer) from error
         self._trouble.check()
         sender = self._sender
         while sender is not None and items and self._acknowledged < items[-1].sent_before:
             FAILED.raise_if_set()
             self._trouble.check()
-            sender.poll(0.005)
+            self._poll(sender, 0.005)
         if left:
             raise sink_error(self._settings, KafkaError(KafkaError._TIMED_OUT))
         kill.point("after_produce")
@@ -363,12 +391,13 @@ class Lane:
                     self._offsets[topic] = last + 2  # behind the mark of the commit
             self._committed_at = time.monotonic()
             self._lease_until = before + limits.LEASE_MS / 1000
+            self._waits_ms.extend((self._committed_at - item.at) * 1000 for item in items)
             self._queued -= sum(len(item.messages) for item in items)
             self._lock.notify_all()
 
     def _let_go(self, producer: Producer | None) -> None:
         """Send nothing more."""
-        with contextlib.suppress(KafkaException):
+        with contextlib.suppress(KafkaException, SystemError):
             if self._sender is not None:
                 try:
                     FAILED.raise_if_set()
@@ -378,6 +407,6 @@ class Lane:
         if (
             producer is not None and self._queued
         ):  # an open transaction would hold up consumers until it times out
-            with contextlib.suppress(KafkaException):
+            with contextlib.suppress(KafkaException, SystemError):
                 producer.purge()
                 producer.abort_transaction(1.0)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -67,12 +68,14 @@ def prepare_outputs(
     heartbeat = settings.prefix + HEARTBEAT
     known = sorted({*topics, *(topic for position in positions.values() for topic in position.offsets)})
     trouble = Trouble(settings)
+    troubles = [Trouble(settings) for _ in lanes]
+    producers = [make_producer(settings, troubles[lane], lane) for lane in lanes]
     reader = make_reader(settings, trouble)
     try:
         for topic in known:
             _check_topic(settings, reader, topic, trouble)
         with ThreadPoolExecutor(settings.lanes) as pool:
-            list(pool.map(lambda lane: _fence(settings, lane), lanes))
+            list(pool.map(init_transactions, repeat(settings), producers, troubles))
         fenced_at = time.monotonic()
         starts: dict[Place, int] = {}
         ends: dict[Place, int] = {}
@@ -90,23 +93,15 @@ def prepare_outputs(
         )
     finally:
         reader.close()
-    found_ids = {
-        lane: {topic: sent.ids.get((topic, lane), b"") for topic in known if (topic, lane) in sent.ids}
-        for lane in lanes
-    }
     behind = {}
     for lane in lanes:
         pending = dict(positions.get(lane, LanePosition()).pending)
-        for topic, ids in found_ids[lane].items():
-            pending[topic] = pending.get(topic, b"") + ids
+        for topic in known:
+            if (topic, lane) in sent.ids:
+                pending[topic] = pending.get(topic, b"") + sent.ids[topic, lane]
         offsets = {topic: end for (topic, partition), end in ends.items() if partition == lane}
         behind[lane] = LanePosition(offsets, pending)
     return Tail(sent.by_part(), behind, fenced_at)
-
-
-def _fence(settings: KafkaSettings, lane: int) -> None:
-    trouble = Trouble(settings)
-    init_transactions(settings, make_producer(settings, trouble, lane), trouble)
 
 
 def _check_topic(settings: KafkaSettings, reader: Consumer, topic: str, trouble: Trouble) -> None:
@@ -153,7 +148,7 @@ class _Sent:
     """Receipts and ids as they are read."""
 
     def __init__(self) -> None:
-        self.ids: dict[Place, bytes] = {}
+        self.ids: dict[Place, bytearray] = {}
         self._receipts: list[Words] = []
         self._count = 0
 
@@ -169,7 +164,7 @@ class _Sent:
             if ids is not None:
                 if len(ids) % ID_BYTES:
                     raise ValueError(f"{len(ids)} bytes are no whole number of ids")
-                self.ids[place] = self.ids.get(place, b"") + ids
+                self.ids.setdefault(place, bytearray()).extend(ids)
         except ValueError as error:
             found = f'topic "{place[0]}" partition {place[1]} offset {message.offset()}: a header of ours says: {error}'
             raise SinkError(
