@@ -68,7 +68,8 @@ _DEFAULTS = {
     "reconnect.backoff.max.ms": "1000",
 }
 _HIDDEN = ("password", "passphrase", "secret", "key", "oauthbearer", "jaas", "token", ".pem")
-_PUBLIC = ("location", ".file", "method", "mechanism", "url", "type", "algorithm")
+_SECRETS = ("password", "passphrase", "secret", "key.pem", "ssl_key", "oauthbearer.config")
+_PUBLIC = ("location", "keytab", ".file", "method", "mechanism", "url", "type", "algorithm")
 
 
 class Properties(dict[str, str]):
@@ -122,7 +123,7 @@ def _given(settings: KafkaSettings) -> dict[str, tuple[str, str]]:
     """Property -> (value, where it stands), of what the people who run this gave."""
     given: dict[str, tuple[str, str]] = {}
     for name, value in settings.properties.items():
-        if is_secret(name):
+        if any(word in name for word in _SECRETS):
             raise SettingsError(
                 _STEP,
                 f'"{name}" stands in the settings, which are no place for a secret',

@@ -15,6 +15,7 @@ from segue.limits import KAFKA_START_MS_MAX, PARTITIONS_MAX
 from segue.sources.kafka.partition import KafkaPartition, KafkaPosition
 
 _STEP = "find the topics"
+_IDENTITY_SECONDS = 5.0
 
 
 def partition_name(topic: str, partition: int) -> str:
@@ -117,7 +118,7 @@ def kafka_source(
 def _topic_ids(admin: AdminClient, names: list[str]) -> dict[str, str]:
     """The identity of each topic; brokers before 2.8 have none to tell."""
     ids: dict[str, str] = {}
-    answers = admin.describe_topics(TopicCollection(names), request_timeout=KAFKA_START_MS_MAX / 1_000)
+    answers = admin.describe_topics(TopicCollection(names), request_timeout=_IDENTITY_SECONDS)
     for name, answer in answers.items():
         try:
             ids[name] = str(answer.result().topic_id)
