@@ -148,7 +148,7 @@ NoNative = Annotated[
     bool,
     typer.Option("--no-native", help="Run policies in the virtual machine: nothing is compiled for them."),
 ]
-State = Annotated[
+RunState = Annotated[
     str,
     typer.Option(
         "--state",
@@ -156,11 +156,11 @@ State = Annotated[
         help="Folder in which the state survives: after a stop or a crash the same command goes on where it was.",
     ),
 ]
-Brokers = Annotated[
+RunBrokers = Annotated[
     str,
     typer.Option("--brokers", metavar="HOST:PORT", help="Kafka instead of files: topics in, topics out."),
 ]
-Topics = Annotated[
+RunTopics = Annotated[
     list[str] | None,
     typer.Option(
         "--topic",
@@ -168,11 +168,11 @@ Topics = Annotated[
         help="To read; FORM is json, cloudevents, many, arrow, or auto if not given. May be repeated.",
     ),
 ]
-Prefix = Annotated[str, typer.Option("--prefix", help="In front of the names of output topics.")]
-Lanes = Annotated[
+RunPrefix = Annotated[str, typer.Option("--prefix", help="In front of the names of output topics.")]
+RunLanes = Annotated[
     int, typer.Option("--lanes", help="Partitions of output topics; fixed for the life of a deployment.")
 ]
-Name = Annotated[
+RunName = Annotated[
     str, typer.Option("--name", help="Of the deployment: of two engines with one name the second wins.")
 ]
 KafkaConfig = Annotated[
@@ -181,7 +181,7 @@ KafkaConfig = Annotated[
         "--kafka-config", metavar="FILE", help="librdkafka's properties, a name=value a line: TLS, SASL, …"
     ),
 ]
-Epoch = Annotated[str, typer.Option("--epoch", help="Time between two checkpoints, with --state.")]
+RunEpoch = Annotated[str, typer.Option("--epoch", help="Time between two checkpoints, with --state.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
 _LATENESS = f"{limits.LATENESS_MS_DEFAULT // limits.MINUTE_MS}m"
@@ -206,13 +206,13 @@ def run(
     lateness: Lateness = _LATENESS,
     retention: Retention = _RETENTION,
     sample: Sample = limits.SAMPLE_SHARE_DEFAULT,
-    state: State = "",
-    epoch: Epoch = _EPOCH,
-    brokers: Brokers = "",
-    topic: Topics = None,
-    prefix: Prefix = "segue.",
-    lanes: Lanes = limits.LANES_DEFAULT,
-    name: Name = "segue",
+    state: RunState = "",
+    epoch: RunEpoch = _EPOCH,
+    brokers: RunBrokers = "",
+    topic: RunTopics = None,
+    prefix: RunPrefix = "segue.",
+    lanes: RunLanes = limits.LANES_DEFAULT,
+    name: RunName = "segue",
     kafka_config: KafkaConfig = "",
     overwrite: Overwrite = False,
     no_native: NoNative = False,
@@ -477,6 +477,76 @@ def language() -> None:
     typer.echo((files("segue.policy") / "LANGUAGE.md").read_text(encoding="utf-8"))
 
 
+topics_app = typer.Typer(
+    name="topics",
+    no_args_is_help=True,
+    help="The Kafka topics of a deployment: planned in one place, made, compared with a cluster.",
+)
+app.add_typer(topics_app, rich_help_panel="Kafka")
+
+TopicInputs = Annotated[
+    list[str] | None, typer.Argument(metavar="INPUT…", help="Topics that are read: events, catalogue, …")
+]
+Compact = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--compact",
+        metavar="INPUT",
+        help="Of this input only the newest message of each key is kept, for ever. May be repeated.",
+    ),
+]
+SettingsFile = Annotated[
+    str,
+    typer.Option(
+        "--settings",
+        metavar="FILE",
+        envvar="SEGUE_SETTINGS",
+        help="JSON: what options leave out stands there.",
+    ),
+]
+Brokers = Annotated[str, typer.Option("--brokers", "-b", metavar="HOST:PORT,…", help="Where the cluster is.")]
+Prefix = Annotated[
+    str | None, typer.Option("--prefix", help="In front of output topics; segue. if not given.")
+]
+Lanes = Annotated[
+    int,
+    typer.Option(
+        "--lanes",
+        help=f"Partitions of every output; fixed for life; {limits.LANES_DEFAULT} if not given.",
+        show_default=False,
+    ),
+]
+Partitions = Annotated[int, typer.Option("--partitions", help="Of inputs that are made.")]
+Replication = Annotated[
+    int,
+    typer.Option(
+        "--replication",
+        help=f"Copies of each topic; the number of brokers, {limits.TOPIC_REPLICAS_MAX} at most, if not given.",
+        show_default=False,
+    ),
+]
+OfPolicies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policies",
+        "-p",
+        metavar="FILE|DIR",
+        help="Plan the channels that these use. Without: all channels.",
+    ),
+]
+Keep = Annotated[
+    str, typer.Option("--retention", help="An engine may be down, and a consumer lag, for so long.")
+]
+PropertiesFile = Annotated[
+    str,
+    typer.Option(
+        "--properties", metavar="FILE", help="librdkafka's properties (TLS, SASL, …), name=value lines."
+    ),
+]
+
+_KEEP = f"{limits.TOPIC_RETENTION_MS_DEFAULT // limits.DAY_MS}d"
+
+
 @app.command(rich_help_panel="Messages")
 @_told
 def schema(
@@ -484,18 +554,45 @@ def schema(
         str,
         typer.Argument(
             metavar="MESSAGE",
-            help="event, cloudevent, segment-message, segment-batch, action, dead-letter, late, summary. "
-            "All if not given.",
+            help="event, cloudevent, segment-message, segment-batch, action, dead-letter, late, summary; all if not "
+            "given. asyncapi: the topics with their messages.",
         ),
     ] = "",
+    brokers: Annotated[
+        str, typer.Option("--brokers", "-b", metavar="HOST:PORT,…", help="asyncapi: where the cluster is.")
+    ] = "",
+    prefix: Prefix = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="TOPIC", help="asyncapi: a topic that is read. May be repeated."),
+    ] = None,
+    policies: OfPolicies = None,
+    settings: SettingsFile = "",
 ) -> None:
-    """Print the JSON Schema of a message that comes in or goes out."""
+    """Print the JSON Schema of a message that comes in or goes out, or the AsyncAPI document of all topics.
+
+    segue schema action
+    segue schema asyncapi --brokers broker-1:9092 --prefix shop. --input events
+    """
     import json
 
+    if message == "asyncapi":
+        from segue.run.topics import TopicOptions, document
+
+        options = TopicOptions(
+            inputs=tuple(inputs or ()),
+            settings_file=settings,
+            brokers=brokers,
+            prefix=prefix,
+            policies=tuple(policies or ()),
+        )
+        typer.echo(json.dumps(document(options), indent=2, ensure_ascii=False))
+        return
     from segue.run.schemas import SCHEMAS
 
     if message and message not in SCHEMAS:
-        raise SettingsError("print a schema", f'no message "{message}"', did_you_mean(message, list(SCHEMAS)))
+        hint = did_you_mean(message, [*SCHEMAS, "asyncapi"])
+        raise SettingsError("print a schema", f'no message "{message}"', hint)
     found = SCHEMAS[message]() if message else {name: make() for name, make in SCHEMAS.items()}
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
 
@@ -557,6 +654,84 @@ def restore_checkpoint(state: State, epoch: Epoch = None) -> None:
     from segue.run.checkpoints import show_restore
 
     show_restore(state, epoch, Console(highlight=False))
+
+
+def _with_topic_options(command: Callable[[Any, Any], None]) -> Callable[..., None]:
+    """A command that takes the options of a plan of topics."""
+
+    def call(
+        inputs: TopicInputs = None,
+        brokers: Brokers = "",
+        prefix: Prefix = None,
+        lanes: Lanes = 0,
+        partitions: Partitions = limits.TOPIC_PARTITIONS_DEFAULT,
+        replication: Replication = 0,
+        retention: Keep = _KEEP,
+        compact: Compact = None,
+        policies: OfPolicies = None,
+        settings: SettingsFile = "",
+        properties: PropertiesFile = "",
+    ) -> None:
+        from rich.console import Console
+
+        from segue.run.arguments import duration_ms
+        from segue.run.topics import TopicOptions
+
+        options = TopicOptions(
+            inputs=tuple(inputs or ()),
+            compact=tuple(compact or ()),
+            settings_file=settings,
+            brokers=brokers,
+            prefix=prefix,
+            lanes=lanes,
+            partitions=partitions,
+            replication=replication,
+            retention_ms=duration_ms("--retention", retention),
+            policies=tuple(policies or ()),
+            properties_file=properties,
+        )
+        command(options, Console(highlight=False))
+
+    call.__doc__ = command.__doc__
+    call.__name__ = command.__name__
+    return _told(call)
+
+
+@topics_app.command("create")
+@_with_topic_options
+def topics_create(options: Any, console: Any) -> None:
+    """Make the topics that are missing. Those that are there stay as they are.
+
+    segue topics create events catalogue --compact catalogue --brokers localhost:9092 --lanes 4
+    """
+    from segue.run.topics import create
+
+    create(options, console)
+
+
+@topics_app.command("check")
+@_with_topic_options
+def topics_check(options: Any, console: Any) -> None:
+    """Compare a cluster with the plan: ends with 1, and says why, if an engine could not run or could lose something.
+
+    segue topics check events --brokers localhost:9092
+    """
+    from segue.run.topics import check as compare
+
+    if not compare(options, console):
+        _stop(1)
+
+
+@topics_app.command("list")
+@_with_topic_options
+def topics_list(options: Any, console: Any) -> None:
+    """Show the plan and, with brokers, which of its topics are there.
+
+    segue topics list events --policies my.toml
+    """
+    from segue.run.topics import show
+
+    show(options, console)
 
 
 def main() -> None:

@@ -138,3 +138,12 @@ TABLE_WORDS_MAX = 1 << 28  # 2 GiB a worker for all versions of all tables
 # --- decisions ---------------------------------------------------------------------------------------
 LOGIT_MAX = 60.0  # a logit is clamped to ±this: exp() stays finite
 SAMPLE_SHARE_DEFAULT = 0.01  # decisions logged with every candidate's numbers
+
+# --- topics ------------------------------------------------------------------------------------------
+TOPIC_PARTITIONS_DEFAULT = 4  # of an input topic that `segue topics create` makes
+TOPIC_RETENTION_MS_DEFAULT = 7 * DAY_MS
+TOPIC_RETENTION_MS_MIN = DAY_MS  # an engine that was down for longer finds neither its place nor what it sent
+TOPIC_REJECTED_RETENTION_MS = 30 * DAY_MS  # of dead letters and late events, which people look into
+TOPIC_HEARTBEAT_RETENTION_MS = HOUR_MS
+TOPIC_REPLICAS_MAX = 3  # a topic has so many where the cluster has the brokers for them
+KAFKA_ADMIN_MS_MAX = 10_000  # an answer about topics must come within this time

@@ -34,6 +34,19 @@ from segue_kernels.strings import gather_strings, write_hex
 Words = npt.NDArray[np.int64]
 
 DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+LOG_FIELDS = [
+    pa.field("decision_id", pa.string(), nullable=False),
+    pa.field("customer_id", pa.string(), nullable=False),
+    pa.field("time", pa.timestamp("ms", tz="UTC"), nullable=False),
+    pa.field("causation_id", pa.string()),
+    pa.field("channel", DICTIONARY, nullable=False),
+    pa.field("placement", DICTIONARY, nullable=False),
+    pa.field("winner", DICTIONARY),
+    pa.field("journeys", pa.list_(pa.uint16()), nullable=False),
+    pa.field("reasons", pa.binary(), nullable=False),
+    pa.field("propensities", pa.list_(pa.float64())),
+    pa.field("scores", pa.list_(pa.float64())),
+]
 
 
 def log_schema(policies: CompiledPolicies) -> pa.Schema:
@@ -56,22 +69,7 @@ def log_schema(policies: CompiledPolicies) -> pa.Schema:
         "segue.reasons": msgspec.json.encode(REASON_NAMES).decode(),
         "segue.policies": policies.digest,
     }
-    return pa.schema(
-        [
-            pa.field("decision_id", pa.string(), nullable=False),
-            pa.field("customer_id", pa.string(), nullable=False),
-            pa.field("time", pa.timestamp("ms", tz="UTC"), nullable=False),
-            pa.field("causation_id", pa.string()),
-            pa.field("channel", DICTIONARY, nullable=False),
-            pa.field("placement", DICTIONARY, nullable=False),
-            pa.field("winner", DICTIONARY),
-            pa.field("journeys", pa.list_(pa.uint16()), nullable=False),
-            pa.field("reasons", pa.binary(), nullable=False),
-            pa.field("propensities", pa.list_(pa.float64())),
-            pa.field("scores", pa.list_(pa.float64())),
-        ],
-        metadata=metadata,
-    )
+    return pa.schema(LOG_FIELDS, metadata=metadata)
 
 
 def log_batch(joined: JoinedDecisions, policies: CompiledPolicies, schema: pa.Schema) -> pa.RecordBatch:

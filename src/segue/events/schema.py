@@ -19,20 +19,20 @@ FORMS: dict[str, type[msgspec.Struct]] = {
 
 def json_schema(form: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of one form of message, a key of FORMS."""
-    schema: dict[str, Any] = _with_numbers(msgspec.json.schema(FORMS[form]))
+    schema: dict[str, Any] = with_numbers(msgspec.json.schema(FORMS[form]))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema
 
 
-def _with_numbers(node: Any) -> Any:
-    """Decimals may be JSON numbers too; msgspec's schema knows them as strings only."""
+def with_numbers(node: Any) -> Any:
+    """A schema as it is meant: decimals may be JSON numbers too; msgspec's schema knows them as strings only."""
     if isinstance(node, list):
-        return [_with_numbers(item) for item in node]
+        return [with_numbers(item) for item in node]
     if not isinstance(node, dict):
         return node
     if node.get("format") == "decimal":
         return {**node, "type": ["number", "string"]}
-    return {key: _with_numbers(value) for key, value in node.items()}
+    return {key: with_numbers(value) for key, value in node.items()}
 
 
 def event_types() -> list[str]:

@@ -19,10 +19,13 @@ class InputTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     form  json: a bare event a message · cloudevents: binary mode, the envelope in headers · many: a JSON array or lines
           of events · arrow: an Arrow IPC stream · auto: told by the first bytes of each message (no headers are read)
+    compact  how the topic is made: only the newest message of each key stays, for ever. For tables whose every
+             message is complete (catalogue, stock); of events, or of changes to single fields, it would lose some
     """
 
     name: str
     form: Form = "auto"
+    compact: bool = False
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
