@@ -204,6 +204,17 @@ def _held_by(path: Path) -> _Holder | None:
         return None
 
 
+def holder_of(path: Path) -> _Holder | None:
+    """Who holds a lock; None if nobody does."""
+    if not path.exists():
+        return None
+    fd = _lock(path, fcntl.LOCK_SH)
+    if fd is not None:
+        os.close(fd)
+        return None
+    return _held_by(path)
+
+
 def _in_use(folder: Path, lock: Path) -> SettingsError:
     holder = _held_by(lock)
     who = f" (process {holder.pid} on {holder.host})" if holder is not None else ""
@@ -263,7 +274,7 @@ def _take(path: Path, process: int, processes: int, cluster: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def _starting(path: Path) -> Iterator[None]:
+def one_at_a_time(path: Path) -> Iterator[None]:
     """One process at a time looks at the folder and makes what is not there."""
     until = time.monotonic() + _START_WAIT_S
     fd = _lock(path / "lock-start", fcntl.LOCK_EX)
@@ -301,7 +312,7 @@ def open_folder(
         raise SettingsError(_STEP, f'"{taken}" is not a folder', "choose another state folder") from error
     except OSError as error:
         raise unwritable(folder, error) from error
-    with _starting(folder):
+    with one_at_a_time(folder):
         locks = _take(folder, process, processes, cluster)
         try:
             return StateFolder(folder, _opened(folder, wanted), locks, process)

@@ -21,6 +21,7 @@ from segue.checkpoints.disk import write_whole
 from segue.checkpoints.folder import StateFolder, deployment_of, open_folder, started_as
 from segue.checkpoints.recovered import Recovered, recover, without_state
 from segue.errors import SettingsError
+from segue.run.board import join_board
 from segue.run.collector import leave_alone_what_is_here
 from segue.run.stop import STARTED, STOP, stop_on_signals
 from segue.settings import Settings, load_settings, secret
@@ -152,6 +153,10 @@ def deployed(make: Callable[..., Dataflow]) -> Dataflow:
     process, processes, cluster = started_as()
     folder = state_folder(settings, source, process, processes, cluster)
     settings = of_this_run(settings)
+    if processes > 1:
+        partitions = len(folder.deployment.partitions)
+        board = join_board(folder, os.getpid(), partitions, settings.shards, not settings.kafka.brokers)
+        settings = msgspec.structs.replace(settings, pace_path=board)
     stop_on_signals()
     threading.Thread(target=_wait_for_the_start, args=(processes,), name="start", daemon=True).start()
     return make(settings, source, recovered=recover(settings, source, folder))

@@ -170,7 +170,7 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
         board = str(folder / "pace")
         settings = msgspec.structs.replace(prepared.settings, pace_path=board)
         partitions = prepared.source.partitions if state is None else state.deployment.partitions
-        pace = Pace.create(len(partitions), settings.shards, board)
+        pace = Pace.create(len(partitions), settings.shards, board, merged=not settings.kafka.brokers)
         total = total_of(prepared.source)
         if prepared.processes == 1:
             seconds = _run_here(prepared, settings, folder, display, pace, total, epoch)

@@ -27,4 +27,4 @@ def shared_pace(settings: Settings, partitions: int) -> Pace:
     """The run's board: made by whoever started its processes, or this process's own."""
     if settings.pace_path:
         return Pace.attach(settings.pace_path)
-    return Pace.create(partitions, settings.shards)
+    return Pace.create(partitions, settings.shards, merged=not settings.kafka.brokers)
