@@ -29,7 +29,7 @@ _TIMED: tuple[tuple[str, Any, str], ...] = (
     ("order of arrival", Arrivals, "push"),
     ("order of arrival", Arrivals, "release"),
     ("anonymous identifiers", AnonymousShard, "process"),
-    ("engine: calls and outputs", ShardEngine, "process"),
+    ("engine: calls and outputs", ShardEngine, "decide"),
     ("engine: find customers", engine, "find_or_add"),
     ("engine: windows and decisions", engine, "run"),
     ("engine: eviction", engine, "sweep"),

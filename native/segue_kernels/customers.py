@@ -32,8 +32,10 @@ from segue_kernels.row import (
     COUNT_FORGOTTEN,
     CUSTOMERS,
     DIRTY_COUNT,
+    ERASED_MASK,
     EVENTS,
     FIRST_SEEN,
+    FLAG_ERASED_SHIFT,
     FLAG_IN_USE,
     FLAG_KIND_SHIFT,
     FLAG_NAME_SHIFT,
@@ -87,6 +89,20 @@ def mark_dirty(shard: Shard, row: int) -> None:
 
 
 @inline
+def erased_at(flags: int) -> int:
+    """The time of the latest erasure in a FLAGS word; 0 = never."""
+    return (flags >> FLAG_ERASED_SHIFT) & ERASED_MASK
+
+
+@inline
+def mark_erased(shard: Shard, base: int, time: int) -> None:
+    """Note an erasure; the latest stays."""
+    flags = shard.rows[base + FLAGS]
+    latest = max(erased_at(flags), time)
+    shard.rows[base + FLAGS] = (flags & ((1 << FLAG_ERASED_SHIFT) - 1)) | (latest << FLAG_ERASED_SHIFT)
+
+
+@inline
 def write_name(shard: Shard, base: int, text: Array, at: int, length: int) -> None:
     """Keep the identifier's bytes: in the row if they fit, else in a pool block."""
     shard.rows[base + FLAGS] |= length << FLAG_NAME_SHIFT
@@ -105,6 +121,13 @@ def write_name(shard: Shard, base: int, text: Array, at: int, length: int) -> No
             else:
                 value |= np.int64(text[at + w * 8 + b]) << (8 * b)
         target[start + w] = value
+
+
+@outline
+def name_row(shard: Shard, base: int, text: Array, heap: int) -> None:
+    """write_name, if the row has none: it was made without one, or has been erased."""
+    if (shard.rows[base + FLAGS] >> FLAG_NAME_SHIFT) & 0xFF == 0 and heap & 0xFF != 0:
+        write_name(shard, base, text, heap >> 32, heap & 0xFF)
 
 
 @outline
@@ -212,8 +235,9 @@ def forget_behaviour(shard: Shard, plan: Plan, base: int) -> None:
 
 @inline
 def must_stay(shard: Shard, plan: Plan, base: int, now: int) -> bool:
-    """Whether a row holds what is never evicted: consent, a quarantine, or a send that a limit still counts."""
-    if shard.rows[base + QUARANTINE_UNTIL] > now:
+    """Whether a row holds what is never evicted: a mark of erasure, consent, a quarantine, or a send that a limit
+    still counts."""
+    if shard.rows[base + QUARANTINE_UNTIL] > now or erased_at(shard.rows[base + FLAGS]) != 0:
         return True
     for w in range(CONSENT_WORDS):
         if shard.rows[base + CONSENT + w] != 0:

@@ -141,9 +141,17 @@ def limit_reached(
 
 @inline
 def charge_limits(
-    shard: Shard, plan: Plan, journey: int, row: int, base: int, now: int, product: int, category: int
+    shard: Shard,
+    plan: Plan,
+    journey: int,
+    row: int,
+    base: int,
+    now: int,
+    time: int,
+    product: int,
+    category: int,
 ) -> None:
-    """Write a send at `now` into every stream of the journey's limits, once each."""
+    """Write a send at `time` into every stream of the journey's limits, once each."""
     for which in range(
         plan.journeys[journey, JOURNEY_LIMITS_START], plan.journeys[journey, JOURNEY_LIMITS_END]
     ):
@@ -157,7 +165,7 @@ def charge_limits(
             if key == 0:
                 continue
             at = slot_entry(shard, plan.streams, row, base, stream, key, now, True)
-        add_time(shard.rows, at, plan.streams[stream, STREAM_K], now)
+        add_time(shard.rows, at, plan.streams[stream, STREAM_K], time)
 
 
 @inline
@@ -416,8 +424,10 @@ def grant(
     """
     for slot in range(len(plan.slot_hash)):
         candidates = scratch.candidates[slot]
-        if candidates == 0:
+        sent = scratch.sent[slot]  # it won the slot, and all but the log row is done
+        if candidates == 0 and sent < 0:
             continue
+        scratch.sent[slot] = -1
         winner = scratch.best[slot]
         if winner >= 0:
             item = scratch.item[winner]
@@ -428,7 +438,7 @@ def grant(
                 scratch.reason[winner] = LIMIT
                 winner = -1
             else:
-                charge_limits(shard, plan, journey, row, base, now, product, category)
+                charge_limits(shard, plan, journey, row, base, now, now, product, category)
         low, high = siphash128_words(
             records[header, CUSTOMER_LO],
             records[header, CUSTOMER_HI],
@@ -467,7 +477,7 @@ def grant(
                     n += 1
         out.log[log, LOG_RECORD] = record
         out.log[log, LOG_SLOT] = slot
-        out.log[log, LOG_WINNER] = scratch.offer[winner] if winner >= 0 else -1
+        out.log[log, LOG_WINNER] = scratch.offer[winner] if winner >= 0 else sent
         out.log[log, LOG_CANDIDATES] = candidates
         out.log[log, LOG_REASONS] = reasons
         out.log[log, LOG_FIRED] = fired
@@ -514,6 +524,7 @@ def grant(
                     journey,
                     row,
                     base,
+                    now,
                     now,
                     records[item, PRODUCT],
                     out.actions[action, ACTION_LO],

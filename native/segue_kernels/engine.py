@@ -12,10 +12,12 @@ and goes on from there: what a stop leaves half done is a customer's timers, and
 
 from __future__ import annotations
 
-from segue_kernels.customers import AHEAD, forget_behaviour, mark_dirty
+from segue_kernels.customers import AHEAD, erased_at, forget_behaviour, mark_dirty, name_row
 from segue_kernels.decide import add_candidates, grant, keep_one_slot
+from segue_kernels.erase import erase
 from segue_kernels.fire import (
     CHECK,
+    NEVER,
     NO_TIMER,
     WAIT,
     hang_sessions,
@@ -30,6 +32,7 @@ from segue_kernels.keyed import move_spilled
 from segue_kernels.locate import locate_entries
 from segue_kernels.memory import prefetch
 from segue_kernels.moments import fill_moments
+from segue_kernels.pending import DECIDED, SENT_BEFORE, SKIPPED, keep_sent, replay_trigger
 from segue_kernels.plan import (
     BY_PRODUCT,
     CHECK_STREAM,
@@ -46,6 +49,7 @@ from segue_kernels.record import (
     FLAG_HAS_HISTORY,
     FLAG_HAS_LINES,
     FLAG_IS_LINE,
+    HEAP,
     MESSAGE_LO,
     PACK,
     PRODUCT,
@@ -67,6 +71,7 @@ from segue_kernels.row import (
     CONSENT,
     COUNT_DEDUPE_OVERFLOW,
     COUNT_DUPLICATES,
+    COUNT_ERASED_EVENTS,
     COUNT_EVENTS,
     COUNT_FORGOTTEN,
     COUNT_QUARANTINED_EVENTS,
@@ -74,6 +79,8 @@ from segue_kernels.row import (
     COUNT_SPILLED,
     EVENTS,
     FIRST_SEEN,
+    FLAGS,
+    PENDING_NOW,
     POOL_BUMP,
     QUARANTINE_UNTIL,
     RATE,
@@ -104,6 +111,7 @@ from segue_kernels.shard import (
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
+    SET_ERASURE_TYPE,
     SET_LATENESS_MS,
     SET_POOL_MAX,
     SET_POOL_ROOM,
@@ -226,6 +234,7 @@ def run(
     rows = shard.rows
     meta = shard.meta
     slots = len(plan.slot_hash)
+    merged = world.heard.shape[1] == 0
     # with more used than this and what each record takes, an event might find too little
     spill_most = ((len(shard.spill) * 5) >> 3) - settings[SET_SPILL_ROOM]
     spill_each = settings[SET_SPILL_ROOM_EACH]
@@ -287,12 +296,11 @@ def run(
                 row = row_of[header]
                 base = row * row_words
                 time = records[header, TIME]
-                if records[header, RECORD_CLOCK] > meta[CLOCK_MAX]:
+                if merged and records[header, RECORD_CLOCK] > meta[CLOCK_MAX]:
                     meta[CLOCK_MAX] = records[header, RECORD_CLOCK]
                 limit = records[header, RECORD_CLOCK] - lateness
-                arrived = (
-                    LAST_PLACE  # all that can be valid by then has arrived: none is later than the lateness
-                )
+                # merged: all that can be valid by then has arrived, for none is later than the lateness
+                arrived = LAST_PLACE if merged else records[header, RECORD_CLOCK]
                 phase = BEFORE
 
         timer = NO_TIMER
@@ -321,11 +329,24 @@ def run(
                 phase = TAKE
                 continue
             if phase == BEFORE:
+                erased = erased_at(rows[base + FLAGS])
+                if erased != 0 and time <= erased:
+                    meta[COUNT_ERASED_EVENTS] += 1
+                    i = end
+                    phase = TAKE
+                    continue
                 if flags & FLAG_HAS_HISTORY:
+                    name_row(shard, base, text, records[header, HEAP])  # what joins may bring timers
                     return i, STOP_HISTORY
                 # a consent or a link may come later than the lateness: it counts as of the watermark, behind
                 # which the sweep may have forgotten
                 event_now = max(rows[base + CLOCK], time, records[header, RECORD_CLOCK] - lateness)
+                if kind_of_event == settings[SET_ERASURE_TYPE]:
+                    # after a crash what lies in the customer's future was sent, and may be to who came anew
+                    erase(shard, plan, row, time, event_now if meta[PENDING_NOW] != 0 else NEVER, row_words)
+                    i = end
+                    phase = TAKE
+                    continue
                 if (
                     kind_of_event == settings[SET_CONSENT_TYPE]
                     or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]
@@ -357,7 +378,9 @@ def run(
             phase = AFTER
             mark_dirty(shard, row)
             clock = rows[base + CLOCK]
-            if clock != 0 and event_now - clock > retention:
+            if clock == 0:
+                name_row(shard, base, text, records[header, HEAP])
+            elif event_now - clock > retention:
                 forget_behaviour(shard, plan, base)
                 if rows[base + FIRST_SEEN] != 0:  # else the sweep was here first
                     meta[COUNT_FORGOTTEN] += 1
@@ -445,10 +468,8 @@ def run(
             record = -1 - first
             step = source[first, SEQUENCE]
             now = rows[base + CLOCK]
-            if (
-                now > source[first, RECORD_CLOCK]
-            ):  # later than it was due: not all that is valid now has arrived
-                place = min(place, now)
+            if merged and now > source[first, RECORD_CLOCK]:
+                place = min(place, now)  # later than it was due: not all that is valid now has arrived
         rows_before = out.used[OUT_LOG] + out.used[OUT_CHANGES]
         is_changed = False
         if looks:
@@ -507,7 +528,10 @@ def run(
                     key = source[item, PRODUCT] if by == BY_PRODUCT else source[item, CATEGORY]
                     if key != 0 and (last == first + 1 or item > first):
                         arm(shard, plan, source, strings, first, item, journey, key, row, settings)
-            if fired > 0:
+            replayed = DECIDED
+            if fired > 0 and meta[PENDING_NOW] != 0:
+                replayed = replay_trigger(shard, plan, scratch, source, first, step, row, base, now, settings)
+            if fired > 0 and replayed != SKIPPED:
                 for slot in range(slots):
                     scratch.best[slot] = -1
                     scratch.candidates[slot] = 0
@@ -543,6 +567,8 @@ def run(
                     count = add_candidates(
                         shard, plan, scratch, source, item, journey, row, base, row_words, now, count
                     )
+                if replayed == SENT_BEFORE:
+                    keep_sent(plan, scratch, count)
                 keep_one_slot(plan, scratch, slots)
                 grant(
                     shard,

@@ -128,11 +128,12 @@ def note_action(
     row: int,
     base: int,
     now: int,
+    time: int,
     product: int,
     action_lo: int,
     action_hi: int,
 ) -> None:
-    """Let a granted action of a journey wait as the left side of the joins that name it."""
+    """Let a journey's action, granted at `time`, wait as the left side of the joins that name it."""
     streams = plan.streams
     for j in range(len(plan.joins)):
         left = plan.joins[j, JOIN_LEFT_JOURNEY]
@@ -144,4 +145,4 @@ def note_action(
             if product == 0:
                 continue
             at = slot_entry(shard, streams, row, base, s, product, now, True)
-        wait_for_right(shard, streams, s, at, now, action_lo, action_hi, now)
+        wait_for_right(shard, streams, s, at, time, action_lo, action_hi, now)

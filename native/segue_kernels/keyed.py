@@ -111,6 +111,23 @@ def spill_entry(shard: Shard, row: int, base: int, stream: int, key: int, words:
 
 
 @inline
+def link_spilled(shard: Shard, row: int, base: int, stream: int, key: int, block: int, previous: int) -> None:
+    """Put a block with an entry into the hash, and into the customer's list behind `previous` (0: as its first)."""
+    pool = shard.pool
+    pool[block + SPILL_NEXT] = 0
+    pool[block + SPILL_PREVIOUS] = previous
+    if previous == 0:
+        shard.rows[base + SPILL_HEAD] = block
+    else:
+        pool[previous + SPILL_NEXT] = block
+    pool[block + SPILL_OWNER] = stream | (row << 16)
+    pool[block + SPILL_KEY] = key
+    if put(shard.spill, _start(row, stream, key), _tag(key, stream), block >> 3):
+        shard.meta[SPILL_USED] += 1
+    shard.meta[SPILL_LIVE] += 1
+
+
+@inline
 def drop_spilled(shard: Shard, base: int, block: int, words: int) -> None:
     """Take a spilled entry out of the hash, the customer's list and the pool."""
     owner = shard.pool[block + SPILL_OWNER]

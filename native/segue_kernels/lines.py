@@ -14,7 +14,8 @@ NEWLINE = np.uint8(10)
 
 
 @inline
-def _count_newlines(buf: npt.NDArray[np.uint8], start: int, end: int) -> int:
+def count_newlines(buf: npt.NDArray[np.uint8], start: int, end: int) -> int:
+    """Newlines in buf[start:end]."""
     total = 0
     i = start
     while i + STRIDE <= end:
@@ -43,7 +44,7 @@ def find_line_end(
     at = start
     while at < end and found < lines_max:
         stop = min(at + BLOCK_BYTES, end)
-        count = _count_newlines(buf, at, stop)
+        count = count_newlines(buf, at, stop)
         if count == 0:
             at = stop
             continue

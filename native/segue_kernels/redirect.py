@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segue_kernels.customers import find_customer, forget_behaviour, mark_dirty, new_row
+from segue_kernels.customers import erased_at, find_customer, forget_behaviour, mark_dirty, new_row
 from segue_kernels.ids import forget_ids
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.keyed import forget_spilled
@@ -24,12 +24,15 @@ from segue_kernels.record import (
     HEAP,
     KIND_ANONYMOUS,
     PACK,
+    TIME,
 )
 from segue_kernels.row import (
     CLOCK,
     CONSENT,
+    COUNT_ERASED_EVENTS,
     EVENTS,
     FIRST_SEEN,
+    FLAGS,
     INDEX_USED,
     POOL_BUMP,
     QUARANTINE_UNTIL,
@@ -58,11 +61,27 @@ from segue_kernels.timers import take_off
 
 STAYS = 0
 GOES = 1
+ERASED = 2  # no later than an erasure: dropped
 
 
 @inline
 def _name_words(length: int) -> int:
     return TARGET_NAME + ((length + 7) >> 3)
+
+
+@inline
+def redirect_words(target_kind: int) -> int:
+    """Words of a redirect's block, by its word TARGET_KIND."""
+    return _name_words(target_kind >> 8)
+
+
+@inline
+def cut_redirect(shard: Shard, base: int) -> None:
+    """Make an anonymous row point at nobody again."""
+    block = shard.rows[base + REDIRECT]
+    free_block(shard.pool, shard.meta, block, _name_words(shard.pool[block + TARGET_KIND] >> 8))
+    shard.rows[base + REDIRECT] = 0
+    shard.meta[REDIRECTS] -= 1
 
 
 @inline
@@ -110,7 +129,7 @@ def resolve(
 
     records        int64 [n, 16], writable: those that go get the known customer's hash and kind
     row_of         int64 [n]: the anonymous row
-    goes           uint8 [n]: STAYS or GOES
+    goes           uint8 [n]: STAYS, GOES or ERASED
     history_of     int64 [n]: row whose history this identify takes along, else -1 (at most one a row: its first)
     names, name_at uint8 buffer and int64 [n] (offset << 8 | length): name of the customer a record goes to,
                    -1 = its own
@@ -135,6 +154,15 @@ def resolve(
         links = kind != KIND_ANONYMOUS
         lo = records[i, ANONYMOUS_LO] if links else records[i, CUSTOMER_LO]
         hi = records[i, ANONYMOUS_HI] if links else records[i, CUSTOMER_HI]
+        if links:
+            known = find_customer(shard, row_words, records[i, CUSTOMER_LO], records[i, CUSTOMER_HI])
+            if known >= 0 and records[i, TIME] <= erased_at(shard.rows[known * row_words + FLAGS]):
+                row_of[i] = known
+                goes[i] = ERASED
+                history_of[i] = -1
+                name_at[i] = -1
+                shard.meta[COUNT_ERASED_EVENTS] += 1
+                continue
         row = find_customer(shard, row_words, lo, hi)
         if (links or row < 0) and shard.meta[POOL_BUMP] + 128 > settings[SET_POOL_MAX]:
             return i, STOP_POOL, names_used
@@ -152,14 +180,24 @@ def resolve(
         name_at[i] = -1
         if links:
             goes[i] = GOES
-            if shard.rows[base + REDIRECT] == 0:
-                history_of[i] = row
-            mark_dirty(shard, row)
-            set_redirect(
-                shard, base, records[i, CUSTOMER_LO], records[i, CUSTOMER_HI], kind, text, records[i, HEAP]
-            )
+            if records[i, TIME] > erased_at(shard.rows[base + FLAGS]):
+                if shard.rows[base + REDIRECT] == 0:
+                    history_of[i] = row
+                mark_dirty(shard, row)
+                set_redirect(
+                    shard,
+                    base,
+                    records[i, CUSTOMER_LO],
+                    records[i, CUSTOMER_HI],
+                    kind,
+                    text,
+                    records[i, HEAP],
+                )
             records[i, ANONYMOUS_LO] = 0  # they are a product and a category from here on: none
             records[i, ANONYMOUS_HI] = 0
+        elif shard.rows[base + REDIRECT] != 0 and records[i, TIME] <= erased_at(shard.rows[base + FLAGS]):
+            goes[i] = ERASED
+            shard.meta[COUNT_ERASED_EVENTS] += 1
         elif shard.rows[base + REDIRECT] != 0:
             goes[i] = GOES
             block = shard.rows[base + REDIRECT]

@@ -2,7 +2,8 @@
 
 Destination = shard for a known customer; shards + shard of the anonymous identifier for an anonymous one and for an
 identify or alias (the anonymous shard passes it on); -1 for events about no customer. Of those (prices, stock) that
-all must hear of, each destination gets a copy in its place, without strings.
+all must hear of, each destination gets a copy in its place, without strings; so does each anonymous shard of what is
+about a known customer and who else may keep that customer's name (an erasure).
 """
 
 from __future__ import annotations
@@ -30,12 +31,24 @@ NOWHERE = -1
 # of types about no customer
 ABOUT_NOBODY = 1
 FOR_ALL = 2
+# of types about a customer
+FOR_ANONYMOUS = 3
 
 
 @inline
 def shard_of(hi: int, shards: int) -> int:
     """The shard of a 128-bit hash, from bits that the shard's own index does not use."""
     return (((hi >> 1) & 0x7FFFFFFF) * shards) >> 31
+
+
+@inline
+def first_to_hear(hears: int, to: int, shards: int) -> int:
+    """The first of the destinations that get a copy of a row, which are this and all after it."""
+    if hears == FOR_ALL:
+        return 0
+    if hears == FOR_ANONYMOUS and 0 <= to < shards:
+        return shards
+    return 2 * shards
 
 
 @kernel
@@ -52,7 +65,8 @@ def choose_destinations(
 ) -> int:
     """Fill destination[n] and count rows and text bytes of each; returns how many events are about no customer.
 
-    nobody  uint8[256]: ABOUT_NOBODY and FOR_ALL for types that are about no customer, whoever they name
+    nobody  uint8[256]: ABOUT_NOBODY and FOR_ALL for types that are about no customer, whoever they name;
+            FOR_ANONYMOUS
     """
     nowhere = 0
     for i in range(len(records)):
@@ -66,7 +80,7 @@ def choose_destinations(
                 and ((pack >> 8) & FLAG_KIND) != KIND_ANONYMOUS
                 and (records[i, ANONYMOUS_LO] | records[i, ANONYMOUS_HI]) != 0
             )
-            if nobody[kind_of_event] != 0:
+            if nobody[kind_of_event] == ABOUT_NOBODY or nobody[kind_of_event] == FOR_ALL:
                 to = NOWHERE
                 nowhere += 1
             elif links:
@@ -79,9 +93,8 @@ def choose_destinations(
                 if ((pack >> 8) & FLAG_KIND) == KIND_ANONYMOUS:
                     to += shards
         destination[i] = to
-        if nobody[pack & 0xFF] == FOR_ALL:
-            for other in range(len(row_count)):
-                row_count[other] += 1
+        for other in range(first_to_hear(nobody[pack & 0xFF], to, shards), 2 * shards):
+            row_count[other] += 1
         if to >= 0:
             row_count[to] += 1
             length = 0
@@ -112,13 +125,13 @@ def scatter(
     """
     for i in range(len(records)):
         to = destination[i]
-        if nobody[records[i, PACK] & 0xFF] == FOR_ALL:
-            for other in range(len(row_at)):
-                row = row_at[other]
-                row_at[other] = row + 1
-                for w in range(RECORD_WORDS):
-                    records_out[row, w] = records[i, w]
-                records_out[row, HEAP] = (byte_at[other] - byte_start[other]) << 32
+        shards = len(row_at) >> 1
+        for other in range(first_to_hear(nobody[records[i, PACK] & 0xFF], to, shards), 2 * shards):
+            row = row_at[other]
+            row_at[other] = row + 1
+            for w in range(RECORD_WORDS):
+                records_out[row, w] = records[i, w]
+            records_out[row, HEAP] = (byte_at[other] - byte_start[other]) << 32
         if to < 0:
             continue
         row = row_at[to]

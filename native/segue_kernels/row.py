@@ -7,7 +7,7 @@ all zeros, so a reserved but untouched page is a free row.
 KEY_LO = 0  # 128-bit hash of the identifier, compared in full
 KEY_HI = 1
 CLOCK = 2  # largest event time this customer has shown, or the due time of a timer that fired since, ms
-FLAGS = 3  # FLAG_* | kind << 4 | length of the name << 8
+FLAGS = 3  # FLAG_* | kind << 4 | length of the name << 8 | time of the latest erasure, ms << 16
 WHEEL_DUE = (
     4  # due time under which the row hangs in the wheel, never later than its first timer; 0 = it does not
 )
@@ -36,6 +36,8 @@ FLAG_IN_USE = 1
 FLAG_KIND_SHIFT = 4
 FLAG_KIND_MASK = 0b11 << FLAG_KIND_SHIFT
 FLAG_NAME_SHIFT = 8
+FLAG_ERASED_SHIFT = 16  # 48 bits: the highest may be the sign
+ERASED_MASK = (1 << 48) - 1
 
 # the block of REDIRECT
 TARGET_LO = 0
@@ -53,7 +55,9 @@ SPILL_USED = 5
 SPILL_OLD_POSITION = 6
 SPILL_LIVE = 7  # spilled entries
 POOL_BUMP = 8  # next untouched pool word
-CLOCK_MAX = 9  # largest partition clock the shard has seen
+CLOCK_MAX = (
+    9  # how far time has come, ms: no row to come has a lower partition clock (merged: the last row's)
+)
 SWEEP_POSITION = 10
 DIRTY_COUNT = 11
 POOL_WORDS_USED = 12  # words in blocks now in use
@@ -61,6 +65,9 @@ REDIRECTS = 13
 WHEEL_TIME = 14  # how far the wheel has turned, ms
 TIMERS = 15  # rows that hang in the wheel
 WAITS_PENDING = 16
+PENDING_NOW = 17  # decisions that were sent before a crash and not yet decided again (pending.py)
+PENDING_USED = 18  # rows in use of their table
+PENDING_POSITION = 19
 TIMERS_SEEN = 27  # timers that runs looked at, ever
 TIMERS_OF = 28  # row + 1 whose timers a run left firing when it stopped; 0 = none
 TIMERS_LIMIT = 29  # those due before this time were to fire
@@ -92,6 +99,13 @@ COUNT_SESSION_BOUND_MET = 53
 COUNT_NAMES_MISSING = 54  # a product's name found no room
 COUNT_UNKNOWN_KEYS = 55  # lookups answered by the declared answer
 COUNT_TIMERS_QUARANTINED = 56
+COUNT_CHARGED = 57  # sends that were read back after a crash
+COUNT_REPLAYED_SKIPPED = 58  # triggers decided, sent and logged before a crash
+COUNT_REPLAYED_LOGGED = 59  # slots whose action was sent before a crash, and only logged after it
+COUNT_OFFERS_UNKNOWN = 60  # sends read back of offers that are there no more
+COUNT_PENDING_FORGOTTEN = 61  # decisions sent before a crash whose trigger did not come again in PENDING_MS
+COUNT_ERASURES = 62  # rows emptied
+COUNT_ERASED_EVENTS = 63  # events no later than their customer's erasure
 COUNTERS_START = 32
 POOL_FREE = 64  # a word for each size class (pool.py): heads of the free lists
 META_WORDS = 88
@@ -121,4 +135,11 @@ COUNTER_NAMES = (
     "names_missing",
     "unknown_keys",
     "timers_quarantined",
+    "charged",
+    "replayed_skipped",
+    "replayed_logged",
+    "offers_unknown",
+    "pending_forgotten",
+    "erasures",
+    "erased_events",
 )

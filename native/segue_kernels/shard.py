@@ -20,6 +20,7 @@ class Shard(NamedTuple):
     dirty: Array  # uint8 a row: 1 = changed since the last delta
     dirty_rows: Array  # int32: the rows with dirty = 1, meta[DIRTY_COUNT] of them
     wheel: Array  # int64: heads of the slots of the timer wheel (timers.py)
+    pending: Array  # int64 [n, PENDING_WORDS]: decisions sent before a crash (pending.py)
 
 
 class Plan(NamedTuple):
@@ -78,6 +79,7 @@ class World(NamedTuple):
     names: Array  # int64: product hash -> its name (names.py)
     name_text: Array  # uint8: the names' bytes
     name_state: Array  # int64: how much of both is in use
+    heard: Array  # int64 [2, partitions]: how far the shard has heard of tables (tables.py); [2, 0] = merged
 
 
 class Scratch(NamedTuple):
@@ -96,6 +98,7 @@ class Scratch(NamedTuple):
     feature: Array  # float64 a feature
     best: Array  # int64 a slot: candidate, or -1
     candidates: Array  # int64 a slot: how many it has
+    sent: Array  # int64 a slot: the offer that was sent before a crash, or -1
     room: Array  # int64 as Out.used: with more used than this an event might find too little left (constant)
     plain: (
         Array  # uint8 a journey: its offers share a slot and have no check or context of their own (constant)
@@ -199,7 +202,9 @@ SET_POOL_ROOM = 15  # words of the pool that it may take
 SET_WAITS_MAX = 16  # pending waits of a customer
 SET_SPILL_ROOM_EACH = 17  # ... and so many for each of its records
 SET_POOL_ROOM_EACH = 18
-SET_WORDS = 20
+SET_PENDING_MS = 19
+SET_ERASURE_TYPE = 20  # event type code
+SET_WORDS = 24
 
 # why a run stopped before the end of its batch
 STOP_END = 0

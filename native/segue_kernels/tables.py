@@ -4,6 +4,10 @@ A version is a run of words of World.versions: VERSION_*, then the fields that p
 key hang together, the latest valid_from first (of equal ones that which arrived last). World.table_index is a hash
 table with linear probing from key to the first of them; 0 is an empty slot, and no version begins at word 0.
 Whoever adds versions makes room first (src/segue/reference/world.py).
+
+What a row sees is what had arrived in its shard before it. Where partitions are merged, arrival is one order for all
+shards: (clock, row). Where they are not, it is the shard's own: what it heard before the release that the row belongs
+to, and of that release what stands before the row (World.heard).
 """
 
 from __future__ import annotations
@@ -58,6 +62,7 @@ VERSION_FIELDS = 5
 PLACE_SEQUENCE = 1  # of World.defaults: SEQUENCE of the row that timers fire at
 
 CLOCK_OF_FILES = -1
+PARTITION_SHIFT = 48  # of SEQUENCE
 LAST_PLACE = 1 << 62  # as `place`: whatever has arrived so far
 
 # what a table's versions look like: int64[plan.TABLES, COLUMN_WORDS]
@@ -71,11 +76,14 @@ NO_TABLE = 255
 # state: int64[STATE_WORDS]
 STATE_USED = 0  # words of versions
 STATE_KEYS = 1  # keys in the index
-STATE_CLOCK = 2  # place of the last event applied
-STATE_SEQUENCE = 3
-STATE_DROPPED = 4  # versions given up because a key had too many
-STATE_UPDATES = 5  # versions that came along the way
-STATE_WORDS = 8
+STATE_DROPPED = 2  # versions given up because a key had too many
+STATE_UPDATES = 3  # versions that came along the way
+STATE_HEARD = 8  # from here on, a word a partition: SEQUENCE of its last event let in, -1 = none
+
+# World.heard, int64[2, partitions]: SEQUENCE of the last row of a partition that the shard heard, -1 = none; of no
+# partitions where they are merged
+HEARD_BEFORE = 0  # before the release that is being processed
+HEARD = 1  # up to now
 
 NUMBER_MAX = 9_000_000_000_000 * LOOKUP_SCALE  # a number of a table lies within ±this
 
@@ -130,11 +138,19 @@ def _slot(index: Array, versions: Array, key: int) -> int:
 def version_at(world: World, key: int, now: int, place: int, sequence: int) -> int:
     """The version valid at `now` among those that arrived before (place, sequence): its first word, 0 = none."""
     versions = world.versions
+    merged = world.heard.shape[1] == 0
     at = world.table_index[_slot(world.table_index, versions, key)]
     while at != 0:
         if versions[at + VERSION_FROM] <= now:
             clock = versions[at + VERSION_CLOCK]
-            if clock < place or (clock == place and versions[at + VERSION_SEQUENCE] < sequence):
+            row = versions[at + VERSION_SEQUENCE]
+            arrived = clock < place or (clock == place and row < sequence)
+            if not merged and clock != CLOCK_OF_FILES:
+                partition = row >> PARTITION_SHIFT
+                arrived = row <= world.heard[HEARD_BEFORE, partition] or (
+                    arrived and row <= world.heard[HEARD, partition]
+                )
+            if arrived:
                 return at
         at = versions[at + VERSION_NEXT]
     return whole(0)
@@ -288,7 +304,8 @@ def apply_updates(
     """Let prices and stock of these rows into the tables; rows that were let in before change nothing.
 
     table_of uint8[256] a type: 1 + the table it changes; NO_TABLE for types about no customer that change none; 0 for
-    all others. keep uint8[n]: 1 for those others; returns how many they are. versions_max: of a key, of those that
+    all others. keep uint8[n]: 1 for those others; returns how many they are. The rows of a partition come in their
+    order, those of several in any; all shards hear the same. versions_max: of a key, of those that
     come along the way. There is room for a version and a key a row. The fields that an event does not speak of stay
     as they were at its time.
     """
@@ -306,12 +323,10 @@ def apply_updates(
         sequence = records[i, SEQUENCE]
         flags = (pack >> 8) & 0xFF
         if flags & FLAG_IS_LINE == 0:
-            is_new = clock > state[STATE_CLOCK] or (
-                clock == state[STATE_CLOCK] and sequence > state[STATE_SEQUENCE]
-            )
+            last = STATE_HEARD + (sequence >> PARTITION_SHIFT)
+            is_new = sequence > state[last]
             if is_new:
-                state[STATE_CLOCK] = clock
-                state[STATE_SEQUENCE] = sequence
+                state[last] = sequence
         word = columns[table, COLUMN_UPDATED]
         if not is_new or word == 0 or records[i, PRODUCT] == 0:
             continue

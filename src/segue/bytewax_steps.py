@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import bytewax.operators as op
+import msgspec
 import numpy as np
 import pyarrow as pa
 from bytewax.dataflow import Dataflow, Stream
@@ -23,26 +24,39 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue import limits
 from segue.actions.encode import DEAD_LETTERS, LATE, TABLE_OUTPUTS, ActionEncoder, encode_dead, encode_late
+from segue.checkpoints.group import Group, Saved
+from segue.checkpoints.recovered import Recovered
+from segue.checkpoints.world import SavedWorld
 from segue.clock import WALL_CLOCK, Clock
 from segue.decide.engine import Decisions, ShardEngine
-from segue.errors import SinkError
+from segue.errors import SegueError, SinkError
 from segue.events.decode import Decoder
 from segue.events.names import CHANNELS
 from segue.identity.anonymous import AnonymousShard
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import leave_world, types_for_all, worker_world
+from segue.reference.world import ReferenceWorld, leave_world, types_for_all, worker_world
 from segue.routing.arrivals import Arrivals
 from segue.routing.packet import Packet, packets
+from segue.run.kill import point
+from segue.run.stop import FAILED, STARTED, STOP
 from segue.settings import Settings, secret
 from segue.sinks.files import open_output
 from segue.sinks.interface import Sink
+from segue.sinks.kafka.message import LaneMessage, LanePosition, lane_label
 from segue.sources.interface import Source
 from segue.sources.pace import Pace
-from segue.sources.reader import BatchReader, ReadBatch
+from segue.sources.reader import BatchReader, ReadBatch, ReaderState
+from segue.state.delta import ShardDelta, read_rest
 from segue.summary import OUTPUT as SUMMARY
 from segue.summary import Part, encode_part
+from segue_kernels.receipt import ANONYMOUS_PART
 from segue_kernels.shard import ACTION_OFFER
 from segue_kernels.siphash import hash_bytes
+
+if TYPE_CHECKING:  # the client's library is loaded by those who use it
+    from segue.sinks.kafka.encode import LaneEncoder
+    from segue.sinks.kafka.lane import Lane
+    from segue.sinks.kafka.tail import Tail
 
 LABEL_PERIOD = 48
 WAIT = timedelta(milliseconds=1)  # before a reader held back by its pace looks again
@@ -51,8 +65,11 @@ _LIVE_ARRIVAL_MS = (
     253_402_300_799_000  # end of the calendar: live, nothing is refused for being in the future
 )
 
-Addressed = tuple[int, Packet]  # (destination, packet)
-Output = tuple[str, bytes | pa.RecordBatch]
+WAKE = None  # to an output: nothing to write, but it belongs into the next snapshot
+
+Addressed = tuple[int, Packet | None]  # (shard, packet); None only wakes it
+Item: TypeAlias = bytes | pa.RecordBatch | list[LaneMessage] | None
+Output = tuple[str, Item]
 
 
 @cache
@@ -68,15 +85,28 @@ def shard_label(prefix: str, shard: int) -> str:
         suffix += 1
 
 
-class _PartitionReader(StatefulSourcePartition[ReadBatch, None]):
-    def __init__(self, reader: BatchReader, live: bool) -> None:
+class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
+    """wakes: its first batch wakes the whole flow. A part that had no item in the first epoch would be missing from
+    that epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later."""
+
+    def __init__(self, reader: BatchReader, live: bool, wakes: bool) -> None:
         self._reader = reader
         self._live = live
+        self._saves = wakes
+        self._wakes = wakes
+        self._saved = False
         self._awake: datetime | None = None
 
     def next_batch(self) -> Iterable[ReadBatch]:
+        FAILED.raise_if_set()
+        if self._saved:
+            self._saved = False
+            point("after_epoch")
         self._awake = None
-        if self._reader.ended:
+        if self._wakes:
+            self._wakes = False
+            return [ReadBatch(wake=True)]
+        if self._reader.ended or STOP.is_set():
             raise StopIteration
         if not self._reader.may_read():
             self._awake = datetime.now(UTC) + WAIT
@@ -87,52 +117,80 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, None]):
                 self._awake = datetime.now(UTC) + IDLE
             if not read.batches:
                 return []
+        point("after_poll")
         return [read]
 
     def next_awake(self) -> datetime | None:
         return self._awake
 
-    def snapshot(self) -> None:
-        return None
+    def snapshot(self) -> ReaderState | None:
+        if not self._saves:
+            return None
+        FAILED.raise_if_set()
+        self._saved = True
+        return self._reader.state()
 
     def close(self) -> None:
         self._reader.close()
 
 
-class _EventSource(FixedPartitionedSource[ReadBatch, None]):
-    def __init__(self, source: Source[Any], settings: Settings, pace: Pace, clock: Clock) -> None:
+class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
+    def __init__(
+        self,
+        source: Source[Any],
+        settings: Settings,
+        partitions: tuple[str, ...],
+        pace: Pace,
+        clock: Clock,
+    ) -> None:
         self._source = source
         self._settings = settings
         self._pace = pace
         self._clock = clock
-        self._names = {f"{i:05d} {name}": (i, name) for i, name in enumerate(source.partitions)}
+        index = {name: i for i, name in enumerate(partitions)}
+        self._names = {f"{index[name]:05d} {name}": (index[name], name) for name in source.partitions}
 
     def list_parts(self) -> list[str]:
+        STARTED.set()  # Bytewax asks when it has connected the cluster
         return list(self._names)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _PartitionReader:
+    def build_part(self, step_id: str, for_part: str, resume_state: ReaderState | None) -> _PartitionReader:
         index, name = self._names[for_part]
         settings = self._settings
-        arrival_ms = _LIVE_ARRIVAL_MS if settings.live else settings.arrival_ms
+        arrival_ms = _LIVE_ARRIVAL_MS if settings.is_live else settings.arrival_ms
         decoder = Decoder(secret(), settings.currency, arrival_ms, settings.lateness_ms)
-        clock = self._clock if settings.live else None
-        partition = self._source.open(name)
-        reader = BatchReader(partition, index, decoder, self._pace, settings.batch_rows, clock)
-        return _PartitionReader(reader, settings.live)
+        clock = self._clock if settings.is_live else None
+        partition = self._source.open(name, resume_state.position if resume_state else None)
+        rows = settings.batch_rows
+        reader = BatchReader(partition, index, decoder, self._pace, rows, clock, resume_state)
+        return _PartitionReader(reader, settings.is_live, wakes=bool(settings.state))
 
 
 def read_events(
-    flow: Dataflow, source: Source[Any], settings: Settings, pace: Pace, clock: Clock = WALL_CLOCK
+    flow: Dataflow,
+    source: Source[Any],
+    settings: Settings,
+    recovered: Recovered,
+    pace: Pace,
+    clock: Clock = WALL_CLOCK,
 ) -> Stream[ReadBatch]:
     """Batches of decoded, stamped events, with what could not be used. Only a live run looks at the clock."""
-    return op.input("events", flow, _EventSource(source, settings, pace, clock))
+    return op.input("events", flow, _EventSource(source, settings, recovered.partitions, pace, clock))
 
 
-def rejected(batches: Stream[ReadBatch]) -> Stream[Output]:
-    """Dead letters, late events and the readers' counts, as messages."""
+def rejected(batches: Stream[ReadBatch], policies: CompiledPolicies, settings: Settings) -> Stream[Output]:
+    """Dead letters, late events and (for files) the readers' counts, as messages; and what wakes every output."""
+    lanes = _lane_encoder(policies, settings)
+    names = output_names(policies) if lanes is None else _lane_labels(settings)
 
     def encode(read: list[ReadBatch]) -> Iterable[Output]:
         for batch in read:
+            if batch.wake:
+                yield from ((name, WAKE) for name in names)
+            if lanes is not None:
+                for lane, messages in lanes.refused(batch.dead, batch.late):
+                    yield lane_label(lane), messages
+                continue
             if batch.dead:
                 yield DEAD_LETTERS, encode_dead(batch.dead)
             if batch.late:
@@ -162,14 +220,20 @@ class Routes:
 
 
 def route(
-    batches: Stream[ReadBatch], policies: CompiledPolicies, settings: Settings, partitions: int
+    batches: Stream[ReadBatch], policies: CompiledPolicies, settings: Settings, recovered: Recovered
 ) -> Routes:
     """One packet a shard and batch."""
     shards = settings.shards
+    partitions = len(recovered.partitions)
     about_nobody = types_for_all(policies)
+    summed = not settings.kafka.brokers
 
     def scatter(read: list[ReadBatch]) -> Iterable[tuple[str, Any]]:
         for batch in read:
+            if batch.wake:
+                for shard in range(shards):
+                    yield shard_label("known", shard), (shard, None)
+                    yield shard_label("anonymous", shard), (shard, None)
             for decoded in batch.batches:
                 addressed, nobody = packets(decoded, shards, partitions, about_nobody)
                 for destination, packet in addressed:
@@ -177,7 +241,7 @@ def route(
                         yield shard_label("known", destination), (destination, packet)
                     else:
                         yield shard_label("anonymous", destination - shards), (destination - shards, packet)
-                if nobody:
+                if nobody and summed:
                     yield SUMMARY, encode_part(Part(about_nobody=nobody))
 
     routed = op.flat_map_batch("route", batches, scatter)
@@ -204,15 +268,93 @@ def _count_offers(offers: dict[int, int], decided: list[Decisions]) -> None:
             offers[offer] = offers.get(offer, 0) + count
 
 
-class _ShardLogic(StatefulBatchLogic[Addressed, Any, None]):
+class _Shards:
+    """What the shards of one step in this process share, and are saved through."""
+
+    def __init__(
+        self,
+        policies: CompiledPolicies,
+        settings: Settings,
+        recovered: Recovered,
+        pace: Pace,
+        saves_world: bool,
+    ) -> None:
+        self.policies = policies
+        self.settings = settings
+        self.partitions = len(recovered.partitions)
+        self.pace = pace
+        self.recovered = recovered
+        self.group: Group | None = None
+        if recovered.journal is not None:
+            self._saved_world = SavedWorld(recovered.world)
+            self.group = Group(recovered.journal, self._save_world if saves_world else None)
+
+    def world(self) -> ReferenceWorld:
+        """That of this worker."""
+        return worker_world(self.settings, self.policies, self.recovered.world)
+
+    def _save_world(self) -> ShardDelta:
+        return self._saved_world.add(self.world().save())
+
+
+class _Beside(msgspec.Struct, array_like=True):
+    """What is saved of a part beside its shard.
+
+    offers   actions by index of the offer
+    summed   its part of the summary was told
+    """
+
+    offers: dict[int, int]
+    summed: bool
+
+
+_BESIDE = "flow"  # in Rest.more
+_ARRIVALS = "arrivals"
+_encode_beside = msgspec.msgpack.Encoder().encode
+_decode_beside = msgspec.msgpack.Decoder(_Beside).decode
+
+
+class _ShardLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
     """A shard whose due timers fire a share at a time: the worker's sources are read between two shares, however
     many timers come due in one second. It asks to be woken at once while some are left, and never for later: what
-    is due by time alone comes with a packet, for time is what the partitions' clocks say."""
+    is due by time alone comes with a packet, for time is what the partitions' clocks say.
 
-    def __init__(self, settings: Settings) -> None:
-        self._share = max(1, limits.TIMERS_PER_READ // settings.shards)
+    It is opened by its first item, or by what was saved of it: Bytewax tells no logic its key.
+    """
+
+    first_part = 0  # number of the part of shard 0
+
+    def __init__(self, shards: _Shards, saved: Saved | None) -> None:
+        self._shards = shards
+        self._share = max(1, limits.TIMERS_PER_READ // shards.settings.shards)
         self._due = False
         self._offers: dict[int, int] = {}
+        self._summed = False
+        self._part = -1
+        if saved is not None:
+            part, delta = shards.recovered.load(saved)
+            self._open(part, saved)
+            beside = _decode_beside(read_rest(delta).more[_BESIDE])
+            self._offers, self._summed = beside.offers, beside.summed
+            shards.recovered.tell(self.restore(delta))
+            self._due = True  # some may have been left
+            self._charge()
+
+    def open(self, shard: int) -> None:
+        """Make the shard's state."""
+        raise NotImplementedError
+
+    def save(self, more: dict[str, bytes]) -> ShardDelta:
+        """What changed since the last call, and `more` with it."""
+        raise NotImplementedError
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        """Put back what was saved; what other policies made of it, in sentences."""
+        raise NotImplementedError
+
+    def take(self, packets: list[Packet]) -> list[Any]:
+        """What the packets cause."""
+        raise NotImplementedError
 
     def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
         """Fire due timers; whether none is left."""
@@ -221,6 +363,42 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, None]):
     def engine(self) -> ShardEngine:
         """What owns the shard's state."""
         raise NotImplementedError
+
+    def arrivals(self) -> Arrivals:
+        """The merge in front of it."""
+        raise NotImplementedError
+
+    def _open(self, part: int, saved: Saved | None = None) -> None:
+        self._part = part
+        self.open(part - self.first_part)
+        if self._shards.group is not None:
+            self._shards.group.join(part, self._save, saved)
+
+    def _charge(self) -> None:
+        """What was sent behind the snapshot is the truth: it counts before anything is decided again."""
+        receipts = self._shards.recovered.receipts(self._part)
+        if receipts is not None:
+            self.engine().charge(receipts)
+
+    def _save(self) -> ShardDelta:
+        return self.save({_BESIDE: _encode_beside(_Beside(self._offers, self._summed))})
+
+    def _touch(self) -> None:
+        if self._shards.group is not None:
+            self._shards.group.touch(self._part)
+
+    def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
+        if self._part < 0:
+            self._open(self.first_part + values[0][0])
+            self._charge()
+        self._touch()
+        packets = [packet for _, packet in values if packet is not None]
+        told: list[Any] = []
+        if packets:
+            told += self.take(packets)
+            told += self.looked()
+            point("after_engine")
+        return told, StatefulBatchLogic.RETAIN
 
     def looked(self) -> list[Decisions]:
         """After a packet: a share of what is due, unless the next one is asked for already."""
@@ -238,77 +416,108 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, None]):
         return decided
 
     def on_notify(self) -> tuple[list[Any], bool]:
+        self._touch()
         return list(self.fire()), StatefulBatchLogic.RETAIN
 
     def notify_at(self) -> datetime | None:
         return datetime.now(UTC) if self._due else None
 
     def on_eof(self) -> tuple[list[Any], bool]:
+        """The stream has ended: if the input has, too, the rest is told; else the run was stopped and will go on."""
         told: list[Any] = []
-        while self._due:
-            told += self.fire()
-        told.append(_shard_part(self.engine(), self._offers))
+        if self.arrivals().ended and not self._summed:
+            self._touch()
+            while self._due:
+                told += self.fire()
+            told += self.summary()
+            self._summed = True
         return told, StatefulBatchLogic.RETAIN
 
-    def snapshot(self) -> None:
-        return None
+    def summary(self) -> list[Part]:
+        """What the shard counted."""
+        return [_shard_part(self.engine(), self._offers)]
+
+    def snapshot(self) -> Saved | None:
+        if self._shards.group is None:
+            return None
+        FAILED.raise_if_set()
+        return self._shards.group.saved(self._part)
 
 
 class _AnonymousLogic(_ShardLogic):
-    def __init__(self, policies: CompiledPolicies, settings: Settings, partitions: int) -> None:
-        super().__init__(settings)
-        self._policies = policies
-        self._settings = settings
-        self._partitions = partitions
-        self._shard: AnonymousShard | None = None
+    first_part = ANONYMOUS_PART
+    _shard: AnonymousShard
 
-    def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
-        if self._shard is None:
-            number = values[0][0]
-            world = worker_world(self._settings, self._policies)
-            engine = self._settings.engine()
-            self._shard = AnonymousShard(number, self._policies, engine, self._partitions, world)
-        for _, packet in values:
+    def open(self, shard: int) -> None:
+        shards = self._shards
+        self._shard = AnonymousShard(
+            shard,
+            shards.policies,
+            shards.settings.engine(),
+            shards.partitions,
+            shards.world(),
+            merged=not shards.settings.kafka.brokers,
+        )
+
+    def save(self, more: dict[str, bytes]) -> ShardDelta:
+        return self._shard.save(more)
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        return self._shard.restore(delta)
+
+    def take(self, packets: list[Packet]) -> list[Any]:
+        for packet in packets:
             self._shard.arrivals.push(packet)
         decided, passed = self._shard.process()
-        return [*self.counted(decided), *passed, *self.looked()], StatefulBatchLogic.RETAIN
+        return [*self.counted(decided), *passed]
 
     def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
-        assert self._shard is not None
         return self._shard.advance(timers_max)
 
     def engine(self) -> ShardEngine:
-        assert self._shard is not None
         return self._shard.engine
+
+    def arrivals(self) -> Arrivals:
+        return self._shard.arrivals
 
 
 class _KnownLogic(_ShardLogic):
     """In a replay a packet counts as taken when all that is due by it has fired: reading does not run away from the
     timers. Live, reading goes first."""
 
-    def __init__(self, policies: CompiledPolicies, settings: Settings, partitions: int, pace: Pace) -> None:
-        super().__init__(settings)
-        self._world = worker_world(settings, policies)
-        self._engine = ShardEngine(policies, settings.engine(), self._world)
-        self._arrivals = Arrivals(partitions, settings.lateness_ms)
-        self._pace = pace
-        self._live = settings.live
-        self._shard: int | None = None
-        self._untold: list[tuple[int, int]] = []  # (shard, partition) of packets not yet told to the pace
+    _engine: ShardEngine
+    _arrivals: Arrivals
 
-    def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
-        for shard, packet in values:
-            self._shard = shard
+    def open(self, shard: int) -> None:
+        shards = self._shards
+        settings = shards.settings
+        merged = not settings.kafka.brokers
+        self._world = shards.world()
+        self._engine = ShardEngine(shards.policies, settings.engine(), self._world, merged, self._part)
+        self._arrivals = Arrivals(shards.partitions, settings.lateness_ms, merged)
+        self._shard = shard
+        self._untold: list[
+            int
+        ] = []  # partitions of packets not yet told to the pace: those of this process's life
+
+    def save(self, more: dict[str, bytes]) -> ShardDelta:
+        return self._engine.save({**more, _ARRIVALS: self._arrivals.save()})
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        self._arrivals.restore(read_rest(delta).more[_ARRIVALS])
+        return self._engine.restore(delta)
+
+    def take(self, packets: list[Packet]) -> list[Any]:
+        for packet in packets:
             self._arrivals.push(packet)
             if packet.sender < 0:
-                self._untold.append((shard, packet.partition))
-        if self._live:
+                self._untold.append(packet.partition)
+        if self._shards.settings.is_live:
             self._tell_pace()
         released = self._arrivals.release()
-        decided: list[Decisions] = []
-        if released is not None and len(released.records):
-            decided = self.counted(self._engine.process(released))
-        return [*decided, *self.looked()], StatefulBatchLogic.RETAIN
+        if released is None or not len(released.records):
+            return []
+        return list(self.counted(self._engine.process(released)))
 
     def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
         decided, done = self._engine.advance(self._arrivals.watermark_ms(), timers_max)
@@ -319,8 +528,10 @@ class _KnownLogic(_ShardLogic):
     def engine(self) -> ShardEngine:
         return self._engine
 
-    def on_eof(self) -> tuple[list[Any], bool]:
-        told, retain = super().on_eof()
+    def arrivals(self) -> Arrivals:
+        return self._arrivals
+
+    def summary(self) -> list[Part]:
         # the anonymous shards have ended by now: nothing enters this worker's world any more
         world = Part()
         if leave_world(self._world):
@@ -329,22 +540,23 @@ class _KnownLogic(_ShardLogic):
             self._shard == 0
         ):  # every worker's tables are the same, so they are counted where this one shard is
             world.counters = self._world.counters()
-        told.append(world)
-        return told, retain
+        return [*super().summary(), world]
 
     def _tell_pace(self) -> None:
-        for shard, partition in self._untold:
-            self._pace.taken(shard, partition)
+        for partition in self._untold:
+            self._shards.pace.taken(self._shard, partition)
         self._untold.clear()
 
 
 def decide(
-    routes: Routes, policies: CompiledPolicies, settings: Settings, partitions: int, pace: Pace
+    routes: Routes, policies: CompiledPolicies, settings: Settings, recovered: Recovered, pace: Pace
 ) -> Stream[Any]:
     """Decisions of all shards (and their counts at the end). Anonymous shards come first: what an identify says
     belongs to a known customer goes on to that customer's shard, which waits for it."""
+    of_anonymous = _Shards(policies, settings, recovered, pace, saves_world=False)
+    of_known = _Shards(policies, settings, recovered, pace, saves_world=True)
     anonymous = op.stateful_batch(
-        "anonymous", routes.anonymous, lambda _: _AnonymousLogic(policies, settings, partitions)
+        "anonymous", routes.anonymous, lambda saved: _AnonymousLogic(of_anonymous, saved)
     )
 
     def passed_on(items: list[tuple[str, Any]]) -> Iterable[tuple[str, Addressed]]:
@@ -359,7 +571,7 @@ def decide(
     known = op.stateful_batch(
         "known",
         op.merge("arrivals", routes.known, passed),
-        lambda _: _KnownLogic(policies, settings, partitions, pace),
+        lambda saved: _KnownLogic(of_known, saved),
     )
     return op.merge(
         "decided",
@@ -368,34 +580,57 @@ def decide(
     )
 
 
-def encode(decided: Stream[Any], policies: CompiledPolicies) -> Stream[Output]:
-    """Decisions as messages, by output."""
+def encode(decided: Stream[Any], policies: CompiledPolicies, settings: Settings) -> Stream[Output]:
+    """Decisions as messages, by output: by file, or by lane all that becomes visible together."""
+    lanes = _lane_encoder(policies, settings)
     encoder = ActionEncoder(policies)
 
-    def encode_all(items: list[Any]) -> Iterable[Output]:
+    def for_files(items: list[Any]) -> Iterable[Output]:
         yield from encoder.encode([item for item in items if isinstance(item, Decisions)])
         for item in items:
             if isinstance(item, Part):
                 yield SUMMARY, encode_part(item)
 
-    return op.flat_map_batch("encode", decided, encode_all)
+    def for_lanes(items: list[Any]) -> Iterable[Output]:
+        assert lanes is not None
+        for lane, messages in lanes.encode([item for item in items if isinstance(item, Decisions)]):
+            yield lane_label(lane), messages
+
+    return op.flat_map_batch("encode", decided, for_files if lanes is None else for_lanes)
 
 
-class _OutputPart(StatefulSinkPartition[bytes | pa.RecordBatch, None]):
+def _lane_encoder(policies: CompiledPolicies, settings: Settings) -> LaneEncoder | None:
+    if not settings.kafka.brokers:
+        return None
+    from segue.sinks.kafka.encode import LaneEncoder
+
+    return LaneEncoder(policies, settings.kafka)
+
+
+def _lane_labels(settings: Settings) -> list[str]:
+    return [lane_label(lane) for lane in range(settings.kafka.lanes)]
+
+
+class _OutputPart(StatefulSinkPartition[Item, "msgspec.Struct | None"]):
     """One output. After the first failure of any of them closing is silent: Bytewax closes all while it unwinds,
     and an exception raised there would abort the process."""
 
-    def __init__(self, sink: Sink, failed: list[SinkError]) -> None:
+    def __init__(self, sink: Sink, failed: list[SinkError], saves: bool) -> None:
         self._sink = sink
         self._failed = failed
+        self._saves = saves
 
-    def write_batch(self, values: list[bytes | pa.RecordBatch]) -> None:
+    def write_batch(self, values: list[Item]) -> None:
         with self._noted():
-            self._sink.write(values)
+            self._sink.write([value for value in values if value is not WAKE])
 
-    def snapshot(self) -> None:
+    def snapshot(self) -> msgspec.Struct | None:
+        point("after_manifest")
         with self._noted():
+            if self._saves:
+                return self._sink.position()
             self._sink.flush()
+        return None
 
     def close(self) -> None:
         if self._failed:
@@ -414,10 +649,11 @@ class _OutputPart(StatefulSinkPartition[bytes | pa.RecordBatch, None]):
             raise
 
 
-class _FolderSink(FixedPartitionedSink[bytes | pa.RecordBatch, None]):
-    def __init__(self, folder: str, names: list[str]) -> None:
+class _FolderSink(FixedPartitionedSink[Item, "msgspec.Struct | None"]):
+    def __init__(self, folder: str, names: list[str], saves: bool) -> None:
         self._folder = folder
         self._names = sorted(names)
+        self._saves = saves
         self._failed: list[SinkError] = []
 
     def list_parts(self) -> list[str]:
@@ -426,8 +662,51 @@ class _FolderSink(FixedPartitionedSink[bytes | pa.RecordBatch, None]):
     def part_fn(self, item_key: str) -> int:
         return self._names.index(item_key)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _OutputPart:
-        return _OutputPart(open_output(self._folder, for_part), self._failed)
+    def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _OutputPart:
+        # what a run wrote that left no snapshot is in no epoch: it comes again
+        output = open_output(self._folder, for_part, resume_state, replace=self._saves)
+        return _OutputPart(output, self._failed, self._saves)
+
+
+class _LanePart(StatefulSinkPartition[Item, "LanePosition"]):
+    """One lane. Its producer's thread is another: what fails there is in FAILED, whoever looks first."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def write_batch(self, values: list[Item]) -> None:
+        FAILED.raise_if_set()
+        self._lane.write([value for value in values if isinstance(value, list)])
+
+    def snapshot(self) -> LanePosition:
+        point("after_manifest")
+        FAILED.raise_if_set()
+        return self._lane.snapshot()
+
+    def close(self) -> None:
+        with suppress(
+            SegueError
+        ):  # Bytewax closes while it unwinds, and would abort the process; FAILED has it
+            self._lane.close()
+
+
+class _LaneSink(FixedPartitionedSink[Item, "LanePosition"]):
+    def __init__(self, settings: Settings, tail: Tail) -> None:
+        self._kafka = settings.kafka
+        self._labels = _lane_labels(settings)
+        self._tail = tail
+
+    def list_parts(self) -> list[str]:
+        return self._labels
+
+    def part_fn(self, item_key: str) -> int:
+        return self._labels.index(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: LanePosition | None) -> _LanePart:
+        # the position was used before the start, to read the tail: the lane goes on behind that
+        from segue.sinks.kafka.lane import Lane
+
+        return _LanePart(Lane(self._kafka, self._labels.index(for_part), self._tail))
 
 
 ALL_OUTPUTS = (*CHANNELS, *TABLE_OUTPUTS, DEAD_LETTERS, LATE, SUMMARY)  # of a run with any policies
@@ -438,7 +717,16 @@ def output_names(policies: CompiledPolicies) -> list[str]:
     return [*ActionEncoder(policies).outputs, DEAD_LETTERS, LATE, SUMMARY]
 
 
-def write(flow_outputs: list[Stream[Output]], settings: Settings, policies: CompiledPolicies) -> None:
-    """Every message into the output it names."""
+def write(
+    flow_outputs: list[Stream[Output]],
+    policies: CompiledPolicies,
+    settings: Settings,
+    recovered: Recovered,
+) -> None:
+    """Every message into the file or the lane it names."""
     outputs = op.merge("outputs", *flow_outputs)
-    op.output("out", outputs, _FolderSink(settings.out, output_names(policies)))
+    if settings.kafka.brokers:
+        assert recovered.tail is not None, "lanes are prepared before the flow is made"
+        op.output("out", outputs, _LaneSink(settings, recovered.tail))
+    else:
+        op.output("out", outputs, _FolderSink(settings.out, output_names(policies), bool(settings.state)))

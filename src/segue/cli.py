@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -58,7 +59,7 @@ def _told(command: Command) -> Command:
 
     @functools.wraps(command)
     def call(*args: Any, **kwargs: Any) -> None:
-        from segue.run.failure import Stopped, UnexpectedError, debugging, describe, keep_log
+        from segue.run.failure import NothingToDo, Stopped, UnexpectedError, debugging, describe, keep_log
         from segue.run.stop import stoppable
 
         with stoppable() as stop:
@@ -66,6 +67,9 @@ def _told(command: Command) -> Command:
                 command(*args, **kwargs)
             except (typer.Exit, typer.Abort, BrokenPipeError):
                 raise
+            except NothingToDo as nothing:
+                again = f"; resumes where it was: {shlex.join(['segue', *sys.argv[1:]])}"
+                _say(f"{nothing}{again if nothing.resumes else ''}")
             except BaseException as error:
                 if stop.signal_number or isinstance(error, KeyboardInterrupt | Stopped):
                     _say("stopped; what was written so far is not complete")
@@ -98,7 +102,9 @@ def _segue(
     pass
 
 
-Inputs = Annotated[list[str], typer.Argument(metavar="IN…", help="Files, folders, or - for standard input.")]
+Inputs = Annotated[
+    list[str] | None, typer.Argument(metavar="IN…", help="Files, folders, or - for standard input.")
+]
 Out = Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.")]
 Policies = Annotated[
     list[str] | None,
@@ -142,17 +148,52 @@ NoNative = Annotated[
     bool,
     typer.Option("--no-native", help="Run policies in the virtual machine: nothing is compiled for them."),
 ]
+RunState = Annotated[
+    str,
+    typer.Option(
+        "--state",
+        metavar="DIR",
+        help="Folder in which the state survives: after a stop or a crash the same command goes on where it was.",
+    ),
+]
+RunBrokers = Annotated[
+    str,
+    typer.Option("--brokers", metavar="HOST:PORT", help="Kafka instead of files: topics in, topics out."),
+]
+RunTopics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--topic",
+        metavar="NAME[:FORM]",
+        help="To read; FORM is json, cloudevents, many, arrow, or auto if not given. May be repeated.",
+    ),
+]
+RunPrefix = Annotated[str, typer.Option("--prefix", help="In front of the names of output topics.")]
+RunLanes = Annotated[
+    int, typer.Option("--lanes", help="Partitions of output topics; fixed for the life of a deployment.")
+]
+RunName = Annotated[
+    str, typer.Option("--name", help="Of the deployment: of two engines with one name the second wins.")
+]
+KafkaConfig = Annotated[
+    str,
+    typer.Option(
+        "--kafka-config", metavar="FILE", help="librdkafka's properties, a name=value a line: TLS, SASL, …"
+    ),
+]
+RunEpoch = Annotated[str, typer.Option("--epoch", help="Time between two checkpoints, with --state.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
 _LATENESS = f"{limits.LATENESS_MS_DEFAULT // limits.MINUTE_MS}m"
+_EPOCH = f"{limits.EPOCH_MS_DEFAULT // 1_000}s"
 _RETENTION = f"{limits.RETENTION_MS_DEFAULT // limits.DAY_MS}d"
 
 
 @app.command(rich_help_panel="Run")
 @_told
 def run(
-    inputs: Inputs,
-    out: Out,
+    inputs: Inputs = None,
+    out: Out = "",
     policies: Policies = None,
     processes: Processes = 1,
     batch: Batch = limits.BATCH_ROWS_DEFAULT,
@@ -165,6 +206,14 @@ def run(
     lateness: Lateness = _LATENESS,
     retention: Retention = _RETENTION,
     sample: Sample = limits.SAMPLE_SHARE_DEFAULT,
+    state: RunState = "",
+    epoch: RunEpoch = _EPOCH,
+    brokers: RunBrokers = "",
+    topic: RunTopics = None,
+    prefix: RunPrefix = "segue.",
+    lanes: RunLanes = limits.LANES_DEFAULT,
+    name: RunName = "segue",
+    kafka_config: KafkaConfig = "",
     overwrite: Overwrite = False,
     no_native: NoNative = False,
     quiet: Quiet = False,
@@ -181,15 +230,27 @@ def run(
       segue run web.jsonl shop.parquet --out out --processes 2
       segue run web.jsonl --out out --timezone Europe/Berlin --table catalogue=products.csv
       tail -f shop.jsonl | segue run - --out out --live
+      segue run year.jsonl.gz --out out --state state
+      segue run --brokers localhost:9092 --topic events --state state
     """
-    from segue.run.arguments import duration_ms, named_files
+    from segue.kafka.settings import KafkaSettings
+    from segue.run.arguments import duration_ms, input_topics, named_files, need_inputs
     from segue.settings import Settings
 
+    need_inputs(inputs or (), out, brokers, topic or ())
     settings = Settings(
-        inputs=tuple(inputs),
+        inputs=tuple(inputs or ()),
         interleave=interleave,
         live=live,
         out=out,
+        kafka=KafkaSettings(
+            brokers=brokers,
+            name=name,
+            topics=input_topics(topic or ()),
+            prefix=prefix,
+            lanes=lanes,
+            properties_file=kafka_config,
+        ),
         policies=tuple(policies or ()),
         native=not no_native,
         currency=currency,
@@ -201,6 +262,8 @@ def run(
         lateness_ms=duration_ms("--lateness", lateness),
         retention_ms=duration_ms("--retention", retention),
         sample_share=sample,
+        state=state,
+        epoch_ms=duration_ms("--epoch", epoch),
     )
     _run(settings, processes, overwrite, quiet)
 
@@ -532,6 +595,65 @@ def schema(
         raise SettingsError("print a schema", f'no message "{message}"', hint)
     found = SCHEMAS[message]() if message else {name: make() for name, make in SCHEMAS.items()}
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+checkpoints = typer.Typer(
+    no_args_is_help=True,
+    help="What a deployment could resume, whether it is whole, and going back to it.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(checkpoints, name="checkpoints", rich_help_panel="Operate")
+
+State = Annotated[str, typer.Option("--state", metavar="DIR", help="Folder in which the state survives.")]
+Epoch = Annotated[
+    int | None, typer.Option("--epoch", metavar="N", help="One of those that `segue checkpoints list` shows.")
+]
+
+
+@checkpoints.command("list")
+@_told
+def list_checkpoints(state: State) -> None:
+    """All epochs that can be resumed, newest first: when they were saved, how large they are, and whether their
+    files are there.
+
+    segue checkpoints list --state DIR
+    """
+    from rich.console import Console
+
+    from segue.run.checkpoints import show_list
+
+    show_list(state, Console(highlight=False))
+
+
+@checkpoints.command("verify")
+@_told
+def verify_checkpoint(state: State, epoch: Epoch = None) -> None:
+    """Read every file of a checkpoint and compare all checksums; without --epoch of the one that is resumed next.
+    Exit code 1 if anything is damaged or missing.
+
+    segue checkpoints verify --state DIR
+    """
+    from rich.console import Console
+
+    from segue.run.checkpoints import show_verify
+
+    if not show_verify(state, epoch, Console(highlight=False)):
+        _stop(1)
+
+
+@checkpoints.command("restore")
+@_told
+def restore_checkpoint(state: State, epoch: Epoch = None) -> None:
+    """Go back as a whole: the next start resumes at this epoch; without --epoch at the newest that is whole. Refused
+    while an engine runs. The recovery store as it was is kept.
+
+    segue checkpoints restore --state DIR
+    """
+    from rich.console import Console
+
+    from segue.run.checkpoints import show_restore
+
+    show_restore(state, epoch, Console(highlight=False))
 
 
 def _with_topic_options(command: Callable[[Any, Any], None]) -> Callable[..., None]:

@@ -46,6 +46,14 @@ class SettingsError(SegueError):
     """A setting or an argument is not one Segue can run with."""
 
 
+class StateError(SegueError):
+    """Saved state can't be read, or not by this version."""
+
+
+class CheckpointError(SegueError):
+    """State that survives can't be written, or can't be read back: a full disk, a file that is damaged or gone."""
+
+
 class LimitError(SegueError):
     """A bound of limits.py that cannot be passed by dropping one event was met."""
 

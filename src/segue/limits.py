@@ -29,9 +29,51 @@ DEAD_LETTER_BYTES_MAX = 65_536  # original bytes kept in a dead letter; longer o
 # --- Kafka -------------------------------------------------------------------------------------------
 LANES_DEFAULT = 4  # fixed for the life of a deployment
 LANES_MAX = 64
+LANE_QUEUE_MESSAGES_MAX = (
+    50_000  # taken by a lane and not yet committed or acknowledged; then the worker waits
+)
+TRANSACTION_MESSAGES_MAX = 10_000  # a transaction takes no further item beyond so many messages
+TRANSACTION_MS_MAX = 10_000  # the broker aborts an older one; what can't be sent in this time is an error
+HEARTBEAT_MS = 1_000  # an idle lane commits something so often: a fenced one notices
+LEASE_MS = 2_000  # a lane sends without a transaction only so long after the last one that succeeded
+MESSAGE_BYTES_TARGET = 512 * 1024  # tables are cut into messages of this size, headers included
+BROKER_WAIT_MS = 60_000  # at the start, until the brokers answer
+TAIL_RECEIPTS_MAX = 4_000_000  # read back after a crash: 512 MB
+PENDING_MS = 60 * MINUTE_MS  # ids of the tail are forgotten when none of them has come again for so long
+KAFKA_MESSAGE_BYTES_MAX = 16 << 20  # of a message that holds many events; a longer one is a dead letter
+KAFKA_QUEUE_BYTES = 128 << 20  # fetched and not yet read, of all partitions of a process together ...
+KAFKA_QUEUE_MESSAGES = 400_000  # ... and beyond so many nothing is fetched
+KAFKA_FETCH_WAIT_MS = 10  # a broker that has nothing answers so late
+KAFKA_LINGER_MS = 5  # after a batch the next one of a partition waits so long, ...
+KAFKA_LINGER_MESSAGES = 1_000  # ... unless so many messages stand in its queue
+KAFKA_END_BEHIND_MS = (
+    20  # idle partitions ask for their end so often while another partition of the process reads ...
+)
+KAFKA_END_IDLE_MS = 250  # ... and so often while none does
+KAFKA_ANSWER_MS_MAX = 1_000  # an answer that comes later is none
+KAFKA_TELL_MS = 5_000  # brokers that can't be reached for so long are told about, once
+KAFKA_LOG_AGAIN_MS = MINUTE_MS  # of librdkafka's log one line of a kind in this time
+KAFKA_START_MS_MAX = 30_000  # at the start somebody must answer within this time
+
+PENDING_ROWS_PER_BATCH = 4_096  # of the table of what is pending, looked at with each batch
 
 # --- checkpoints -------------------------------------------------------------------------------------
 EPOCH_MS_DEFAULT = 1_000
+START_WAIT_S = 60  # for the other processes of a cluster
+BACKUP_MS = 60_000  # epochs of the last so many ms stay resumable
+ERASE_WITHIN_MS_DEFAULT = DAY_MS  # words given up are in no file any more after so long
+ERASE_WITHIN_MS_MIN = 10 * MINUTE_MS  # less can't be held with BACKUP_MS
+JOURNAL_FILE_BYTES = 64 << 20  # a journal goes on in a new file from here on
+JOURNAL_WRITE_BYTES = 2 << 20  # written at once, so that the disk works while more is packed
+CHAIN_FILES_MAX = 12  # journal files of a part since its base: a manifest names them and stays below 1 KB
+CHAIN_RECORDS_MAX = 512  # ... and records: each costs some 0.1 ms when the part is read back
+COMPACT_BYTES_MIN = (
+    16 << 20
+)  # a part's records are gathered into a base once they exceed this and half its base
+COMPACT_BYTES_PER_S = 64 << 20  # that a new base is written with, at most
+BASE_BLOCK_WORDS = 1 << 19  # 4 MiB: read, checked and placed by one thread
+BASE_BLOCK_ROWS = 1 << 16
+LOAD_THREADS = 4
 
 # --- time --------------------------------------------------------------------------------------------
 LATENESS_MS_DEFAULT = 5 * MINUTE_MS

@@ -65,6 +65,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: str = ""
     epoch_ms: int = limits.EPOCH_MS_DEFAULT
 
+    @property
+    def is_live(self) -> bool:
+        """Whether the events happen now: what comes from a broker always does."""
+        return self.live or bool(self.kafka.brokers)
+
     def engine(self) -> EngineSettings:
         """The engine's part."""
         return EngineSettings(
@@ -97,6 +102,10 @@ def check(settings: Settings) -> None:
         if not least <= value <= most:
             raise SettingsError(_STEP, f"{name} is {value}", f"it must be from {least} to {most}")
     zone_number(settings.timezone)
+    if settings.kafka.brokers and not settings.state:
+        raise SettingsError(
+            _STEP, "events come from Kafka, and no state folder is given", "name one: --state DIR"
+        )
     if settings.live and settings.dataset:
         raise SettingsError(
             _STEP, f'the data set "{settings.dataset}" is not live', "leave live out: it is a replay"

@@ -204,14 +204,14 @@ def run_threads(case: Case, workers: int = 1) -> Told:
     prepare_folder(settings.out, output_names(policies))
     cluster_main(next_best_action(settings), [], 0, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]
     out = Path(settings.out)
-    return _told(out, summarise(read_summary(out), policies, 1.0, 1))
+    return told_in(out, summarise(read_summary(out), policies, 1.0, 1))
 
 
 def run_processes(case: Case, processes: int = 2) -> Told:
     """As `segue run --processes` does it."""
     settings = _with_output(case)
     summary = run(prepare(settings, processes), Silent())
-    return _told(Path(settings.out), summary)
+    return told_in(Path(settings.out), summary)
 
 
 def _with_output(case: Case) -> Settings:
@@ -223,7 +223,8 @@ def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines() if path.exists() else []
 
 
-def _told(out: Path, summary: Summary) -> Told:
+def told_in(out: Path, summary: Summary) -> Told:
+    """What stands in an output folder."""
     actions: dict[tuple[str, str, str], list[bytes]] = {}
     for path in sorted(out.glob("*.jsonl")):
         if path.stem in (DEAD_LETTERS, LATE, OUTPUT):

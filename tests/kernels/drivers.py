@@ -150,7 +150,7 @@ def reached(shard: Any, tables: Any, row: int, base: int, now: int, product: int
 
 @kernel
 def charge(shard: Any, tables: Any, row: int, base: int, now: int, product: int, category: int) -> None:
-    charge_limits(shard, tables, 0, row, base, now, product, category)
+    charge_limits(shard, tables, 0, row, base, now, now, product, category)
 
 
 @kernel
@@ -247,7 +247,12 @@ def tables(
         "row_words": -(-offset // plan.ROW_ALIGN_WORDS) * plan.ROW_ALIGN_WORDS,
     }
     made["journey_locate_start"] = np.zeros(len(given.get("journeys", journeys)) + 1, np.int64)
-    return SimpleNamespace(**{**made, **given})
+    made.update(given)
+    for name in ("segment", "stage", "join"):
+        made.setdefault(f"{name}_ids", tuple(f"{name}-{n}" for n in range(len(made[f"{name}s"]))))
+    infos = tuple(SimpleNamespace(id=f"journey-{n}") for n in range(len(made["journeys"])))
+    made.setdefault("journey_infos", infos)
+    return SimpleNamespace(**made)
 
 
 def no_extras() -> dict[str, Any]:

@@ -62,7 +62,7 @@ def act(
     shard: Any, tables: Any, journey: int, row: int, base: int, now: int, product: int, lo: int, hi: int
 ) -> None:
     shard.rows[base + CLOCK] = now
-    note_action(shard, tables, journey, row, base, now, product, lo, hi)
+    note_action(shard, tables, journey, row, base, now, now, product, lo, hi)
 
 
 def small_out() -> Out:
@@ -97,6 +97,7 @@ def world_in_utc() -> World:
         names=np.zeros(NAME_SLOT_WORDS, np.int64),
         name_text=np.zeros(0, np.uint8),
         name_state=np.zeros(NAME_STATE_WORDS, np.int64),
+        heard=np.zeros((2, 0), np.int64),
     )
 
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from segue import limits
 from segue.events.money import letters_code
 from segue.events.names import CODE_BY_NAME
-from segue.reference.world import ReferenceWorld
+from segue.reference.world import MERGED, ReferenceWorld
 from segue_kernels import plan, record, tables
 from segue_kernels.jit import kernel
 from segue_kernels.row import COUNT_UNKNOWN_KEYS, META_WORDS
+from segue_kernels.tables import PARTITION_SHIFT
 from tests.kernels.drivers import key_of, quick, records_of
 
 PRICE_UPDATED, INVENTORY_UPDATED = CODE_BY_NAME["Price Updated"], CODE_BY_NAME["Inventory Updated"]
@@ -150,7 +151,14 @@ def rows_for(drawn: list[Any], start: int) -> tuple[Any, list[tuple[Any, ...]]]:
     return records, said
 
 
-def looked_up(world: ReferenceWorld, product: int, store: int, now: int, place: tuple[int, int]) -> list[int]:
+def looked_up(
+    world: ReferenceWorld,
+    product: int,
+    store: int,
+    now: int,
+    place: tuple[int, int],
+    heard: Any = MERGED,
+) -> list[int]:
     plans = SimpleNamespace(
         streams=np.zeros((2, 16), np.int64), moments=np.zeros((1, 3), np.int64), lookups=LOOKUPS
     )
@@ -158,7 +166,7 @@ def looked_up(world: ReferenceWorld, product: int, store: int, now: int, place: 
     records[0, record.STORE] = store
     location = np.zeros(3 + len(FIELDS), np.int64)
     meta = np.zeros(META_WORDS, np.int64)
-    call(plans, world.arrays, location, meta, records, now, place[0])
+    call(plans, world.arrays._replace(heard=heard), location, meta, records, now, place[0])
     assert not location[:3].any()
     return [*location[3:].tolist(), int(meta[COUNT_UNKNOWN_KEYS])]
 
@@ -227,6 +235,57 @@ def test_lookups_see_what_had_arrived(
             5,
             unknown,
         ]
+
+
+@quick(80)
+@given(st.lists(st.lists(updates, max_size=5), min_size=2, max_size=3), st.data())
+def test_unmerged_lookups_see_what_their_shard_has_heard(
+    partitions: list[list[Any]], data: st.DataObject
+) -> None:
+    """Two shards of one world hear the partitions' rows in different interleavings; each sees its own."""
+    world = new_world()
+    streams = []
+    for p, drawn in enumerate(partitions):
+        records, said = rows_for([(*step[:7], 0) for step in drawn], 0)
+        records[:, record.SEQUENCE] += p << PARTITION_SHIFT
+        streams.append(list(zip(records, said, strict=True)))
+    shards = [[list(stream) for stream in streams] for _ in range(2)]
+    heard = [np.full((2, len(partitions)), -1, np.int64) for _ in shards]
+    chains: list[Chains] = [{}, {}]
+    count = 0
+    while any(stream for shard in shards for stream in shard):
+        n = data.draw(st.integers(0, 1))
+        taken = []
+        for stream in shards[n]:
+            cut = data.draw(st.integers(0, 3))
+            taken += stream[:cut]
+            del stream[:cut]
+        if not taken:
+            continue
+        taken.sort(key=lambda row: (row[0][record.CLOCK], row[0][record.SEQUENCE]))
+        released = np.array([row for row, _ in taken])
+        world.note_heard(released, heard[n])
+        world.take(released)
+        before = {key: list(chain) for key, chain in chains[n].items()}
+        for row, what in taken:
+            if what:
+                count += 1
+                place = (count, 0)
+                words = (int(row[record.CLOCK]), int(row[record.SEQUENCE]))
+                version = Naive(int(row[record.TIME]), place, {what[1]: what[2], "at": words})  # type: ignore[dict-item]
+                chains[n].setdefault(what[0], []).append(version)
+        middle = (int(released[0, record.CLOCK]), int(released[0, record.SEQUENCE]))
+        for product in range(3):
+            for now in (990, 1_010, 1_060):
+                key = ("price", product)
+                first = [v for v in chains[n].get(key, []) if v in before.get(key, ())]
+                for place, there in (((1 << 62, 0), chains[n].get(key, [])), (middle, first)):
+                    found = looked_up(world, product, 0, now, place, heard[n])
+                    valid = [v for v in there if v.valid_from <= now]
+                    latest = {
+                        v.fields["amount"] for v in valid if v.valid_from == max(w.valid_from for w in valid)
+                    }
+                    assert found[1] in (latest or {-1}), (product, now, place)
 
 
 @quick(60)

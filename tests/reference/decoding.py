@@ -34,7 +34,7 @@ WIDE = Context(prec=200)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-NEVER_LATE = ("Consent Changed", "Unsubscribed", "identify", "alias")
+NEVER_LATE = ("Consent Changed", "Unsubscribed", "identify", "alias", "Profile Erasure Requested")
 
 
 class DeadError(Exception):

@@ -52,6 +52,7 @@ BELOW_MINIMUM = 5
 OUTSCORED = 6
 OTHER_SLOT = 7
 
+ERASURE = "Profile Erasure Requested"
 WITHOUT_CUSTOMER = ("Inventory Updated", "Price Updated")
 
 Key = tuple[str, str]  # kind and identifier of a customer
@@ -211,6 +212,7 @@ class Reference:
         self.slots = sorted(used, key=lambda slot: (CHANNELS.index(slot[0]), slot[1]))
         self.customers: dict[Key, Customer] = {}
         self.redirects: dict[Key, Key] = {}
+        self.erased: dict[Key, int] = {}  # time of the latest erasure
         self.decisions: list[Decision] = []
         self.actions: list[Action] = []
         self.changes: list[Change] = []
@@ -252,9 +254,17 @@ class Reference:
             return
         key = (event.kind, event.customer)
         passed = event.clock_ms - self.settings.lateness_ms
+        if event.type == ERASURE:
+            self.fire_due(key, passed)
+            self.erase(key, event.time_ms)
+            return
         self.fire_due(self.redirects.get(key, key), passed)
         if event.anonymous:
             self.fire_due((ANONYMOUS, event.anonymous), passed)
+        if self.is_erased(key, event.time_ms) or self.is_erased(self.redirects.get(key, key), event.time_ms):
+            self.counters["erased_events"] += 1
+            return
+        if event.anonymous and not self.is_erased((ANONYMOUS, event.anonymous), event.time_ms):
             self.link((ANONYMOUS, event.anonymous), key, max(event.time_ms, passed))
         key = self.redirects.get(key, key)
         customer = self.customers.setdefault(key, Customer())
@@ -454,6 +464,23 @@ class Reference:
             lambda journey: self.journeys[journey].restart,
             lambda join: self.policies.joins[join].up_to,
         )
+
+    def is_erased(self, key: Key, time_ms: int) -> bool:
+        """Whether what happened then is not to be known of any more."""
+        return time_ms <= self.erased.get(key, -1)
+
+    def erase(self, key: Key, time_ms: int) -> None:
+        """Nothing stays but the time; nor do the links to a known customer, whose anonymous rows are marked too."""
+        if self.is_erased(key, time_ms):
+            self.counters["erased_events"] += 1
+            return
+        self.counters["erasures"] += 1
+        self.erased[key] = time_ms
+        self.customers.pop(key, None)
+        self.redirects.pop(key, None)
+        for anonymous in [each for each, known in self.redirects.items() if known == key]:
+            del self.redirects[anonymous]
+            self.erased[anonymous] = max(time_ms, self.erased.get(anonymous, -1))
 
     def forget_if_idle(self, customer: Customer, now: int) -> None:
         """Behaviour starts again after a silence longer than the retention; consent and sends stay."""

@@ -40,6 +40,27 @@ class Outcome:
     about_nobody: int = 0
 
 
+@dataclass
+class Parts:
+    """All that has a state: known shards with what arrives at them, anonymous shards, and the world they share."""
+
+    known: list[tuple[ShardEngine, Arrivals]]
+    anonymous: list[AnonymousShard]
+    world: ReferenceWorld | None
+
+
+def new_parts(
+    policies: CompiledPolicies, settings: EngineSettings, partitions: int, world: ReferenceWorld | None
+) -> Parts:
+    """Parts to which nothing has happened."""
+    known = [
+        (ShardEngine(policies, settings, world, part=part), Arrivals(partitions, settings.lateness_ms))
+        for part in range(settings.shards)
+    ]
+    anonymous = [AnonymousShard(n, policies, settings, partitions, world) for n in range(settings.shards)]
+    return Parts(known, anonymous, world)
+
+
 def source_batches(
     payload: bytes, partition: int, decoder: Decoder, choice: Choice, outcome: Outcome
 ) -> list[SourceBatch]:
@@ -87,19 +108,17 @@ def run_segue(
     choice: Choice,
     after_step: Callable[[Outcome], None] | None = None,
     world: ReferenceWorld | None = None,
+    after_batch: Callable[[Parts], Parts] | None = None,
 ) -> Outcome:
     """Everything that Segue says about these partitions; `after_step` sees it grow batch by batch.
 
-    world   the tables, which all shards share as those of one worker do
+    world        the tables, which all shards share as those of one worker do
+    after_batch  what goes on in place of the parts after each batch
     """
     outcome = Outcome()
     waiting = [source_batches(p, n, decoder, choice, outcome) for n, p in enumerate(payloads)]
 
-    known = [
-        (ShardEngine(policies, settings, world), Arrivals(len(payloads), settings.lateness_ms))
-        for _ in range(settings.shards)
-    ]
-    anonymous = [AnonymousShard(n, policies, settings, len(payloads), world) for n in range(settings.shards)]
+    parts = new_parts(policies, settings, len(payloads), world)
     encoder = ActionEncoder(policies)
 
     def take(decided: list[Decisions]) -> None:
@@ -115,22 +134,24 @@ def run_segue(
         decided: list[Decisions] = []
         for destination, packet in addressed:
             if destination < settings.shards:
-                known[destination][1].push(packet)
+                parts.known[destination][1].push(packet)
             else:
-                anonymous[destination - settings.shards].arrivals.push(packet)
-        for shard in anonymous:
+                parts.anonymous[destination - settings.shards].arrivals.push(packet)
+        for shard in parts.anonymous:
             here, passed = shard.process()
             decided += here
             for destination, packet in passed:
-                known[destination][1].push(packet)
+                parts.known[destination][1].push(packet)
             decided += advance(shard.engine, shard.arrivals, choice)
-        for engine, arrivals in known:
+        for engine, arrivals in parts.known:
             released = arrivals.release()
             if released is not None and len(released.records):
                 decided += engine.process(released)
             decided += advance(engine, arrivals, choice)
         take(decided)
-    for engine, arrivals in [*((shard.engine, shard.arrivals) for shard in anonymous), *known]:
+        if after_batch is not None:
+            parts = after_batch(parts)
+    for engine, arrivals in [*((shard.engine, shard.arrivals) for shard in parts.anonymous), *parts.known]:
         take(advance(engine, arrivals, choice, at_last=True))
         for name, count in engine.state.counters().items():
             outcome.counters[name] = outcome.counters.get(name, 0) + count

@@ -1,7 +1,7 @@
 """Random event streams as JSON Lines: a small world, so that everything meets everything else.
 
-Equal, late and out-of-order times, time zones, duplicates, orders with lines, consent, identify and alias, currencies,
-bursts, and now and then a line that is a dead letter.
+Equal, late and out-of-order times, time zones, duplicates, orders with lines, consent, identify and alias, erasures,
+currencies, bursts, and now and then a line that is a dead letter.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ TYPES = (
     *("Cart Viewed", "Checkout Started", "Coupon Entered", "page", "Store Entered"),
     *("Consent Changed", "Consent Changed", "Unsubscribed"),
     *("identify", "identify", "alias"),
+    "Profile Erasure Requested",
     *("Price Updated", "Inventory Updated"),
 )
 ZONES = (
@@ -141,6 +142,8 @@ def _goods(choice: Choice, world: World) -> Message:
 def _message(choice: Choice, world: World, number: int, time_ms: int) -> Message:
     """One event with its canonical field names; `time` is still a number of ms."""
     kind = choice.pick(TYPES)
+    if kind == "Profile Erasure Requested" and not choice.chance(30):
+        kind = "Cart Viewed"  # people who are forgotten all the time have no history to get wrong
     message: Message = {"id": f"e{number}", "type": kind, "time": time_ms}
     if kind in ("Price Updated", "Inventory Updated"):
         shop = {"store_id": f"s{choice.integer(0, 1)}"} if choice.chance(60) else {}
@@ -155,6 +158,8 @@ def _message(choice: Choice, world: World, number: int, time_ms: int) -> Message
             message.setdefault("userId", f"u{choice.integer(0, world.users - 1)}")
             name = "anonymousId" if kind == "identify" else "previousId"
             message[name] = f"a{choice.integer(0, max(0, world.anonymous - 1))}"
+        return message
+    if kind == "Profile Erasure Requested":
         return message
     if kind == "Consent Changed":
         message["channel"] = choice.pick(CHANNELS)

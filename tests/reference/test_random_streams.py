@@ -89,7 +89,16 @@ def test_random_streams_reach_every_rule() -> None:
         reasons.update(c.reason for d in reference.decisions for c in d.candidates)
     names = (
         *("dead", "late", "duplicates", "customers_merged", "actions", "credits", "by waits", "items"),
-        *("without an event", "timers_fired", "waits_armed", "entered True", "left True", "stage True"),
+        *(
+            "erasures",
+            "erased_events",
+            "without an event",
+            "timers_fired",
+            "waits_armed",
+            "entered True",
+            "left True",
+            "stage True",
+        ),
         *("entered False", "left False", "Europe/Berlin", "America/New_York"),
     )
     assert [name for name in names if not found[name]] == []

@@ -45,7 +45,7 @@ DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
 BOUNDS = ("session_bound_met", "waits_refused")
 COUNTED = (
     *("events", "duplicates", "quarantined_events", "quarantines", "customers_merged"),
-    *("waits_armed", "timers_fired"),
+    *("waits_armed", "timers_fired", "erasures", "erased_events"),
 )
 QUICK = settings(
     max_examples=40,

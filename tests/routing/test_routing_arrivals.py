@@ -116,13 +116,18 @@ def build(partitions: list[Partition], data: st.DataObject) -> Way:
     return way
 
 
-def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
+def deliver(way: Way, partitions: int, data: st.DataObject, merged: bool = True) -> list[Released]:
     """Hand everything over in some order that keeps each sender's own; release after some of it.
 
-    The watermark never goes back, and no row comes after it that is older.
+    The watermark never goes back, and no row comes after it that is older. Not merged, every row goes as soon as its
+    own partition has come so far and the anonymous shards have passed on what stands before it.
     """
     watermark = -1
-    arrivals = Arrivals(partitions, LATENESS_MS)
+    arrivals = Arrivals(partitions, LATENESS_MS, merged)
+    come: list[Place] = [(-1, p << ROW_BITS) for p in range(partitions)]
+    awaited: dict[tuple[int, int, int], Place] = {}
+    early: set[tuple[int, int, int]] = set()
+    here: list[tuple[int, int]] = []  # places of rows handed over
     mailboxes: list[deque[Packet]] = [deque() for _ in range(SENDERS)]
     found: list[Released] = []
     held: list[list[tuple[Packet, dict[int, Rows]]]] = [[] for _ in range(SENDERS)]
@@ -137,6 +142,10 @@ def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
                 held[sender].append((packet, passed))
             # the straight packet may come after what the anonymous shard passes on
             arrivals.push(packet)
+            come[n] = packet.end
+            here += _places(packet.records)
+            for sender in packet.via:
+                awaited[sender, n, packet.batch] = packet.start
         elif what == "shard":
             taken, held[n] = held[n], []
             rows = Rows()
@@ -159,9 +168,21 @@ def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
                 Packet(-1, -1, ANY_PLACE, ANY_PLACE, records, text, (), n, finished, rows.histories)
             )
         else:
-            arrivals.push(mailboxes[n].popleft())
+            packet = mailboxes[n].popleft()
+            arrivals.push(packet)
+            here += _places(packet.records)
+            for of in packet.finished:
+                early.add((n, *of))
         if data.draw(st.booleans()):
             _take(arrivals, found, watermark)
+            if not merged:
+                waits = [start for of, start in awaited.items() if of not in early]
+                bounds = [
+                    min([come[p], *(start for start in waits if start[1] >> ROW_BITS == p)])
+                    for p in range(partitions)
+                ]
+                ready = [place for place in here if place < bounds[place[1] >> ROW_BITS]]
+                assert sorted(ready) == sorted(place for part in found for place in _places(part.records))
             assert arrivals.watermark_clock() >= watermark
             watermark = arrivals.watermark_clock()
     _take(arrivals, found, watermark)
@@ -169,6 +190,10 @@ def deliver(way: Way, partitions: int, data: st.DataObject) -> list[Released]:
     assert arrivals.watermark_clock() == way.final_clock + 1 + LATENESS_MS
     assert arrivals.watermark_ms() == way.final_clock + 1
     return found
+
+
+def _places(records: Words) -> list[tuple[int, int]]:
+    return [(words[record.CLOCK], words[record.SEQUENCE]) for words in records.tolist()]
 
 
 def _take(arrivals: Arrivals, found: list[Released], watermark: int) -> None:
@@ -183,9 +208,27 @@ def _take(arrivals: Arrivals, found: list[Released], watermark: int) -> None:
 @given(st.lists(PARTITION, min_size=1, max_size=3), st.data())
 def test_rows_are_merged_in_one_order(partitions: list[Partition], data: st.DataObject) -> None:
     way = build(partitions, data)
-    expected, histories, with_rows = way.expected, way.histories, way.with_rows
+    assert _found(way, deliver(way, len(partitions), data)) == way.expected
+
+
+@quick(150)
+@given(st.lists(PARTITION, min_size=1, max_size=3), st.data())
+def test_unmerged_a_row_waits_for_its_own_partition(partitions: list[Partition], data: st.DataObject) -> None:
+    way = build(partitions, data)
+    parts = deliver(way, len(partitions), data, merged=False)
+    for part in parts:
+        assert _places(part.records) == sorted(_places(part.records))
+    found = _found(way, parts)
+    for p in range(len(partitions)):
+        of_partition = [row for row in way.expected if row[1] >> ROW_BITS == p]
+        assert [row for row in found if row[1] >> ROW_BITS == p] == of_partition
+
+
+def _found(way: Way, parts: list[Released]) -> list[tuple[int, int, int, bytes]]:
+    """All rows as they were released; with their own strings and histories, and every batch reported once."""
+    histories, with_rows = way.histories, way.with_rows
     found, seen, reported = [], {}, Counter[tuple[int, int]]()
-    for part in deliver(way, len(partitions), data):
+    for part in parts:
         names = []
         for words in part.records.tolist():
             at, length = words[record.HEAP] >> 32, words[record.HEAP] & 0xFF
@@ -199,9 +242,9 @@ def test_rows_are_merged_in_one_order(partitions: list[Partition], data: st.Data
         out = {sequence for _, sequence, _, _ in found}
         for of in part.finished:
             assert way.batches[of] <= out  # also the rows that came by an anonymous shard
-    assert found == expected
     assert seen == histories
     assert reported == Counter({of: 1 for of, n in with_rows.items() if n})
+    return found
 
 
 def test_a_finished_batch_has_all_its_rows_out() -> None:
@@ -223,6 +266,17 @@ def test_a_finished_batch_has_all_its_rows_out() -> None:
     assert part.records[:, record.CLOCK].tolist() == [20]
     assert part.finished == ((0, 0),)
     assert not arrivals.ended
+
+
+def test_unmerged_a_partition_that_lags_delays_no_other() -> None:
+    arrivals = Arrivals(2, LATENESS_MS, merged=False)
+    records = np.array([words for row in range(3) for words, _ in make_rows(0, row, 10 * row, 0)])
+    arrivals.push(Packet(0, 0, (-1, 0), (20, 3), records, np.zeros(0, np.uint8)))
+    part = arrivals.release()
+    assert part is not None
+    assert part.records[:, record.CLOCK].tolist() == [0, 10, 20]
+    assert part.finished == ((0, 0),)
+    assert arrivals.watermark_clock() == -1  # but time has not come so far: no timer is due
 
 
 def test_a_report_may_come_before_its_batch() -> None:

@@ -46,6 +46,20 @@ def test_a_partition_waits_for_the_slowest_clock() -> None:
     assert pace.is_done(1)
 
 
+def test_unmerged_a_partition_waits_for_no_clock(tmp_path: Path) -> None:
+    path = str(tmp_path / "pace")
+    Pace.create(2, 1, path, in_flight=2, merged=False)
+    pace = Pace.attach(path)
+    for clock_ms in (10, 20, 30, 40):
+        assert pace.may_read(0)
+        pace.emitted(0, clock_ms)
+        pace.taken(0, 0)
+    assert not pace.is_behind(1)
+    pace.emitted(0, 50)
+    pace.emitted(0, 60)
+    assert not pace.may_read(0)  # but for the slowest shard
+
+
 def test_a_batch_without_events_leaves_the_clock() -> None:
     pace = Pace.create(1, 1)
     pace.emitted(0)

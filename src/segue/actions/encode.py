@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Iterable
 from itertools import repeat
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -77,6 +78,17 @@ def rfc3339(times_ms: Words) -> list[bytes]:
     return stamps
 
 
+class ActionLines(NamedTuple):
+    """Actions as messages, one entry an action in each list: its line (newline included), and what of it a header
+    or a key may say."""
+
+    channels: list[str]
+    lines: list[bytes]
+    action_ids: list[bytes]
+    customers: list[bytes]
+    times: list[bytes]
+
+
 class ActionEncoder:
     """Turns decisions of one policy set into messages."""
 
@@ -118,11 +130,16 @@ class ActionEncoder:
         joined = join(decided)
         outputs: list[Output] = []
         if len(joined.actions):
-            offers = joined.actions[:, ACTION_OFFER].tolist()
+            actions = self.action_lines(joined)
             by_channel: dict[str, list[bytes]] = {}
-            for offer, line in zip(offers, self._lines(joined, offers), strict=True):
-                by_channel.setdefault(self._channels[offer], []).append(line)
+            for channel, line in zip(actions.channels, actions.lines, strict=True):
+                by_channel.setdefault(channel, []).append(line)
             outputs += [(channel, b"".join(lines)) for channel, lines in by_channel.items()]
+        return [*outputs, *self.tables(joined)]
+
+    def tables(self, joined: JoinedDecisions) -> list[tuple[str, pa.RecordBatch]]:
+        """Decision log, changes and joins, as far as there are any; their rows are those of `joined`."""
+        outputs = []
         if len(joined.log):
             outputs.append((DECISIONS, log_batch(joined, self._policies, self._schema)))
         if len(joined.changes):
@@ -131,8 +148,10 @@ class ActionEncoder:
             outputs.append((JOINS, joins_batch(joined, self._policies)))
         return outputs
 
-    def _lines(self, joined: JoinedDecisions, offers: list[int]) -> list[bytes]:
+    def action_lines(self, joined: JoinedDecisions) -> ActionLines:
+        """All actions, in their order."""
         rows = joined.actions
+        offers = rows[:, ACTION_OFFER].tolist()
         log = joined.log[rows[:, ACTION_LOG]]
         text = joined.text.tobytes()
         header = joined.heap[rows[:, ACTION_RECORD]]
@@ -140,26 +159,29 @@ class ActionEncoder:
         kinds = (joined.pack[rows[:, ACTION_RECORD]] >> 8) & FLAG_KIND
         now = log[:, LOG_NOW]
         times = rfc3339(now)
+        action_ids = hex_ids(rows[:, ACTION_HI], rows[:, ACTION_LO])
+        customers = _strings(text, header, STRING_CUSTOMER)
         dynamic = zip(
-            hex_ids(rows[:, ACTION_HI], rows[:, ACTION_LO]),
+            action_ids,
             hex_ids(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
-            _json_strings(text, header, STRING_CUSTOMER),
+            _as_json(customers),
             [_KINDS[kind] for kind in kinds.tolist()],
             self._segment_lists(rows),
             self._stage_names(rows),
             [b"%d" % step for step in rows[:, ACTION_STEP].tolist()],
-            _json_strings(text, item, STRING_PRODUCT),
-            _json_strings(text, item, STRING_CATEGORY),
+            _as_json(_strings(text, item, STRING_PRODUCT)),
+            _as_json(_strings(text, item, STRING_CATEGORY)),
             self._item_lists(joined),
             *_json_numbers(joined.numbers[:, [0, 1, 4]]),
             rfc3339(now + self._voucher_lives_ms[offers]),
             times,
             times,
             rfc3339(now + self._lives_ms[offers]),
-            _json_strings(text, header, STRING_MESSAGE),
+            _as_json(_strings(text, header, STRING_MESSAGE)),
             strict=True,
         )  # in the order of DYNAMIC
-        return [self._templates[offer] % values for offer, values in zip(offers, dynamic, strict=True)]
+        lines = [self._templates[offer] % values for offer, values in zip(offers, dynamic, strict=True)]
+        return ActionLines([self._channels[offer] for offer in offers], lines, action_ids, customers, times)
 
     def _segment_lists(self, rows: Words) -> Iterable[bytes]:
         if not self._policies.segment_ids:
@@ -205,13 +227,17 @@ def _json_numbers(numbers: npt.NDArray[np.float64]) -> list[list[bytes]]:
     return [column.split(b",") for column in text[2:-2].split(b"],[")]
 
 
-def _json_strings(text: bytes, heaps: Words, string: int) -> list[bytes]:
-    """One string of each record as JSON; null where it is absent."""
+def _strings(text: bytes, heaps: Words, string: int) -> list[bytes]:
+    """One string of each record; empty where it is absent."""
     start = heaps >> 32
     for before in range(string):
         start = start + ((heaps >> (8 * before)) & 0xFF)
     end = start + ((heaps >> (8 * string)) & 0xFF)
-    texts = [text[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+    return [text[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+
+
+def _as_json(texts: list[bytes]) -> list[bytes]:
+    """Strings as JSON; null where one is empty."""
     if _NEEDS_ESCAPE.search(b"".join(texts)):
         return [_json.encode(each.decode()) if each else b"null" for each in texts]
     return [b'"%b"' % each if each else b"null" for each in texts]

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from segue.events.names import CODE_BY_NAME
-from segue.limits import LINES_PER_EVENT_MAX, TIMERS_PER_STEP
+from segue.kafka.receipts import offer_hash
+from segue.limits import LINES_PER_EVENT_MAX, PARTITIONS_MAX, PENDING_ROWS_PER_BATCH, TIMERS_PER_STEP
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import ReferenceWorld, empty_world
+from segue.reference.world import MERGED, ReferenceWorld, empty_world
 from segue.routing.arrivals import Released
+from segue.state.delta import ShardDelta, read_rest
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels.customers import find_or_add, sweep
 from segue_kernels.engine import run
 from segue_kernels.fire import TIMER_TEXT_MAX
 from segue_kernels.history import H_ZONE
+from segue_kernels.pending import (
+    PENDING_FLAGS,
+    PENDING_GONE,
+    PENDING_INDEX,
+    PENDING_OFFER,
+    PENDING_WORDS,
+    add_pending,
+    charge_receipts,
+    forget_pending,
+)
 from segue_kernels.plan import (
     JOURNEY_OFFERS_END,
     JOURNEY_OFFERS_START,
@@ -27,6 +40,7 @@ from segue_kernels.plan import (
     OFFER_SLOT,
     OFFER_WHEN,
 )
+from segue_kernels.receipt import RECEIPT_OFFER, RECEIPT_PART, RECEIPT_SEQUENCE
 from segue_kernels.record import (
     CLOCK,
     FLAG_HAS_HISTORY,
@@ -37,7 +51,17 @@ from segue_kernels.record import (
     TIME,
     ZONE_MASK,
 )
-from segue_kernels.row import TIMERS_LIMIT, TIMERS_OF, TIMERS_PLACE, TIMERS_SEEN
+from segue_kernels.row import (
+    CLOCK_MAX,
+    COUNT_CHARGED,
+    PENDING_NOW,
+    ROWS_USED,
+    TIMERS_LIMIT,
+    TIMERS_OF,
+    TIMERS_PLACE,
+    TIMERS_SEEN,
+)
+from segue_kernels.row import ZONE as ROW_ZONE
 from segue_kernels.shard import (
     ACTION_ITEM,
     ACTION_RECORD,
@@ -85,6 +109,9 @@ _NO_TEXT = np.zeros(0, np.uint8)
 _NO_ROWS = np.zeros(0, np.int64)
 _HISTORY_BIT = FLAG_HAS_HISTORY << 8
 _LINE_BIT = FLAG_IS_LINE << 8
+_SEQUENCE = "sequence"  # in Rest.more
+_HEARD = "heard"
+_PENDING = "pending"
 
 
 @dataclass(slots=True)
@@ -94,6 +121,7 @@ class Decisions:
     records, text   the events, and behind them the records made for timers that decided something; LOG_RECORD,
                     ACTION_RECORD, ACTION_ITEM, CHANGE_RECORD, CREDIT_RECORD and CREDIT_ITEM are rows of `records`
     items           ACTION_ITEMS: offset << 8 | length in `item_text`
+    part, sequence  who decided it, and the number of its runs up to this one (segue_kernels/receipt.py)
     """
 
     records: Words
@@ -108,6 +136,8 @@ class Decisions:
     credits: Words
     items: Words
     item_text: Bytes
+    part: int = 0
+    sequence: int = 0
 
 
 def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
@@ -123,7 +153,7 @@ def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
     return plain
 
 
-def _records_of_event(records: Words, at: int) -> int:
+def records_of_event(records: Words, at: int) -> int:
     """How many records the event at `at` has: its header and its lines; 1 behind the last event."""
     end = at + 1
     while end < len(records) and records[end, PACK] & _LINE_BIT:
@@ -133,16 +163,37 @@ def _records_of_event(records: Words, at: int) -> int:
 
 class ShardEngine:
     """State and decisions of one shard. Deterministic: the same rows in the same order, however cut into batches and
-    whenever `advance` is called in between (with a watermark that no row to come is behind), decide the same."""
+    whenever `advance` is called in between (with a watermark that no row to come is behind), decide the same.
+
+    part      its number among the parts of the state (segue_kernels/receipt.py)
+    sequence  grows by one with each Decisions that it hands out
+    merged  rows come in the order of the clocks of all partitions (segue.routing.arrivals), so that each row's says how
+            far time has come; otherwise only `advance` does, and what a row sees of the tables is what this shard has
+            heard by then
+    part    its number in receipts (segue_kernels/receipt.py)
+
+    `sequence` numbers the Decisions it hands out; it is saved with the state, as `heard` and the pending decisions are.
+    """
 
     def __init__(
-        self, policies: CompiledPolicies, settings: EngineSettings, world: ReferenceWorld | None = None
+        self,
+        policies: CompiledPolicies,
+        settings: EngineSettings,
+        world: ReferenceWorld | None = None,
+        merged: bool = True,
+        part: int = 0,
     ) -> None:
         words = settings.words(
             policies.row_words, CODE_BY_NAME["Consent Changed"], CODE_BY_NAME["Unsubscribed"]
         )
         self._words = words
         self._world = empty_world() if world is None else world
+        self.part = part
+        self.sequence = 0
+        self._offers: dict[int, int] | None = None  # rows of the plan's offers by the hashes in receipts
+        self._policies = policies
+        self._merged = merged
+        self.heard = MERGED if merged else np.full((2, PARTITIONS_MAX), -1, np.int64)
         self.state = ShardState(policies, settings, words, self._world)
         offers = len(policies.offers)
         width = 1
@@ -186,6 +237,7 @@ class ShardEngine:
             feature=np.zeros(max(1, len(policies.features)), np.float64),
             best=np.zeros(slots, np.int64),
             candidates=np.zeros(slots, np.int64),
+            sent=np.full(slots, -1, np.int64),
             room=np.zeros(OUT_USED, np.int64),
             plain=plain_journeys(policies),
         )
@@ -218,7 +270,16 @@ class ShardEngine:
 
     def process(self, released: Released) -> list[Decisions]:
         """Run rows in their order; decisions in order, in as many parts as the output arrays were filled."""
-        released = self._world.take_released(released)
+        return self.decide(self.hear(released))
+
+    def hear(self, released: Released) -> Released:
+        """Let what all shards hear of into the tables; the rows that are left, to be decided next."""
+        if not self._merged:
+            self._world.note_heard(released.records, self.heard)
+        return self._world.take_released(released)
+
+    def decide(self, released: Released) -> list[Decisions]:
+        """As process, for rows of a release that `hear` has left."""
         records, text, histories = released.records, released.text, dict(released.histories)
         if histories:
             records = records.copy()
@@ -242,8 +303,64 @@ class ShardEngine:
         greater than that of an earlier call goes on with what is left.
         """
         decided: list[Decisions] = []
+        if not self._merged:
+            clock_ms = watermark_ms + self.state.lateness_ms
+            meta = self.state.arrays.meta
+            meta[CLOCK_MAX] = max(int(meta[CLOCK_MAX]), clock_ms)
         done = self._run(decided, watermark_ms=max(watermark_ms, 1), timers_max=timers_max)
+        if done and self.state.arrays.meta[PENDING_NOW]:
+            forget_pending(self.state.arrays, watermark_ms, self._words, PENDING_ROWS_PER_BATCH)
         return decided, done
+
+    def charge(self, receipts: Words) -> int:
+        """Charge what was sent since this state was saved, before the first row; how many sends were charged.
+
+        receipts  int64[n, RECEIPT_WORDS], of any parts and in any order; those that the state knows of are left out
+        """
+        state = self.state
+        own = receipts[:, RECEIPT_PART] == self.part
+        receipts = np.ascontiguousarray(receipts[own & (receipts[:, RECEIPT_SEQUENCE] > self.sequence)])
+        if not len(receipts):
+            return 0
+        self.sequence = int(receipts[:, RECEIPT_SEQUENCE].max())
+        state.make_pending_room(len(receipts))
+        offers = self._offers_of(receipts[:, RECEIPT_OFFER])
+        before = int(state.arrays.meta[COUNT_CHARGED])
+        position = 0
+        while True:
+            position, stop = charge_receipts(
+                state.arrays, state.plan, receipts, offers, _NO_TEXT, position, self._words
+            )
+            if stop == STOP_END:
+                return int(state.arrays.meta[COUNT_CHARGED]) - before
+            if stop == STOP_SPILL:
+                state.grow_spill()
+            else:
+                self.make_room(stop)
+
+    def pending_words(self) -> Words:
+        """The decisions that are pending, int64[n, PENDING_WORDS]: part of the state that is saved."""
+        pending = self.state.arrays.pending
+        flags = pending[:, PENDING_FLAGS]
+        words: Words = pending[(flags != 0) & (flags & PENDING_GONE == 0)]
+        return words
+
+    def restore_pending(self, words: Words) -> None:
+        """Take over what `pending_words` gave, perhaps under other policies."""
+        rows = words.copy()
+        rows[:, PENDING_INDEX] = self._offers_of(rows[:, PENDING_OFFER])
+        self.state.make_pending_room(len(rows))
+        add_pending(self.state.arrays.pending, self.state.arrays.meta, rows)
+
+    def _offers_of(self, hashes: Words) -> Words:
+        """Rows of the plan's offers by their hashes, -1 = none."""
+        if self._offers is None:
+            journeys = self._policies.journey_infos
+            self._offers = {
+                offer_hash(journeys[offer.journey].id, offer.id): number
+                for number, offer in enumerate(self._policies.offer_infos)
+            }
+        return np.array([self._offers.get(word, -1) for word in hashes.tolist()], np.int64)
 
     def fire_timers_of(self, row: int, limit_ms: int) -> list[Decisions]:
         """Fire one customer's timers due before the limit: before his history is taken along."""
@@ -277,7 +394,7 @@ class ShardEngine:
                 state.plan,
                 self._scratch,
                 self._out,
-                self._world.arrays,
+                self._world.arrays._replace(heard=self.heard),
                 records,
                 text,
                 row_of,
@@ -296,7 +413,7 @@ class ShardEngine:
                 time = max(int(records[position, TIME]), watermark)
                 state.join(int(row_of[position]), history, time)
             elif stop == STOP_SPILL:
-                state.grow_spill(_records_of_event(records, position))
+                state.grow_spill(records_of_event(records, position))
             elif stop == STOP_POOL:
                 raise state.full("pool for rings, waits and spilled keys")
             else:
@@ -343,6 +460,7 @@ class ShardEngine:
                     column[column < 0] = len(records) - 1 - column[column < 0]
                 records = np.concatenate([records, made])
                 text = np.concatenate([text, out.timer_text[: used[OUT_TIMER_TEXT]]])
+            self.sequence += 1
             decided.append(
                 Decisions(
                     records,
@@ -357,6 +475,32 @@ class ShardEngine:
                     out.credits[: used[OUT_CREDITS]].copy(),
                     out.items[: used[OUT_ITEMS]].copy(),
                     out.item_text[: used[OUT_ITEM_TEXT]].copy(),
+                    self.part,
+                    self.sequence,
                 )
             )
         used[:] = 0
+
+    # --- out of memory and back ---------------------------------------------------------------------------
+
+    def save(self, more: Mapping[str, bytes] | None = None, room: Words | None = None) -> ShardDelta:
+        """What changed since the last call, and all else that the engine needs to go on (ShardState.save)."""
+        own = {
+            _SEQUENCE: self.sequence.to_bytes(8, "little"),
+            _HEARD: self.heard.tobytes(),
+            _PENDING: self.pending_words().tobytes(),
+        }
+        return self.state.save({**(more or {}), **own}, room)
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        """Put an engine that has processed nothing into the state that was saved; see ShardState.restore."""
+        sentences = self.state.restore(delta)
+        own = read_rest(delta).more
+        self.sequence = int.from_bytes(own[_SEQUENCE], "little")
+        self.heard = np.frombuffer(bytearray(own[_HEARD]), np.int64).reshape(2, -1)
+        self.restore_pending(np.frombuffer(own[_PENDING], np.int64).reshape(-1, PENDING_WORDS))
+        rows = self.state.arrays.rows.reshape(-1, self.state.row_words)
+        zones = rows[: self.state.arrays.meta[ROWS_USED], ROW_ZONE] & ZONE_MASK
+        for zone in np.unique(zones).tolist():
+            self._world.need_zone(zone)
+        return sentences

@@ -19,31 +19,49 @@ Bytes = NDArray[np.uint8]
 class Origin:
     """Where a payload comes from.
 
-    file    its name, or topic and partition
-    line    number of the line (row) that decoding starts at; the first of a file is 1
-    offset  byte offset in the file of the payload's first byte
+    file        its name, or topic/partition
+    line        number of the line (row) that decoding starts at; the first of a file is 1
+    offset      byte offset in the file of the payload's first byte
+    offsets     of messages of a topic: the message's offset, for each line from `first_line` on
+    first_line  number of the line that offsets[0] is of
     """
 
     file: str
     line: int = 1
     offset: int = 0
+    offsets: Words | None = None
+    first_line: int = 1
+
+    def place_of(self, line: int, place: int) -> tuple[int, int]:
+        """(line, offset) as people are told them: in a file, or the line inside of a message and the message's."""
+        if self.offsets is None:
+            return line, self.offset + place
+        index = line - self.first_line
+        offset = int(self.offsets[index])
+        return index - int(np.searchsorted(self.offsets, offset)) + 1, offset
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A message that could not be used. `raw` is its original bytes, cut (the reason says so) if very
-    long."""
+    long.
+
+    partition, row  what tells it from others when the input is read again; set by the reader (reader.py)
+    """
 
     file: str
     line: int
     offset: int
     reason: str
     raw: bytes
+    partition: int = 0
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """An event behind its partition's clock by more than the lateness allowed; times in ms."""
+    """An event behind its partition's clock by more than the lateness allowed; times in ms. `partition` and `row` as
+    a DeadLetter's."""
 
     file: str
     line: int
@@ -51,6 +69,8 @@ class Late:
     raw: bytes
     delay_ms: int
     event_time_ms: int
+    partition: int = 0
+    row: int = 0
 
 
 def dead_letter(file: str, line: int, offset: int, reason: str, raw: bytes) -> DeadLetter:

@@ -109,8 +109,8 @@ class Decoder:
         )
         origin = decoded.origin
         for time_ms, delay_ms, place, line in late[:late_count].tolist():
-            offset = origin.offset + place
             raw = decoded.raw_at(place)
+            line, offset = origin.place_of(line, place)
             decoded.late.append(Late(origin.file, line, offset, raw, delay_ms, time_ms))
         if late_count:
             decoded.records = decoded.records[:kept]

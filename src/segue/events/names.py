@@ -100,8 +100,9 @@ IDENTIFY = CODE_BY_NAME["identify"]
 ALIAS = CODE_BY_NAME["alias"]
 UNSUBSCRIBED = CODE_BY_NAME["Unsubscribed"]
 CONSENT_CHANGED = CODE_BY_NAME["Consent Changed"]
-# what they say holds from its time on however late it comes: consent, and who somebody is
-NEVER_LATE_CODES: tuple[int, ...] = (CONSENT_CHANGED, UNSUBSCRIBED, IDENTIFY, ALIAS)
+ERASURE = CODE_BY_NAME["Profile Erasure Requested"]
+# what they say holds from its time on however late it comes: consent, who somebody is, and who is to be forgotten
+NEVER_LATE_CODES: tuple[int, ...] = (CONSENT_CHANGED, UNSUBSCRIBED, IDENTIFY, ALIAS, ERASURE)
 # about the shop, not about a customer
 REFERENCE_CODES: tuple[int, ...] = (CODE_BY_NAME["Inventory Updated"], CODE_BY_NAME["Price Updated"])
 

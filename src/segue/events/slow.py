@@ -46,7 +46,7 @@ class SlowRows:
 
     def refuse(self, reason: str, raw: bytes, place: int, line: int) -> None:
         """Note a dead letter."""
-        offset = self.origin.offset + place
+        line, offset = self.origin.place_of(line, place)
         self.dead.append(dead_letter(self.origin.file, line, offset, reason, raw))
 
     def _add(self, row: Row, raw: bytes, base: int) -> None:

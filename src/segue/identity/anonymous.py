@@ -5,23 +5,42 @@ From then on their events go to the known customer's shard, and the identify tak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.engine import Decisions, ShardEngine, records_of_event
+from segue.events.names import ERASURE
 from segue.limits import IDENTIFIER_BYTES_MAX
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import ReferenceWorld, empty_world
-from segue.routing.arrivals import Arrivals
+from segue.reference.world import ReferenceWorld
+from segue.routing.arrivals import Arrivals, Released
 from segue.routing.packet import ANY_PLACE, Packet, scatter_rows
+from segue.state.delta import ShardDelta, read_rest
 from segue.state.shard import EngineSettings
-from segue_kernels.record import CLOCK, HEAP, STRING_CUSTOMER, STRINGS
+from segue_kernels.erase import hear_erasure
+from segue_kernels.receipt import ANONYMOUS_PART
+from segue_kernels.record import (
+    CLOCK,
+    FLAG_IS_LINE,
+    FLAG_KIND,
+    HEAP,
+    KIND_ANONYMOUS,
+    PACK,
+    STRING_CUSTOMER,
+    STRINGS,
+)
 from segue_kernels.redirect import GOES, STAYS, leave_redirect, resolve
 from segue_kernels.row import CLOCK as ROW_CLOCK
 from segue_kernels.shard import STOP_END
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+
+_ARRIVALS = "arrivals"  # in Rest.more
+_TYPE_AND_LINE = 0xFF | FLAG_IS_LINE << 8  # of PACK
+_NO_TEXT = np.zeros(0, np.uint8)
 
 
 class AnonymousShard:
@@ -34,12 +53,12 @@ class AnonymousShard:
         settings: EngineSettings,
         partitions: int,
         world: ReferenceWorld | None = None,
+        merged: bool = True,
     ) -> None:
         self.shard = shard
         self.shards = settings.shards
-        self._world = empty_world() if world is None else world
-        self.engine = ShardEngine(policies, settings, self._world)
-        self.arrivals = Arrivals(partitions, settings.lateness_ms)
+        self.engine = ShardEngine(policies, settings, world, merged, shard + ANONYMOUS_PART)
+        self.arrivals = Arrivals(partitions, settings.lateness_ms, merged)
         self._words = self.engine.state.words
 
     def process(self) -> tuple[list[Decisions], list[tuple[int, Packet]]]:
@@ -51,23 +70,52 @@ class AnonymousShard:
         released = self.arrivals.release()
         if released is None:
             return [], []
-        released = self._world.take_released(released)
-        records = released.records.copy()
-        text = released.text
+        released = self.engine.hear(released)
+        erasures = np.flatnonzero(released.records[:, PACK] & _TYPE_AND_LINE == ERASURE).tolist()
+        decided: list[Decisions] = []
+        passed: list[tuple[int, Packet]] = []
+        start = 0
+        for at in erasures:  # what came before one has been decided and passed on when it counts
+            self._process(released.records[start:at], released.text, (), decided, passed)
+            start = at + records_of_event(released.records, at)
+            self._erase(released.records[at:start], released.text, decided)
+        self._process(released.records[start:], released.text, released.finished, decided, passed)
+        return decided, passed
+
+    def _process(
+        self,
+        records: Words,
+        text: Bytes,
+        finished: tuple[tuple[int, int], ...],
+        decided: list[Decisions],
+        passed: list[tuple[int, Packet]],
+    ) -> None:
+        """Decide some rows and pass on what belongs to known customers."""
+        records = records.copy()
         goes, history_of, names, name_at = self._resolve(records, text)
         stays = goes == STAYS
-        released.records = records[stays]
-        decided = self.engine.process(released) if len(released.records) else []
-        passed = self._pass_on(
+        if stays.any():
+            decided += self.engine.decide(Released(records[stays], text))
+        passed += self._pass_on(
             decided,
             records[goes == GOES],
             text,
             names,
             name_at[goes == GOES],
             history_of[goes == GOES],
-            released.finished,
+            finished,
         )
-        return decided, passed
+
+    def _erase(self, records: Words, text: Bytes, decided: list[Decisions]) -> None:
+        """An erasure: of an anonymous identifier's own row, or of a known customer's name in any row."""
+        if (records[0, PACK] >> 8) & FLAG_KIND == KIND_ANONYMOUS:
+            decided += self.engine.decide(Released(records, text))
+            return
+        while True:
+            stop = hear_erasure(self.engine.state.arrays, records, 0, _NO_TEXT, self._words)
+            if stop == STOP_END:
+                return
+            self.engine.make_room(stop)
 
     def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
         """Fire what is due by now, `timers_max` timers at most; whether that was all. Call it after `process`: a
@@ -151,6 +199,15 @@ class AnonymousShard:
             history = state.history(row)
         leave_redirect(state.arrays, state.plan, row, self._words)
         return history
+
+    def save(self, more: Mapping[str, bytes] | None = None, room: Words | None = None) -> ShardDelta:
+        """What changed since the last call, what has arrived and was not released, and all else needed to go on."""
+        return self.engine.save({**(more or {}), _ARRIVALS: self.arrivals.save()}, room)
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        """Put a shard that has processed nothing into the state that was saved; see ShardState.restore."""
+        self.arrivals.restore(read_rest(delta).more[_ARRIVALS])
+        return self.engine.restore(delta)
 
 
 def _spans(records: Words) -> Words:

@@ -8,6 +8,7 @@ import msgspec
 
 from segue import limits
 
+Start = Literal["earliest", "latest"]
 Form = Literal["auto", "json", "cloudevents", "many", "arrow"]
 Delivery = Literal["transactional", "idempotent"]
 IDEMPOTENT_CHANNELS = ("web", "till")  # where every millisecond counts: consumers drop repeats by decision id
@@ -31,6 +32,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Brokers, topics, and how actions are delivered. Without brokers there is no Kafka.
 
     name         identity of the deployment: of two engines with the same one the second fences the first
+    start        where a partition that was never read is begun
     prefix       in front of the names of output topics: prefix + channel, prefix + "decisions", …
     lanes        partitions of every output topic, each with one producer; fixed for life. Shard s goes to lane s modulo
                  lanes
@@ -44,6 +46,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     brokers: str = ""
     name: str = "segue"
     topics: tuple[InputTopic, ...] = ()
+    start: Start = "earliest"
     prefix: str = "segue."
     lanes: int = limits.LANES_DEFAULT
     delivery: dict[str, Delivery] = {}

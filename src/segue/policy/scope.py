@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn, TypeAlias
 
 from segue.errors import PolicyError, did_you_mean
+from segue.events.names import ERASURE
 from segue.limits import (
     DAY_MS,
     HOUR_MS,
@@ -120,6 +121,8 @@ class Scope:
             self.fail(f'there is no event "{name}"', did_you_mean(name, tuple(self.types)))
         if name in NO_CUSTOMER:
             self.fail(f'"{name}" belongs to no customer', "use an event that a customer makes")
+        if self.types[name] == ERASURE:
+            self.fail(f'"{name}" leaves nothing to decide on', "who asks to be forgotten is not written to")
         return self.types[name]
 
     def duration_ms(self, text: str) -> int:

@@ -4,9 +4,10 @@ names of products that actions list."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -14,12 +15,12 @@ from segue import limits
 from segue.errors import LimitError, SettingsError, did_you_mean
 from segue.events.hashing import key_words
 from segue.events.money import exponent_table
-from segue.events.names import CODE_BY_NAME
+from segue.events.names import CODE_BY_NAME, ERASURE
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.files import TABLE_NAMES, Field, TableRows, read_table
 from segue.reference.zones import calendar, zone_number
 from segue.routing.arrivals import Released
-from segue.routing.packet import REFERENCE_TYPES
+from segue.routing.packet import REFERENCE_TYPES, ROW_BITS
 from segue_kernels import plan, tables
 from segue_kernels.calendar import DEFAULT_ZONE, find_new_zone
 from segue_kernels.names import (
@@ -29,8 +30,21 @@ from segue_kernels.names import (
     NAMES_USED,
     grow_names,
 )
-from segue_kernels.record import PACK, ZONE_MASK, ZONE_SHIFT
-from segue_kernels.route import FOR_ALL
+from segue_kernels.record import (
+    CLOCK,
+    FLAG_HAS_PRICE,
+    FLAG_HAS_QUANTITY,
+    PACK,
+    PRICE,
+    PRODUCT,
+    RECORD_WORDS,
+    SEQUENCE,
+    STORE,
+    TIME,
+    ZONE_MASK,
+    ZONE_SHIFT,
+)
+from segue_kernels.route import FOR_ALL, FOR_ANONYMOUS
 from segue_kernels.shard import World
 
 if TYPE_CHECKING:
@@ -45,11 +59,16 @@ UPDATES = {
 }
 _FIRST_WORD = 8  # of versions: word 0 means none
 _STEP = "read the tables"
+# of a row that changes a table: all that the tables take from it
+_KEPT_COLUMNS = (TIME, CLOCK, PRODUCT, STORE, PRICE, PACK, SEQUENCE)
+_AT = {word: at for at, word in enumerate(_KEPT_COLUMNS)}
+MERGED = np.zeros((2, 0), np.int64)  # as World.heard
 _NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
 
 
 def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
-    """Of events about no customer, those that change a table some policy looks into: every shard hears of them.
+    """Of events about no customer, those that change a table some policy looks into: every shard hears of them. Of an
+    erasure every shard of anonymous identifiers does.
 
     uint8 a type, as segue.routing.packet takes it.
     """
@@ -58,6 +77,7 @@ def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
     for code, (table, _) in UPDATES.items():
         if table in looked_up:
             types[code] = FOR_ALL
+    types[ERASURE] = FOR_ANONYMOUS
     return types
 
 
@@ -70,7 +90,7 @@ class ReferenceWorld:
     """`arrays` is what kernels take; it is another after room had to be made, so take it anew for each batch.
 
     All shards of a worker thread share one world: each hands it the rows that all hear of, and each such row is
-    let in once. A row's lookups see what arrived before it, however far another shard has come.
+    let in once. A row's lookups see what arrived before it in its shard, however far another one has come.
     """
 
     def __init__(
@@ -87,8 +107,8 @@ class ReferenceWorld:
         shared.load(int(defaults[DEFAULT_ZONE]))
         self._columns = np.zeros((plan.TABLES, tables.COLUMN_WORDS), np.int64)
         self._table_of = np.where(REFERENCE_TYPES, tables.NO_TABLE, 0).astype(np.uint8)
-        self._state = np.zeros(tables.STATE_WORDS, np.int64)
-        self._state[tables.STATE_CLOCK] = tables.CLOCK_OF_FILES
+        self._state = np.zeros(tables.STATE_HEARD + limits.PARTITIONS_MAX, np.int64)
+        self._state[tables.STATE_HEARD :] = -1
         layout = _layout(lookups, fields)
         rows = _read_files(layout, dict(files or {}), secret)
         width = {table: tables.VERSION_FIELDS + len(of) for table, of in layout.items()}
@@ -105,7 +125,10 @@ class ReferenceWorld:
             names=np.zeros(NAME_SLOT_WORDS, np.int64),
             name_text=np.zeros(0, np.uint8),
             name_state=np.zeros(NAME_STATE_WORDS, np.int64),
+            heard=MERGED,
         )
+        self._updates: list[Words] | None = None  # since the last save, if they are kept
+        self._kept_up_to = np.full(limits.PARTITIONS_MAX, -1, np.int64)  # SEQUENCE, by partition
         self._width_max = max(width.values(), default=0)
         self._lay_out(layout, width)
         for table, read in rows.items():
@@ -118,7 +141,10 @@ class ReferenceWorld:
         """The world that a run begins with: its default time zone, and the tables its policies look into."""
         from segue.settings import secret
 
-        return cls(settings.timezone, policies.lookups, policies.lookup_fields, settings.tables, secret())
+        world = cls(settings.timezone, policies.lookups, policies.lookup_fields, settings.tables, secret())
+        if settings.state:
+            world.keep_updates()
+        return world
 
     def _lay_out(self, layout: dict[int, tuple[Field, ...]], width: dict[int, int]) -> None:
         """Where fields stand, and a version of what is not known for each table."""
@@ -154,6 +180,14 @@ class ReferenceWorld:
         histories = [(int(place_of[at]), history) for at, history in released.histories]
         return Released(released.records[kept], released.text, histories, released.finished)
 
+    def note_heard(self, records: Words, heard: Words) -> None:
+        """Move a shard's own order of arrival (tables.HEARD) on to a release of rows."""
+        heard[tables.HEARD_BEFORE] = heard[tables.HEARD]
+        told = self._table_of[records[:, PACK] & 0xFF] != 0
+        if told.any():
+            sequence = records[told, SEQUENCE]
+            np.maximum.at(heard[tables.HEARD], sequence >> ROW_BITS, sequence)
+
     def heard(self, records: Words) -> npt.NDArray[np.bool_] | None:
         """As take: which rows are left, None if all are."""
         updates = tables.count_updates(records, self._table_of)
@@ -171,6 +205,8 @@ class ReferenceWorld:
             limits.TABLE_VERSIONS_MAX,
             keep,
         )
+        if self._updates is not None:
+            self._updates.append(self._not_kept(records))
         return keep.view(np.bool_)
 
     def _make_room(self, updates: int) -> None:
@@ -220,6 +256,53 @@ class ReferenceWorld:
             "table_versions_dropped": int(state[tables.STATE_DROPPED]),
         }
 
+    # --- out of memory and back ---------------------------------------------------------------------------
+
+    def keep_updates(self) -> None:
+        """From here on keep what changes the tables along the way, for `save`: before the first row."""
+        self._updates = []
+
+    def _changing(self, records: Words) -> Words:
+        """The rows that may change a table."""
+        table = self._table_of[records[:, PACK] & 0xFF]
+        changing: Words = records[(table != 0) & (table != tables.NO_TABLE)]
+        return changing
+
+    def _not_kept(self, records: Words) -> Words:
+        """Of rows that were let in, those that change a table and were not kept before; from here on they are."""
+        rows = self._changing(records)
+        partition = rows[:, SEQUENCE] >> ROW_BITS
+        rows = rows[rows[:, SEQUENCE] > self._kept_up_to[partition]]
+        np.maximum.at(self._kept_up_to, rows[:, SEQUENCE] >> ROW_BITS, rows[:, SEQUENCE])
+        kept: Words = rows[:, _KEPT_COLUMNS]
+        return kept
+
+    def save(self, ahead: Sequence[Words] = ()) -> bytes:
+        """What changed the tables since the last call (merge_worlds makes one of several). Files are read again, and
+        names of products come with the customers' rows.
+
+        ahead  rows that a shard has received and not released: those among them that change a table count as let in.
+               A world that knows more than a shard has seen is as good, one that knows less is not
+        """
+        assert self._updates is not None, "updates were not kept"
+        coming = [self._changing(records)[:, _KEPT_COLUMNS] for records in ahead]
+        rows = np.concatenate([np.zeros((0, len(_KEPT_COLUMNS)), np.int64), *self._updates, *coming])
+        self._updates = []
+        return _encode(_Saved(int(self.arrays.defaults[tables.PLACE_SEQUENCE]), 0, rows.tobytes()))
+
+    def restore(self, saved: bytes) -> None:
+        """Let what was saved into a world to which nothing was told yet."""
+        known = msgspec.msgpack.decode(saved, type=_Saved)
+        rows = known.table()
+        records = np.zeros((len(rows), RECORD_WORDS), np.int64)
+        records[:, _KEPT_COLUMNS] = rows
+        self.keep_updates()
+        self.heard(records)
+        self.keep_updates()
+        self._state[tables.STATE_UPDATES] += known.given_up
+        self._state[tables.STATE_DROPPED] += known.given_up
+        self.arrays.defaults[tables.PLACE_SEQUENCE] = known.place_sequence
+
     # --- time zones -----------------------------------------------------------------------------------
 
     def need_zone(self, number: int) -> None:
@@ -234,6 +317,64 @@ class ReferenceWorld:
             at = find_new_zone(records, self.arrays.zone_of, at + 1)
 
 
+class _Saved(msgspec.Struct, frozen=True, array_like=True):
+    """What a world was told along the way.
+
+    place_sequence  World.defaults[PLACE_SEQUENCE]
+    given_up        updates that are left out, for their keys have had enough later ones
+    rows            int64[n, _KEPT_COLUMNS] in the order in which they were let in; one may be there twice
+    """
+
+    place_sequence: int
+    given_up: int
+    rows: bytes
+
+    def table(self) -> Words:
+        return np.frombuffer(self.rows, np.int64).reshape(-1, len(_KEPT_COLUMNS))
+
+
+def _encode(saved: _Saved) -> bytes:
+    return msgspec.msgpack.encode(saved)
+
+
+def merge_worlds(saves: Sequence[bytes]) -> bytes:
+    """One save that says what these say one after the other: each update once, and of a key the last ones only."""
+    known = [msgspec.msgpack.decode(saved, type=_Saved) for saved in saves]
+    rows = np.concatenate([saved.table() for saved in known])
+    rows = rows[_first_times(rows[:, _AT[SEQUENCE]])]
+    pack = rows[:, _AT[PACK]]
+    is_price = (pack & 0xFF) == CODE_BY_NAME["Price Updated"]
+    tells = np.where(is_price, FLAG_HAS_PRICE, FLAG_HAS_QUANTITY) << 8
+    counts = (pack & tells != 0) & (rows[:, _AT[PRODUCT]] != 0)
+    store = np.where(is_price, 0, rows[:, _AT[STORE]])
+    key = (store, rows[:, _AT[PRODUCT]], is_price, counts)
+    order = np.lexsort((np.arange(len(rows)), rows[:, _AT[TIME]], *key))
+    begins = np.ones(len(rows), np.bool_)
+    if len(rows):
+        begins[1:] = np.any([np.diff(column[order]) != 0 for column in key], axis=0)
+    group = np.cumsum(begins) - 1
+    last = np.append(np.flatnonzero(begins)[1:], len(rows)) - 1  # of each group
+    newer = last[group] - np.arange(len(rows))  # updates of the same key that hold after it
+    stays = np.empty(len(rows), np.bool_)
+    stays[order] = newer < limits.TABLE_VERSIONS_MAX
+    stays &= counts
+    # an event's rows stay together: its lines count if its header does
+    stays = np.isin(rows[:, _AT[SEQUENCE]], rows[stays, _AT[SEQUENCE]])
+    given_up = sum(saved.given_up for saved in known) + int(np.count_nonzero(counts & ~stays))
+    return _encode(_Saved(known[-1].place_sequence, given_up, rows[stays].tobytes()))
+
+
+def _first_times(sequence: Words) -> npt.NDArray[np.bool_]:
+    """Which rows are there for the first time: an event's rows stand behind each other."""
+    begins = np.ones(len(sequence), np.bool_)
+    begins[1:] = sequence[1:] != sequence[:-1]
+    event = np.cumsum(begins) - 1
+    first = np.zeros(int(begins.sum()), np.bool_)
+    first[np.unique(sequence[begins], return_index=True)[1]] = True
+    firsts: npt.NDArray[np.bool_] = first[event]
+    return firsts
+
+
 def empty_world() -> ReferenceWorld:
     """A world without tables whose default zone is UTC."""
     return ReferenceWorld("UTC")
@@ -243,12 +384,16 @@ def empty_world() -> ReferenceWorld:
 _worlds: dict[int, tuple[Settings, CompiledPolicies, ReferenceWorld]] = {}
 
 
-def worker_world(settings: Settings, policies: CompiledPolicies) -> ReferenceWorld:
-    """The world of this thread for a run: all shards that run in it share it."""
+def worker_world(
+    settings: Settings, policies: CompiledPolicies, saved: bytes | None = None
+) -> ReferenceWorld:
+    """The world of this thread for a run: all shards that run in it share it. `saved` is what it begins with."""
     thread = threading.get_ident()
     mine = _worlds.get(thread)
     if mine is None or mine[0] != settings or mine[1] is not policies:
         mine = _worlds[thread] = (settings, policies, ReferenceWorld.of(settings, policies))
+        if saved is not None:
+            mine[2].restore(saved)
     return mine[2]
 
 

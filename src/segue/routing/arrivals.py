@@ -4,6 +4,10 @@ The order is a property of the input: it depends neither on where batches end, n
 who was faster. A row is released once no row that may still come could stand before it. Rows that pass an
 anonymous shard first are waited for; their batch's start is as far as the known shard may go meanwhile.
 
+Not merged (live input from a broker) a row waits for its own partition only: one that lags must not delay the others.
+It is released once no row of its partition that may still come could stand before it; what is released together stands
+in the same order as above.
+
 The watermark is what the order says about time: the least clock that a row to come can have. Timers due more than the
 lateness before it are due for good. At the end nothing can come any more, and all that is due by the final clock is.
 """
@@ -12,11 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from segue.routing.packet import CLOCK_END, ROW_BITS, Packet, Place
-from segue_kernels.record import CLOCK, HEAP, SEQUENCE
+from segue_kernels.record import CLOCK, HEAP, RECORD_WORDS, SEQUENCE, STRINGS
 from segue_kernels.route import no_rows
 
 Words = npt.NDArray[np.int64]
@@ -37,10 +42,15 @@ class Released:
 
 
 class Arrivals:
-    """The merge in front of one shard. lateness_ms: how far an event may be behind the clock at its row."""
+    """The merge in front of one shard.
 
-    def __init__(self, partitions: int, lateness_ms: int) -> None:
+    lateness_ms  how far an event may be behind the clock at its row
+    merged       rows wait for the clocks of all partitions, not only of their own
+    """
+
+    def __init__(self, partitions: int, lateness_ms: int, merged: bool = True) -> None:
         self._lateness_ms = lateness_ms
+        self._merged = merged
         self._final_clock_ms = -1  # the greatest last clock of the partitions that have ended
         self._next: list[Place] = [(-1, p << ROW_BITS) for p in range(partitions)]
         self._waiting: list[Packet] = []
@@ -75,6 +85,15 @@ class Arrivals:
         """No row that may still come stands before this place."""
         return min([*self._next, *self._awaited.values()])
 
+    def _frontiers(self) -> list[Place]:
+        """For each partition: its rows that stand before this place may go."""
+        if self._merged:
+            return [self.frontier()] * len(self._next)
+        frontiers = self._next.copy()
+        for (_, partition, _), start in self._awaited.items():
+            frontiers[partition] = min(frontiers[partition], start)
+        return frontiers
+
     @property
     def ended(self) -> bool:
         """Whether nothing more can come."""
@@ -95,15 +114,17 @@ class Arrivals:
 
     def release(self) -> Released | None:
         """The rows that may go, in order; None if there are none and no batch was finished."""
-        frontier = self.frontier()
-        done = [packet for packet in self._unfinished if packet.end <= frontier]
+        frontiers = self._frontiers()
+        done = [packet for packet in self._unfinished if packet.end <= frontiers[packet.partition]]
         if done:
-            self._unfinished = [packet for packet in self._unfinished if packet.end > frontier]
+            self._unfinished = [
+                packet for packet in self._unfinished if packet.end > frontiers[packet.partition]
+            ]
         finished = tuple((packet.partition, packet.batch) for packet in done)
         waiting = self._waiting
         if not waiting:
             return _nothing(finished)
-        if len(waiting) == 1 and waiting[0].end <= frontier:
+        if len(waiting) == 1 and _all_before(waiting[0], frontiers):
             packet = waiting[0]
             self._waiting = []
             return Released(packet.records, packet.text, packet.histories, finished)
@@ -111,12 +132,10 @@ class Arrivals:
         masks: list[npt.NDArray[np.bool_]] = []
         kept: list[Packet] = []
         for packet in waiting:
-            if packet.end <= frontier:
+            if _all_before(packet, frontiers):
                 ready = np.ones(len(packet.records), np.bool_)
             else:
-                clock = packet.records[:, CLOCK]
-                sequence = packet.records[:, SEQUENCE]
-                ready = (clock < frontier[0]) | ((clock == frontier[0]) & (sequence < frontier[1]))
+                ready = _before(packet.records, frontiers)
             count = int(np.count_nonzero(ready))
             if count == 0:
                 kept.append(packet)
@@ -129,6 +148,96 @@ class Arrivals:
         if not parts:
             return _nothing(finished)
         return _merge(parts, masks, finished)
+
+    # --- out of memory and back ---------------------------------------------------------------------------
+
+    def waiting_rows(self) -> list[Words]:
+        """The rows that have arrived and were not released."""
+        return [packet.records for packet in self._waiting]
+
+    def save(self) -> bytes:
+        """All that has arrived and is not done with: rows with their own strings only."""
+        unfinished = [(packet.partition, packet.batch, packet.end) for packet in self._unfinished]
+        waiting = []
+        for packet in self._waiting:
+            records, text = _with_own_text(packet.records, packet.text)
+            histories = [(at, history.tobytes()) for at, history in packet.histories]
+            place = (packet.partition, packet.batch, packet.start, packet.end, packet.sender)
+            waiting.append((*place, records.tobytes(), text.tobytes(), histories))
+        saved = _Saved(
+            self._final_clock_ms,
+            self._next,
+            waiting,
+            unfinished,
+            list(self._awaited.items()),
+            sorted(self._early),
+        )
+        return msgspec.msgpack.encode(saved)
+
+    def restore(self, saved: bytes) -> None:
+        """Put a merge to which nothing was pushed into the state that was saved; partitions may have been added."""
+        known = msgspec.msgpack.decode(saved, type=_Saved)
+        self._final_clock_ms = known.final_clock_ms
+        self._next[: len(known.next)] = known.next
+        for partition, batch, start, end, sender, words, text, histories in known.waiting:
+            self._waiting.append(
+                Packet(
+                    partition,
+                    batch,
+                    start,
+                    end,
+                    np.frombuffer(bytearray(words), np.int64).reshape(-1, RECORD_WORDS),
+                    np.frombuffer(bytearray(text), np.uint8),
+                    sender=sender,
+                    histories=[(at, np.frombuffer(bytearray(of), np.int64)) for at, of in histories],
+                )
+            )
+        none, no_text = no_rows()
+        self._unfinished = [
+            Packet(partition, batch, end, end, none, no_text) for partition, batch, end in known.unfinished
+        ]
+        self._awaited = dict(known.awaited)
+        self._early = set(known.early)
+
+
+class _Saved(msgspec.Struct, frozen=True, array_like=True):
+    """What Arrivals keeps. waiting: partition, batch, start, end, sender, records, text, histories."""
+
+    final_clock_ms: int
+    next: list[Place]
+    waiting: list[tuple[int, int, Place, Place, int, bytes, bytes, list[tuple[int, bytes]]]]
+    unfinished: list[tuple[int, int, Place]]
+    awaited: list[tuple[tuple[int, int, int], Place]]
+    early: list[tuple[int, int, int]]
+
+
+def _with_own_text(records: Words, text: Bytes) -> tuple[Words, Bytes]:
+    """The rows, and of the text only their strings: one row's behind the other's."""
+    heap = records[:, HEAP]
+    length = np.zeros(len(records), np.int64)
+    for string in range(STRINGS):
+        length += (heap >> (8 * string)) & 0xFF
+    end = np.cumsum(length)
+    start = end - length
+    at = np.arange(int(length.sum())) + np.repeat((heap >> 32) - start, length)
+    moved = records.copy()
+    moved[:, HEAP] = (start << 32) | (heap & 0xFFFFFFFF)
+    return moved, text[at]
+
+
+def _all_before(packet: Packet, frontiers: list[Place]) -> bool:
+    """Whether its place alone says that all rows of the packet may go; of one that was passed on it says nothing."""
+    return packet.sender < 0 and packet.end <= frontiers[packet.partition]
+
+
+def _before(records: Words, frontiers: list[Place]) -> npt.NDArray[np.bool_]:
+    """Which rows stand before the frontier of their partition."""
+    limits = np.array(frontiers, np.int64)[records[:, SEQUENCE] >> ROW_BITS]
+    clock, sequence = records[:, CLOCK], records[:, SEQUENCE]
+    before: npt.NDArray[np.bool_] = (clock < limits[:, 0]) | (
+        (clock == limits[:, 0]) & (sequence < limits[:, 1])
+    )
+    return before
 
 
 def _nothing(finished: tuple[tuple[int, int], ...]) -> Released | None:

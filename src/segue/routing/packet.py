@@ -149,7 +149,7 @@ def scatter_rows(
 ) -> Routed:
     """Copy rows to one run for each destination, in their order.
 
-    nobody    uint8 a type: what is about no customer, and what of it every destination hears (segue_kernels/route.py)
+    nobody    uint8 a type: what is about no customer, and what further destinations hear (segue_kernels/route.py)
     resolved  the rows come from an anonymous shard: an identify among them goes straight to its customer
     """
     identify = -1 if resolved else CODE_BY_NAME["identify"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import get_args
 
-from segue.errors import SettingsError
+from segue.errors import SettingsError, did_you_mean
+from segue.kafka.settings import Form, InputTopic
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
@@ -22,6 +24,39 @@ def duration_ms(option: str, text: str) -> int:
             _STEP, f'{option}: "{text}" is no duration', "a number and a unit: 500ms 30s 5m 2h 400d"
         )
     return int(found[1]) * _UNITS_MS[found[2]]
+
+
+def need_inputs(inputs: Sequence[str], out: str, brokers: str, topics: Sequence[str]) -> None:
+    """Raise SettingsError unless what comes in and where it goes is said: files and a folder, or brokers and topics."""
+    if not brokers:
+        if topics:
+            raise SettingsError(_STEP, "--topic without --brokers", "say where it is: --brokers HOST:PORT")
+        if not inputs:
+            raise SettingsError(_STEP, "no input was given", "files, folders or -; or --brokers and --topic")
+        if not out:
+            raise SettingsError(_STEP, "no output folder was given", "name one: --out DIR")
+        return
+    if inputs:
+        found = f'"{inputs[0]}" and --brokers: events come from files or from topics'
+        raise SettingsError(_STEP, found, "leave one of them out")
+    if out:
+        raise SettingsError(_STEP, "--out and --brokers: what is decided goes to topics", "leave --out out")
+    if not topics:
+        raise SettingsError(_STEP, "--brokers without a topic to read", "name it: --topic NAME")
+
+
+def input_topics(texts: Sequence[str]) -> tuple[InputTopic, ...]:
+    """Topics of "orders" and "web:cloudevents"."""
+    topics = []
+    forms: tuple[Form, ...] = get_args(Form)
+    for text in texts:
+        name, _, form = text.partition(":")
+        found = next((each for each in forms if each == (form or "auto")), None)
+        if not name or found is None:
+            hint = did_you_mean(form, forms) if name else "NAME or NAME:FORM"
+            raise SettingsError(_STEP, f'--topic: "{text}" is not NAME[:FORM]', hint)
+        topics.append(InputTopic(name, found))
+    return tuple(topics)
 
 
 def named_files(option: str, texts: Sequence[str]) -> dict[str, str]:

@@ -44,6 +44,18 @@ class Stopped(BaseException):
         self.signal_number = signal_number
 
 
+class NothingToDo(BaseException):
+    """There is nothing (more) to do now, and nothing is wrong. `resumes`: the same command goes on where it was."""
+
+    def __init__(self, what: str, resumes: bool = False) -> None:
+        super().__init__(what, resumes)
+        self.what = what
+        self.resumes = resumes
+
+    def __str__(self) -> str:
+        return self.what
+
+
 class Failure(msgspec.Struct, frozen=True):
     """An error as it is passed from one process to another. `kind` "" = unexpected, `found` says what."""
 

@@ -19,13 +19,15 @@ from typing import Any
 import msgspec
 
 from segue import settings as settings_module
+from segue.checkpoints.folder import StateFolder
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import check_tables
-from segue.run.collector import leave_alone_what_is_here
+from segue.run.execute import KnownRun, execute, known_run, of_this_run, state_folder
 from segue.run.failure import (
     Failure,
+    NothingToDo,
     Stopped,
     UnexpectedError,
     as_error,
@@ -36,10 +38,11 @@ from segue.run.failure import (
 )
 from segue.run.progress import Display, Total
 from segue.run.report import SUMMARY_FILE, Summary, summarise
+from segue.run.stop import STOP, stopping_at_an_epoch
 from segue.run.warmup import is_warm, warm_up
 from segue.settings import SETTINGS_VARIABLE, Settings, save_settings, secret
 from segue.sinks.files import output_path, prepare_folder
-from segue.sources.files import FileSource
+from segue.sources.files import STDIN, FileSource
 from segue.sources.formats import Form, Format
 from segue.sources.interface import Source
 from segue.sources.open import open_source
@@ -50,6 +53,7 @@ PROCESSES_MAX = 64
 _EPOCH = timedelta(seconds=10)  # files are flushed at least so often
 _LOOK_S = 0.05  # between two looks at the workers
 _LAST_WORDS_S = 2.0  # the others have so long to say what they know when one worker died
+_STOP_S = 9.0  # to finish the epoch
 _PORT_ATTEMPTS = 3
 
 
@@ -63,18 +67,20 @@ class WorkerReport(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that can start."""
+    """A run that can start. `state` is locked by this process until the run has ended."""
 
     settings: Settings
     policies: CompiledPolicies
     source: Source[Any]
     processes: int
+    state: StateFolder | None = None
 
 
 def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) -> Prepared:
-    """Check settings, inputs, policies, tables and the output folder, in this order.
+    """Check settings, inputs, policies, tables, the output folder and the state, in this order.
 
-    Raises SegueError; nothing was written then, except that the folder may have been made.
+    Raises SegueError; nothing was written then, except that folders may have been made. NothingToDo: the run that the
+    state folder holds is finished.
     """
     settings_module.check(settings)
     if not 1 <= processes <= PROCESSES_MAX:
@@ -85,13 +91,52 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
         settings.policies, secret=secret(), currency=settings.currency, native=settings.native
     )
     check_tables(settings, policies)
+    if settings.kafka.brokers:
+        return Prepared(settings, policies, source, processes, state_folder(settings, source))
     from segue.bytewax_steps import ALL_OUTPUTS
 
     # also those that these policies do not have: none of an earlier run may be taken for this one's
     _refuse_to_read_outputs(source, settings.out, ALL_OUTPUTS)
-    prepare_folder(settings.out, ALL_OUTPUTS, overwrite=overwrite)
-    (Path(settings.out) / SUMMARY_FILE).unlink(missing_ok=True)
-    return Prepared(settings, policies, source, processes)
+    known = known_run(settings) if settings.state else None
+    if known is not None:
+        _check_continued(settings, known, overwrite)
+    else:
+        if settings.state:
+            _check_can_be_read_again(source)
+        prepare_folder(settings.out, ALL_OUTPUTS, overwrite=overwrite)
+        (Path(settings.out) / SUMMARY_FILE).unlink(missing_ok=True)
+    if not settings.state:
+        return Prepared(settings, policies, source, processes)
+    state = state_folder(settings, source)
+    return Prepared(of_this_run(settings), policies, source, processes, state)
+
+
+def _check_continued(settings: Settings, run: KnownRun, overwrite: bool) -> None:
+    afresh = "or start afresh: another state folder and another output folder"
+    if overwrite:
+        found = f'"{settings.state}" holds a run that goes on: nothing is overwritten'
+        raise SettingsError("continue the run", found, f"leave --overwrite out, {afresh}")
+    if run.out != os.path.realpath(settings.out):
+        found = f'the run of "{settings.state}" writes to "{run.out}", not to "{settings.out}"'
+        raise SettingsError("continue the run", found, f"give that folder, {afresh}")
+    if (Path(settings.out) / SUMMARY_FILE).exists():
+        raise NothingToDo(
+            f'finished: the run of "{settings.state}" has read all of its input; '
+            f'"{Path(settings.out) / SUMMARY_FILE}" says what it did'
+        )
+
+
+def _check_can_be_read_again(source: Source[Any]) -> None:
+    if isinstance(source, FileSource):
+        for entries in source.files.values():
+            for entry in entries:
+                if entry.format is None:
+                    what = "standard input" if entry.path == STDIN else f'the pipe "{entry.path}"'
+                    raise SettingsError(
+                        "start",
+                        f"{what} can't be read again: the run could not go on where it was",
+                        "give files, or leave --state out",
+                    )
 
 
 def _refuse_to_read_outputs(source: Source[Any], out: str, names: Sequence[str]) -> None:
@@ -111,20 +156,28 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
     """Run to the end; what it did, which also stands in the folder's summary.json.
 
     Raises SegueError, UnexpectedError with the path of a log,
-    KeyboardInterrupt and Stopped when it was stopped.
+    KeyboardInterrupt and Stopped when it was stopped; NothingToDo if it can go on where it was stopped.
     """
     if not is_warm():
         warm_up(display.step)  # where it can be seen, and before several processes compile the same
-    with tempfile.TemporaryDirectory(prefix="segue-", ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary)
+    state = prepared.state
+    with contextlib.ExitStack() as stack:
+        if state is not None:
+            stack.enter_context(state)
+            stack.enter_context(stopping_at_an_epoch())
+        temporary = tempfile.TemporaryDirectory(prefix="segue-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(temporary))
         board = str(folder / "pace")
         settings = msgspec.structs.replace(prepared.settings, pace_path=board)
-        pace = Pace.create(len(prepared.source.partitions), settings.shards, board)
+        partitions = prepared.source.partitions if state is None else state.deployment.partitions
+        pace = Pace.create(len(partitions), settings.shards, board, merged=not settings.kafka.brokers)
         total = total_of(prepared.source)
         if prepared.processes == 1:
-            seconds = _run_here(settings, folder, display, pace, total, epoch)
+            seconds = _run_here(prepared, settings, folder, display, pace, total, epoch)
         else:
-            seconds = _run_workers(settings, prepared.processes, folder, display, pace, total)
+            seconds = _run_workers(prepared, settings, folder, display, pace, total)
+        if not all(pace.is_done(partition) for partition in range(pace.partitions)):
+            raise NothingToDo("stopped", resumes=True)
     out = Path(settings.out)
     summary = summarise(read_summary(out), prepared.policies, seconds, prepared.processes)
     try:
@@ -172,20 +225,25 @@ def total_of(source: Source[Any]) -> Total:
 
 
 def _run_here(
-    settings: Settings, folder: Path, display: Display, pace: Pace, total: Total, epoch: timedelta
+    prepared: Prepared,
+    settings: Settings,
+    folder: Path,
+    display: Display,
+    pace: Pace,
+    total: Total,
+    epoch: timedelta,
 ) -> float:
-    from bytewax._bytewax import cluster_main
-
-    from flows.next_best_action import next_best_action
-
     log = folder / "stderr.log"
-    flow = next_best_action(settings)
-    leave_alone_what_is_here()
     started = time.monotonic()
+
+    def begin() -> None:
+        nonlocal started
+        started = time.monotonic()
+
     with display.watch(pace, total):
         try:
             with captured_stderr(log):
-                cluster_main(flow, [], 0, epoch_interval=epoch)  # type: ignore[no-untyped-call]
+                execute(settings, prepared.source, prepared.state, epoch=epoch, ready=begin)
         except BaseException as error:
             cause = root_cause(error)
             if debugging() and not isinstance(cause, SegueError | KeyboardInterrupt | Stopped):
@@ -200,13 +258,14 @@ def _run_here(
 
 
 def _run_workers(
-    settings: Settings, processes: int, folder: Path, display: Display, pace: Pace, total: Total
+    prepared: Prepared, settings: Settings, folder: Path, display: Display, pace: Pace, total: Total
 ) -> float:
+    processes = prepared.processes
     path = folder / "settings.json"
     save_settings(settings, path)
     with display.watch(pace, total):
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            reports, codes = _start_and_wait(path, processes, folder)
+            reports, codes = _start_and_wait(path, processes, folder, prepared.state)
             if not any(codes):
                 return max(r.ended for r in reports) - max(r.started for r in reports)
             if attempt == _PORT_ATTEMPTS or not _port_was_taken(folder, processes):
@@ -214,13 +273,18 @@ def _run_workers(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _start_and_wait(path: Path, processes: int, folder: Path) -> tuple[list[WorkerReport], list[int]]:
-    """Reports and exit codes of all workers; when one fails the others are ended."""
+def _start_and_wait(
+    path: Path, processes: int, folder: Path, state: StateFolder | None
+) -> tuple[list[WorkerReport], list[int]]:
+    """Reports and exit codes of all workers; when one fails the others are ended. With state a signal to this process
+    is passed on to them."""
     addresses = _free_addresses(processes)
     alive, hold = os.pipe()  # closes when this process goes, however: then the workers go too
     workers: list[subprocess.Popen[bytes]] = []
+    lock, inherited = (-1, {}) if state is None else state.inheritance()
     environment = {
         **os.environ,
+        **inherited,
         SETTINGS_VARIABLE: str(path),
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
     }
@@ -236,16 +300,23 @@ def _start_and_wait(path: Path, processes: int, folder: Path) -> tuple[list[Work
                     env=environment,
                     stderr=None if debugging() else log,
                     stdout=log,
-                    pass_fds=(alive,),
+                    pass_fds=(alive,) if state is None else (alive, lock),
                     start_new_session=True,  # Ctrl-C comes to this process, which ends them
                 )
             workers.append(worker)
+        told = 0.0
         while True:
+            if STOP.is_set() and not told:
+                told = time.monotonic()
+                for worker in workers:
+                    worker.terminate()
             codes = [worker.poll() for worker in workers]
             if all(code == 0 for code in codes):
                 break
             if any(code for code in codes):
                 _wait(workers, _LAST_WORDS_S)
+                break
+            if told and time.monotonic() - told > _STOP_S:
                 break
             time.sleep(_LOOK_S)
     finally:

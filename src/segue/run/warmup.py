@@ -32,6 +32,8 @@ from segue.simulate import SimulationSettings, write_simulation
 from segue.sources.files import file_source
 from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch
+from segue.state.delta import merge_deltas
+from segue.state.layout import carry_over
 from segue_kernels.jit import JIT_DISABLED, cache_folder
 from segue_kernels.plan import LOOKUP_FIELD, LOOKUP_TABLE, LOOKUP_WORDS, TABLE_PRICE, TABLE_PROFILE
 from segue_kernels.record import PACK, RECORD_WORDS
@@ -88,6 +90,7 @@ def warm_up(step: Step) -> None:
             decided += _decide(pickle.loads(pickle.dumps(known)), policies, settings)
             decided += _decide(known, policies, settings)
             encoder.encode(decided)
+            _save(shard, policies, settings)
     if not JIT_DISABLED:
         with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
             _mark().parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +109,14 @@ def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings)
         due, _ = engine.advance(arrivals.watermark_ms(), TIMERS_PER_READ)
         decided += due
     return decided
+
+
+def _save(shard: AnonymousShard, policies: CompiledPolicies, settings: Settings) -> None:
+    """The shard's state out of memory and into that of another, under its own and another layout."""
+    delta = merge_deltas([shard.save(), shard.save()])
+    AnonymousShard(0, policies, settings.engine(), partitions=2).restore(delta)
+    layout = shard.engine.state.layout
+    carry_over(delta, layout, layout)
 
 
 def _write(path: Path) -> None:

@@ -15,10 +15,12 @@ from pathlib import Path
 import msgspec
 
 from segue.errors import SegueError, root_cause
-from segue.run.collector import leave_alone_what_is_here
+from segue.run.execute import execute, state_folder
 from segue.run.failure import as_failure
 from segue.run.runner import WorkerReport, report_path
+from segue.run.stop import STARTED, STOP, stop_on_signals
 from segue.settings import load_settings
+from segue.sources.open import open_source
 
 _LOOK_S = 0.002
 _HEAD_START_S = 0.02
@@ -40,15 +42,19 @@ def main(arguments: list[str]) -> int:
     SegueError.noted = note
     report = WorkerReport()
     try:
-        from bytewax._bytewax import cluster_main
+        settings = load_settings()
+        source = open_source(settings)
+        state = None
+        if settings.state:
+            stop_on_signals()
+            threading.Thread(target=_go_when_stopped, daemon=True).start()
+            state = state_folder(settings, source, int(process), len(addresses))
 
-        from flows.next_best_action import next_best_action
+        def ready() -> None:
+            _wait_for_the_others(Path(folder), int(process), len(addresses))
+            report.started = time.time()
 
-        flow = next_best_action(load_settings())
-        leave_alone_what_is_here()
-        _wait_for_the_others(Path(folder), int(process), len(addresses))
-        report.started = time.time()
-        cluster_main(flow, addresses, int(process))  # type: ignore[no-untyped-call]
+        execute(settings, source, state, addresses, int(process), ready=ready)
         report.ended = time.time()
     except BaseException as error:  # Rust's panics are no Exception
         traceback.print_exc()
@@ -73,6 +79,14 @@ def _write(path: Path, report: WorkerReport) -> None:
     unfinished = path.with_suffix(".part")
     unfinished.write_bytes(msgspec.json.encode(report))
     unfinished.rename(path)
+
+
+def _go_when_stopped() -> None:
+    """Before the cluster is there a stop ends this process at once: nothing has begun, and Bytewax would go on waiting
+    for a peer that has gone."""
+    STOP.wait()
+    if not STARTED.is_set():
+        os._exit(0)
 
 
 def _go_with(alive: int) -> None:

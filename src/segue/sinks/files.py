@@ -1,5 +1,8 @@
 """A folder of outputs: JSON Lines a channel, dead letters, late events; the decision log, changes and joins.
 
+An output goes on behind what an earlier run of the same had made durable (OutputPosition): what stands after it is cut
+off.
+
 The last three are Arrow IPC streams (`decisions.arrows`), not Parquet: Parquet keeps its directory at the
 end of the file, so a crash would leave nothing readable; of a stream, all batches before the crash are. Read
 one with `pyarrow.ipc.open_stream`, or a torn one with `read_batches`.
@@ -16,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from segue.errors import SinkError
@@ -33,6 +37,7 @@ LOG_ROWS = 65_536  # rows of a batch of the decision log
 LOG_BYTES = 64 << 20  # ... which ends here even when it has fewer
 
 _STEP = "write results"
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of Arrow's IPC streams
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _HINTS = {
     errno.ENOSPC: "free some space or choose another folder; the file ends with a complete line or batch",
@@ -97,15 +102,27 @@ def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, over
     return path
 
 
-class _Tail:
-    """The end of a file: whole units (lines, batches) are appended; a half-written one is cut, and raises."""
+class OutputPosition(msgspec.Struct, frozen=True):
+    """Bytes of an output that are durable and whole."""
 
-    def __init__(self, path: str | os.PathLike[str], replace: bool) -> None:
+    size: int
+
+
+class _Tail:
+    """The end of a file: whole units (lines, batches) are appended; a half-written one is cut, and raises.
+
+    With a position the file is there, and is cut to it; without, it begins.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], replace: bool, position: OutputPosition | None = None
+    ) -> None:
         self.path = os.fspath(path)
-        exclusive = os.O_TRUNC if replace else os.O_EXCL
+        how = os.O_CREAT | (os.O_TRUNC if replace else os.O_EXCL) if position is None else 0
         try:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | exclusive, 0o666)
-            self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | how, 0o666)
+            status = os.fstat(self._fd)
+            self._regular = stat.S_ISREG(status.st_mode)
         except FileExistsError as error:
             hint = "two outputs of one name, or another run writes to the folder"
             raise SinkError(_STEP, f'"{self.path}" exists already', hint) from error
@@ -114,7 +131,51 @@ class _Tail:
         except OSError as error:
             raise _failed(self.path, error) from error
         self._size = 0  # bytes of whole units
+        self._synced_size = -1
         self.failure: SinkError | None = None
+        if position is not None:
+            self._go_on(position.size, status.st_size)
+
+    def _go_on(self, size: int, found: int) -> None:
+        if found < size:
+            os.close(self._fd)
+            raise SinkError(
+                _STEP,
+                f'"{self.path}" has {found:,} bytes; the run to be continued had written {size:,}',
+                "restore the file, or start afresh: another output folder and another state folder",
+            )
+        try:
+            os.ftruncate(self._fd, size)
+            os.lseek(self._fd, size, os.SEEK_SET)
+        except OSError as error:
+            os.close(self._fd)
+            raise _failed(self.path, error) from error
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        """Bytes of whole units."""
+        return self._size
+
+    def sync(self) -> int:
+        """Make the file and its name durable; bytes of whole units."""
+        self.check()
+        try:
+            if self._synced_size < 0:
+                self._sync_folder()
+            if self._synced_size != self._size:
+                _synced(self._fd)
+        except OSError as error:
+            self._fail(error, 0)
+        self._synced_size = self._size
+        return self._size
+
+    def _sync_folder(self) -> None:
+        folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _synced(folder)
+        finally:
+            os.close(folder)
 
     def append(self, data: bytes | memoryview) -> None:
         """Write whole units, or cut off what was written of them and raise."""
@@ -160,11 +221,7 @@ class _Tail:
         try:
             if self.failure is None:
                 _synced(self._fd)
-                folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    _synced(folder)
-                finally:
-                    os.close(folder)
+                self._sync_folder()
         except OSError as error:
             self._fail(error, 0)
         finally:
@@ -192,9 +249,16 @@ class LinesOutput:
     and every later call raises the same again.
     """
 
-    def __init__(self, name: str, path: str | os.PathLike[str], *, replace: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        replace: bool = False,
+        position: OutputPosition | None = None,
+    ) -> None:
         self._name = name
-        self._tail = _Tail(path, replace)
+        self._tail = _Tail(path, replace, position)
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
 
@@ -229,6 +293,11 @@ class LinesOutput:
             self._waiting_bytes = 0
             self._tail.append(data)
 
+    def position(self) -> OutputPosition:
+        """Make all lines durable; an output opened with it goes on behind them."""
+        self.flush()
+        return OutputPosition(self._tail.sync())
+
     def close(self) -> None:
         """Write what waits, make it durable, let go; after a failure, let go and raise it again."""
         _close(self, self._tail)
@@ -241,9 +310,18 @@ class BatchesOutput:
     The first batch gives the schema; one that differs is refused. Raises SinkError as LinesOutput does.
     """
 
-    def __init__(self, name: str, path: str | os.PathLike[str], *, replace: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        replace: bool = False,
+        position: OutputPosition | None = None,
+    ) -> None:
         self._name = name
-        self._tail = _BatchTail(path, replace)
+        self._tail = _BatchTail(path, replace, position)
+        # the stream of the file has begun: the schema that a new writer writes first must not stand there again
+        self._begun = _schema_of(self._tail.path) if self._tail.size else None
         self._schema: pa.Schema | None = None
         self._writer: pa.RecordBatchWriter | None = None
         self._encoded = _Encoded()
@@ -264,7 +342,7 @@ class BatchesOutput:
                 found = f'"{self._tail.path}" got {type(item).__name__}; it holds batches'
                 raise SinkError(_STEP, found, "give Arrow record batches")
             if self._schema is None:
-                self._schema = item.schema
+                self._schema = self._checked(item.schema)
             elif not item.schema.equals(self._schema):
                 found = f'"{self._tail.path}" got a batch with other columns than the first'
                 raise SinkError(_STEP, found, "write one schema to a file")
@@ -288,14 +366,37 @@ class BatchesOutput:
                 self._writer.write_batch(batch)
         self._waiting.clear()
         self._waiting_rows = self._waiting_bytes = 0
-        self._tail.append(self._encoded.taken())
+        self._tail.append(self._new_bytes())
+
+    def _new_bytes(self) -> bytes:
+        data = self._encoded.taken()
+        if data and self._begun is not None:
+            data = data[self._begun.serialize().size :]
+            self._begun = None
+        return data
+
+    def _checked(self, schema: pa.Schema) -> pa.Schema:
+        if self._begun is not None and not schema.equals(self._begun, check_metadata=True):
+            raise SinkError(
+                _STEP,
+                f'"{self._tail.path}" was begun with other policies: its columns or names are not these',
+                "go on with the earlier policies, or start afresh with another output and state folder",
+            )
+        return schema
+
+    def position(self) -> OutputPosition:
+        """Make all rows durable; an output opened with it goes on behind them."""
+        self.flush()
+        return OutputPosition(self._tail.sync())
 
     def finish(self) -> None:
         """Flush and end the stream."""
         self.flush()
         if self._writer is not None:
             self._writer.close()
-            self._tail.append(self._encoded.taken())
+            self._tail.append(self._new_bytes())
+        elif self._tail.size:
+            self._tail.append(_END_OF_STREAM)
 
     def close(self) -> None:
         """Write what waits, end the stream, make it durable, let go; after a failure raise it again."""
@@ -341,10 +442,30 @@ def _close(output: LinesOutput | BatchesOutput, tail: _Tail) -> None:
         tail.close()
 
 
-def open_output(folder: str | os.PathLike[str], name: str) -> Sink:
-    """Begin an output of a prepared folder; each name once. Raises SinkError."""
+def open_output(
+    folder: str | os.PathLike[str],
+    name: str,
+    position: OutputPosition | None = None,
+    *,
+    replace: bool = False,
+) -> Sink:
+    """Begin an output of a prepared folder, or go on with one at a position it gave; each name once. Raises SinkError.
+
+    replace  what is there, if it begins, is of a run that left no position: it goes
+    """
     path = output_path(folder, name)
-    return BatchesOutput(name, path) if name in TABLES else LinesOutput(name, path)
+    output = BatchesOutput if name in TABLES else LinesOutput
+    return output(name, path, replace=replace, position=position)
+
+
+def _schema_of(path: str) -> pa.Schema:
+    try:
+        with pa.OSFile(path) as file, pa.ipc.open_stream(file) as reader:
+            return reader.schema
+    except (pa.ArrowException, OSError) as error:
+        raise SinkError(
+            _STEP, f'"{path}" is no Arrow stream any more: {error}', "restore the file"
+        ) from error
 
 
 def read_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:

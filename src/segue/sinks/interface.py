@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
+import msgspec
 import pyarrow as pa
 
 Item: TypeAlias = bytes | pa.RecordBatch
@@ -22,6 +23,9 @@ class Sink(Protocol):
 
     def flush(self) -> None:
         """Hand everything taken so far to the operating system or the broker."""
+
+    def position(self) -> msgspec.Struct:
+        """Flush and make durable; the output opened again with it goes on right here."""
 
     def close(self) -> None:
         """Flush, make durable, let go. May be called again."""

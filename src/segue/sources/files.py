@@ -287,6 +287,10 @@ class FilePartition:
             if isinstance(chunk, QuietChunk):
                 assert isinstance(self._reader, LineReader)
                 return QuietChunk(looked_ms if self._plain and self._reader.between_lines else None)
+            if isinstance(chunk, BrokenChunk) and self._reader.finished:
+                # the position must not lead to what is broken again
+                self._close_reader()
+                self._index += 1
             if chunk is not None:
                 return chunk
             self._close_reader()

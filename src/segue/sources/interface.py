@@ -17,9 +17,10 @@ class LineChunk:
 
     payload     uint8[n]; owned by the chunk: nothing writes to it after the chunk was handed out
     file        where it comes from, for people
-    offset      of the payload in the file, bytes (of the decompressed text)
+    offset      of the payload in the file, bytes (of the decompressed text); of a topic: of the first message
     first_line  number of the first line in the file, from 1
     rows_hint   lines in the payload, blank ones included
+    offsets     int64[lines], ascending; of a topic: the offset of the message that each line came with
     """
 
     payload: npt.NDArray[np.uint8]
@@ -27,22 +28,28 @@ class LineChunk:
     offset: int
     first_line: int
     rows_hint: int
+    offsets: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TableChunk:
-    """Rows of a columnar input, in order. `first_row` is the number of the first in the file, from 1."""
+    """Rows of a columnar input, in order.
+
+    first_row  number of the first in the file (in the message), from 1
+    offset     of a topic: of the message they came with
+    """
 
     batch: pa.RecordBatch
     file: str
     first_row: int
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenChunk:
     """A part of an input that can't be read; reading goes on after it.
 
-    offset  where it begins in the file, bytes (of the decompressed text; 0 in a columnar file)
+    offset  where it begins in the file, bytes (decompressed; 0 in a columnar file); of a topic: of the message
     row     the line or row it stands at, from 1
     reason  for people
     raw     its bytes as far as known, DEAD_LETTER_BYTES_MAX at most

@@ -62,6 +62,11 @@ class LineReader:
         """Whether all that was read is delivered: no line has begun that lacks its end."""
         return self._start == self._end and self._long_line is None
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left: the next read would say so."""
+        return self._ended and not self._broken and self.between_lines
+
     def read(self, rows_max: int, bytes_max: int) -> LineChunk | BrokenChunk | QuietChunk | None:
         """The next chunk, QUIET, or None when everything was delivered."""
         if self._long_line is not None:

@@ -16,6 +16,10 @@ def open_source(settings: Settings) -> Source[Any]:
         from segue.datasets.source import dataset_source
 
         return dataset_source(settings.dataset)
+    if settings.kafka.brokers:
+        from segue.sources.kafka.source import kafka_source
+
+        return kafka_source(settings.kafka)
     return file_source(settings.inputs, interleave=settings.interleave, live=settings.live)
 
 
@@ -23,4 +27,4 @@ def shared_pace(settings: Settings, partitions: int) -> Pace:
     """The run's board: made by whoever started its processes, or this process's own."""
     if settings.pace_path:
         return Pace.attach(settings.pace_path)
-    return Pace.create(partitions, settings.shards)
+    return Pace.create(partitions, settings.shards, merged=not settings.kafka.brokers)

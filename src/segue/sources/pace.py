@@ -16,7 +16,7 @@ _CLOCK_NEVER_MS = int(np.iinfo(np.int64).max)  # of a partition that has ended: 
 
 _MAGIC = 0x5345_4755_4550_4143
 _LINE_WORDS = 8  # a cache line: cells of different writers don't share one
-_HEAD = _LINE_WORDS  # magic, partitions, shards, in flight
+_HEAD = _LINE_WORDS  # magic, partitions, shards, in flight, whether partitions are merged
 # cells of a partition, then its latest clocks in a ring
 _EMITTED, _CLOCK, _DONE, _EVENTS, _BYTES, _RING = range(6)
 
@@ -35,9 +35,9 @@ class Pace:
     """A board of counters that all worker processes see; `may_read` keeps two bounds and cannot deadlock.
 
     1. A partition has fewer than `in_flight` batches that some shard has not taken.
-    2. Its clock as it stood `in_flight` batches ago is at most the least clock of the unfinished partitions;
-       so partitions that are merged by clock run ahead of the slowest by that many batches, and the one with
-       the least clock is never held back.
+    2. Where partitions are merged by clock, its own as it stood `in_flight` batches ago is at most the least clock
+       of the unfinished ones; so they run ahead of the slowest by that many batches, and the one with the least
+       clock is never held back.
 
     Each cell has one writer (a partition's reader, a shard's owner), and all values only grow: who sees an
     old one waits a little longer, nothing else, so there are no locks. Clocks are event times, ms since 1970.
@@ -51,6 +51,7 @@ class Pace:
         self.partitions = partitions
         self.shards = shards
         self.in_flight = in_flight
+        self.merged = bool(words[4])
         width = _padded(_RING + in_flight + 1)
         middle = _HEAD + partitions * width
         self._partition: Words = words[_HEAD:middle].reshape(partitions, width)
@@ -58,10 +59,15 @@ class Pace:
 
     @staticmethod
     def create(
-        partitions: int, shards: int, path: str | None = None, in_flight: int = IN_FLIGHT_BATCHES_MAX
+        partitions: int,
+        shards: int,
+        path: str | None = None,
+        in_flight: int = IN_FLIGHT_BATCHES_MAX,
+        merged: bool = True,
     ) -> Pace:
         """A fresh board, made before the workers start: in a file for all of them, else for this process.
 
+        merged: rows wait for the clocks of all partitions (segue.routing.arrivals), not only of their own.
         Raises SourceError if the file can't be written.
         """
         words = _words(partitions, shards, in_flight)
@@ -75,7 +81,7 @@ class Pace:
                 found = f'"{path}" can\'t be written: {error.strerror}'
                 raise SourceError("share the pace of reading", found, "check the folder") from error
             board = _mapped(path)
-        board[:4] = _MAGIC, partitions, shards, in_flight
+        board[:5] = _MAGIC, partitions, shards, in_flight, merged
         pace = Pace(board)
         pace._partition[:, [_CLOCK, *range(_RING, _RING + in_flight + 1)]] = CLOCK_UNKNOWN_MS
         return pace
@@ -91,6 +97,8 @@ class Pace:
         emitted = int(cells[_EMITTED])
         if emitted - int(self._taken[:, partition].min()) >= self.in_flight:
             return False
+        if not self.merged:
+            return True
         before = int(cells[_RING + emitted % (self.in_flight + 1)])
         if before == CLOCK_UNKNOWN_MS:
             return True
@@ -99,6 +107,8 @@ class Pace:
 
     def is_behind(self, partition: int) -> bool:
         """Whether another unfinished partition has come further: its rows may wait for this one's clock."""
+        if not self.merged:
+            return False
         running = self._partition[:, _DONE] == 0
         most = int(self._partition[:, _CLOCK].max(where=running, initial=CLOCK_UNKNOWN_MS))
         return int(self._partition[partition, _CLOCK]) < most

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from segue.clock import Clock
@@ -15,9 +17,10 @@ from segue.sources.interface import BrokenChunk, LineChunk, Partition, QuietChun
 from segue.sources.pace import Pace
 from segue_kernels.record import FLAG_IS_LINE, PACK, SEQUENCE, TIME
 
+LINE_BITS = 20  # of the number of what was refused: its line in its message, whose offset stands above them
 
-@dataclass(slots=True)
-class ReadCounts:
+
+class ReadCounts(msgspec.Struct):
     """What one partition gave: input lines (rows), events, dead letters, late events, unknown time zones, and (live)
     events that were dated too far ahead of their arrival."""
 
@@ -31,12 +34,29 @@ class ReadCounts:
 
 @dataclass(slots=True)
 class ReadBatch:
-    """What one step of reading gave; `counts` stands in the partition's last one."""
+    """What one step of reading gave; `counts` stands in the partition's last one.
+
+    wake  nothing yet: it goes before all else to every part of the flow, so that each is in the first checkpoint
+    """
 
     batches: list[SourceBatch] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     late: list[Late] = field(default_factory=list)
     counts: ReadCounts | None = None
+    wake: bool = False
+
+
+class ReaderState(msgspec.Struct, frozen=True):
+    """Where a reader goes on: what the partition calls its position, and how far clock, rows and batches have come."""
+
+    position: Any
+    clock_ms: int
+    row: int
+    batch: int
+    told_ms: int
+    ticked_ms: int
+    counts: ReadCounts
+    ended: bool
 
 
 class BatchReader:
@@ -60,6 +80,7 @@ class BatchReader:
         pace: Pace,
         batch_rows: int,
         clock: Clock | None = None,
+        state: ReaderState | None = None,
     ) -> None:
         self._partition = partition
         self._index = index
@@ -76,6 +97,33 @@ class BatchReader:
         self._counts = ReadCounts()
         self._ended = False
         self._quiet = False
+        if state is not None:
+            self._resume(state)
+
+    def state(self) -> ReaderState:
+        """Where the next batch begins: a reader made with it, on the partition opened at its position, gives that."""
+        return ReaderState(
+            position=self._partition.position(),
+            clock_ms=self._clock_ms,
+            row=self._row,
+            batch=self._batch,
+            told_ms=self._told_ms,
+            ticked_ms=self._ticked_ms,
+            counts=msgspec.structs.replace(self._counts),
+            ended=self._ended,
+        )
+
+    def _resume(self, state: ReaderState) -> None:
+        self._clock_ms = state.clock_ms
+        self._row = state.row
+        self._batch = state.batch
+        self._told_ms = state.told_ms
+        self._ticked_ms = state.ticked_ms
+        self._counts = msgspec.structs.replace(state.counts)
+        self._ended = state.ended
+        self._pace.resumed(self._index, state.clock_ms)
+        if self._ended:
+            self._pace.done(self._index)
 
     @property
     def ended(self) -> bool:
@@ -108,15 +156,22 @@ class BatchReader:
             line = chunk.first_line
             start = 0
             while start < len(chunk.payload):
-                origin = Origin(chunk.file, line, chunk.offset)
+                origin = Origin(chunk.file, line, chunk.offset, chunk.offsets, chunk.first_line)
                 decoded, start = self._decoder.json_lines(chunk.payload, start, self._batch_rows, origin)
                 line += decoded.lines
                 self._add(decoded, result)
+            self._number(result, chunk)
             self._pace.progressed(self._index, 0, len(chunk.payload))
         elif isinstance(chunk, TableChunk):
-            self._add(self._decoder.table(chunk.batch, Origin(chunk.file, chunk.first_row)), result)
+            offsets = None
+            if chunk.offset is not None:
+                offsets = np.broadcast_to(np.int64(chunk.offset), chunk.batch.num_rows)
+            origin = Origin(chunk.file, chunk.first_row, 0, offsets, chunk.first_row)
+            self._add(self._decoder.table(chunk.batch, origin), result)
+            self._number(result, chunk)
         elif isinstance(chunk, BrokenChunk):
             result.dead.append(DeadLetter(chunk.file, chunk.row, chunk.offset, chunk.reason, chunk.raw))
+            self._number(result, chunk)
             self._counts.dead_letters += 1
         else:
             assert isinstance(chunk, QuietChunk)
@@ -173,6 +228,11 @@ class BatchReader:
         self._batch += 1
         self._pace.emitted(self._index, self._clock_ms)
 
+    def _number(self, result: ReadBatch, chunk: LineChunk | TableChunk | BrokenChunk) -> None:
+        """Give what was refused of this chunk a number that is the same in a replay, however it is cut."""
+        result.dead = [_numbered(letter, self._index, chunk) for letter in result.dead]
+        result.late = [_numbered(event, self._index, chunk) for event in result.late]
+
     def _sequence(self) -> int:
         return (self._index << ROW_BITS) | self._row
 
@@ -182,6 +242,17 @@ class BatchReader:
     def close(self) -> None:
         """Let go of the input."""
         self._partition.close()
+
+
+_Refused = TypeVar("_Refused", DeadLetter, Late)
+
+
+def _numbered(refused: _Refused, partition: int, chunk: LineChunk | TableChunk | BrokenChunk) -> _Refused:
+    """Of a topic: the message's offset and the line within it; of a file the line. (Several events of one line share
+    a number: they go out together or not at all.)"""
+    of_file = isinstance(chunk, LineChunk) and chunk.offsets is None
+    row = refused.line if of_file else refused.offset << LINE_BITS | refused.line
+    return replace(refused, partition=partition, row=row)
 
 
 def _set_to_arrival(decoded: Decoded, arrival_ms: int) -> int:

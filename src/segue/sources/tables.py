@@ -96,6 +96,11 @@ class TableReader:
         self._ended = True
         return None
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left: the next read would say so."""
+        return self._ended and not self._broken and self._ready is None
+
     def read(self, rows_max: int, bytes_max: int) -> TableChunk | BrokenChunk | None:
         """The next chunk, or None when everything was delivered."""
         parts: list[pa.RecordBatch] = []

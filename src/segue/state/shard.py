@@ -6,21 +6,28 @@ still answers; kernels move a few slots with each insert (segue_kernels/index.py
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from segue import limits
-from segue.errors import LimitError
+from segue.errors import LimitError, StateError
+from segue.events.names import ERASURE
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld
+from segue.state.delta import FORMAT, Rest, ShardDelta, for_kernels, read_rest
+from segue.state.layout import Layout, carry_over, layout_of
 from segue.state.memory import reserve_words
 from segue_kernels import row as row_layout
 from segue_kernels.history import join_history, take_history
 from segue_kernels.index import finish_moving_rows, new_index
 from segue_kernels.keyed import SPILL_ENTRY, finish_moving_spilled
+from segue_kernels.pending import PENDING_WORDS, add_pending
 from segue_kernels.plan import (
     BY_NONE,
     JOIN_LEFT_STREAM,
@@ -35,13 +42,16 @@ from segue_kernels.plan import (
     TYPES,
 )
 from segue_kernels.pool import size_class
+from segue_kernels.saved import NAME_WORDS_MAX, list_free_rows, restore_rows, save_rows
 from segue_kernels.shard import (
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
+    SET_ERASURE_TYPE,
     SET_KEY0,
     SET_KEY1,
     SET_LATENESS_MS,
+    SET_PENDING_MS,
     SET_POOL_MAX,
     SET_POOL_ROOM,
     SET_POOL_ROOM_EACH,
@@ -56,6 +66,7 @@ from segue_kernels.shard import (
     SET_UNSUBSCRIBE_TYPE,
     SET_WAITS_MAX,
     SET_WORDS,
+    STOP_END,
     Plan,
     Shard,
 )
@@ -65,7 +76,20 @@ from segue_kernels.waits import WAIT_WORDS_MAX
 _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
 _RING_WORDS = 4 * limits.DEDUPE_IDS_MAX  # of a ring of ids that grows through all its sizes, at most
+_NAME_WORDS = (limits.IDENTIFIER_BYTES_MAX + 7) // 8
 _NO_INDEX = np.zeros(1, np.int64)
+_BLOCKS_WORDS = 64  # of what a row reaches, as a first guess of what saving it takes
+_RESTORED_ROWS = 1 << 14  # that room for names is made for at once
+# words of meta that follow from the rows and what they reach
+_DERIVED = (
+    *(row_layout.ROWS_FREE, row_layout.CUSTOMERS, row_layout.INDEX_USED, row_layout.SPILL_USED),
+    *(row_layout.SPILL_LIVE, row_layout.REDIRECTS, row_layout.TIMERS, row_layout.WAITS_PENDING),
+    *(row_layout.POOL_WORDS_USED, row_layout.DIRTY_COUNT),
+    *(row_layout.PENDING_NOW, row_layout.PENDING_USED, row_layout.PENDING_POSITION),
+    *range(row_layout.POOL_FREE, row_layout.META_WORDS),
+)
+
+_NO_PENDING = np.zeros((1, PENDING_WORDS), np.int64)
 
 Words = npt.NDArray[np.int64]
 
@@ -106,6 +130,8 @@ class EngineSettings:
         words[SET_ROWS_MAX] = self.customers_per_shard_max
         words[SET_POOL_MAX] = self.pool_words_per_shard_max
         words[SET_WAITS_MAX] = limits.WAITS_PER_CUSTOMER_MAX
+        words[SET_PENDING_MS] = limits.PENDING_MS
+        words[SET_ERASURE_TYPE] = ERASURE
         return words
 
 
@@ -121,6 +147,13 @@ def _spill_slots(least: int, live: int, room: int) -> int:
 def block_words(words: int) -> int:
     """Words of the pool's block for `words` words."""
     return int(size_class(words)[1])
+
+
+def _begin(meta: Words) -> None:
+    """The meta words of a shard without rows, as far as they follow from that."""
+    meta[list(_DERIVED)] = 0
+    meta[row_layout.POOL_BUMP] = 8  # block 0 means none
+    meta[row_layout.INDEX_OLD_POSITION] = meta[row_layout.SPILL_OLD_POSITION] = 1
 
 
 def plan_arrays(policies: CompiledPolicies) -> Plan:
@@ -143,7 +176,7 @@ class EventRoom(NamedTuple):
 
 
 def event_room(plan: Plan) -> EventRoom:
-    """The room that every event has before it is processed.
+    """The room that every event has before it is processed; a row that has no name yet takes its from the event.
 
     An entry is spilled when another takes its slot: a key written to (each record, each stream that listens),
     read by a condition (each record, and once more for each journey), counted and charged by a limit, or matched
@@ -177,7 +210,7 @@ def event_room(plan: Plan) -> EventRoom:
     if sent.any():
         spill += int(np.count_nonzero(sent)) + grants
         pool += int(sent.sum()) + grants * int(sent.max())
-    return EventRoom(spill, spill_each, pool + _RING_WORDS, pool_each)
+    return EventRoom(spill, spill_each, pool + _RING_WORDS + block_words(_NAME_WORDS), pool_each)
 
 
 class ShardState:
@@ -187,6 +220,7 @@ class ShardState:
         self, policies: CompiledPolicies, settings: EngineSettings, words: Words, world: ReferenceWorld
     ) -> None:
         self.plan = plan_arrays(policies)
+        self._policies = policies
         self._world = world
         listed = self.plan.streams[self.plan.streams[:, STREAM_FLAGS] & STREAM_FLAG_NAMES != 0]
         self._names_per_customer = int(listed[:, STREAM_K].sum())
@@ -198,8 +232,7 @@ class ShardState:
         words[SET_POOL_ROOM], words[SET_POOL_ROOM_EACH] = self._room.pool, self._room.pool_each
         rows_max = settings.customers_per_shard_max
         meta = np.zeros(row_layout.META_WORDS, np.int64)
-        meta[row_layout.POOL_BUMP] = 8  # block 0 means none
-        meta[row_layout.INDEX_OLD_POSITION] = meta[row_layout.SPILL_OLD_POSITION] = 1
+        _begin(meta)
         self.arrays = Shard(
             rows=reserve_words(rows_max * self.row_words, "the rows of customers"),
             index=new_index(_INDEX_SLOTS_FIRST),
@@ -211,7 +244,10 @@ class ShardState:
             dirty=reserve_words((rows_max + 7) // 8, "marks of changed rows").view(np.uint8),
             dirty_rows=reserve_words((rows_max + 1) // 2, "the list of changed rows").view(np.int32),
             wheel=np.zeros(WHEEL_WORDS, np.int64),
+            pending=_NO_PENDING.copy(),
         )
+        self._has_base = False  # whether what was saved so far says it all
+        self._words_each = self.row_words + _BLOCKS_WORDS  # of a saved row, about
 
     def grow_index(self) -> None:
         """Give the index of customers a table with room for as many again."""
@@ -237,9 +273,24 @@ class ShardState:
         meta[row_layout.SPILL_OLD_POSITION] = 0
         self.arrays = arrays._replace(spill=new_index(slots), spill_old=arrays.spill)
 
-    def drop_old_tables(self) -> None:
-        """Let go of the tables that grew, once all they held has moved."""
+    def make_pending_room(self, decisions: int) -> None:
+        """Room for so many more decisions that were sent before a crash."""
         meta = self.arrays.meta
+        old = self.arrays.pending
+        if 2 * (int(meta[row_layout.PENDING_USED]) + decisions) < len(old):
+            return
+        rows = 1 << (2 * (int(meta[row_layout.PENDING_NOW]) + decisions)).bit_length()
+        pending = np.zeros((rows, PENDING_WORDS), np.int64)
+        meta[row_layout.PENDING_NOW] = meta[row_layout.PENDING_USED] = 0
+        add_pending(pending, meta, old)
+        self.arrays = self.arrays._replace(pending=pending)
+
+    def drop_old_tables(self) -> None:
+        """Let go of the tables that grew, once all they held has moved, and of one that nothing is pending in."""
+        meta = self.arrays.meta
+        if len(self.arrays.pending) > 1 and meta[row_layout.PENDING_NOW] == 0:
+            meta[row_layout.PENDING_USED] = 0
+            self.arrays = self.arrays._replace(pending=_NO_PENDING.copy())
         if 1 < len(self.arrays.index_old) <= meta[row_layout.INDEX_OLD_POSITION]:
             meta[row_layout.INDEX_OLD_POSITION] = 1
             self.arrays = self.arrays._replace(index_old=_NO_INDEX.copy())
@@ -299,7 +350,7 @@ class ShardState:
             tables += self.arrays.index.nbytes
         if meta[row_layout.SPILL_USED]:
             tables += self.arrays.spill.nbytes
-        tables += self.arrays.wheel.nbytes
+        tables += self.arrays.wheel.nbytes + self.arrays.pending.nbytes
         return rows + int(meta[row_layout.POOL_BUMP]) * 8 + tables
 
     def counters(self) -> dict[str, int]:
@@ -311,5 +362,114 @@ class ShardState:
         counted["redirects"] = int(meta[row_layout.REDIRECTS])
         counted["timers_now"] = int(meta[row_layout.TIMERS])
         counted["waits_now"] = int(meta[row_layout.WAITS_PENDING])
+        counted["pending_now"] = int(meta[row_layout.PENDING_NOW])
         counted["spilled_now"] = int(meta[row_layout.SPILL_LIVE])
         return counted
+
+    # --- out of memory and back ---------------------------------------------------------------------------
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the words of the rows mean."""
+        return layout_of(self._policies)
+
+    @cached_property
+    def _layout_bytes(self) -> bytes:
+        return msgspec.msgpack.encode(self.layout)
+
+    def save(self, more: Mapping[str, bytes] | None = None, room: Words | None = None) -> ShardDelta:
+        """What changed since the last call; the first one, and the first after other policies, are all there is.
+
+        more  what the caller keeps beside the shard, by name (Rest.more)
+        room  where the delta's words go if it is large enough; an array of their own may take longer than all else, for
+              its pages are new
+        """
+        rows = np.sort(self.take_dirty()).astype(np.int64)
+        starts = np.zeros(len(rows) + 1, np.int64)
+        names_max = self._names_per_customer
+        margin = self._words_each + names_max * NAME_WORDS_MAX + 1
+        size = len(rows) * self._words_each + margin
+        words = np.empty(size, np.int64) if room is None or len(room) < size else room
+        done = 0
+        while True:
+            done = save_rows(
+                self.arrays, self.plan, self._world.arrays, rows, done, starts, words, names_max, self.words
+            )
+            used = int(starts[done])
+            if done == len(rows):
+                break
+            wider = np.empty(2 * len(words) + margin, np.int64)
+            wider[:used] = words[:used]
+            words = wider
+        if done:
+            self._words_each = max(self.row_words + _BLOCKS_WORDS, used * 9 // (8 * done))
+        rest = Rest(
+            FORMAT, not self._has_base, self.arrays.meta.tobytes(), self._layout_bytes, dict(more or {})
+        )
+        self._has_base = True
+        return ShardDelta(rows, starts, words[:used], msgspec.msgpack.encode(rest))
+
+    def restore(self, delta: ShardDelta) -> list[str]:
+        """Put an empty shard into the state that was saved: the newest words of each row (merge_deltas).
+
+        Under other policies what stayed is kept and the rest begins anew: sentences that say so. Then the next delta is
+        all there is again, for what was saved before is of another layout.
+        """
+        arrays = self.arrays
+        assert arrays.meta[row_layout.ROWS_USED] == 0, "only an empty shard is restored"
+        rest = read_rest(delta)
+        if rest.format != FORMAT:
+            raise StateError(
+                "restore the state",
+                f"it was saved in format {rest.format}; this version reads format {FORMAT}",
+                "start the version that saved it",
+            )
+        sentences: list[str] = []
+        changed = rest.layout != self._layout_bytes
+        if changed:
+            old = msgspec.msgpack.decode(rest.layout, type=Layout)
+            delta, sentences = carry_over(delta, old, self.layout)
+        saved_meta = np.frombuffer(rest.meta, np.int64)
+        meta = arrays.meta
+        meta[:] = saved_meta
+        _begin(meta)
+        if meta[row_layout.ROWS_USED] > self.words[SET_ROWS_MAX]:
+            raise self.full("rows for customers")
+        self._put_back(for_kernels(delta.rows), for_kernels(delta.starts), for_kernels(delta.words))
+        list_free_rows(arrays.rows, meta, self.row_words)
+        counted = slice(row_layout.COUNTERS_START, row_layout.POOL_FREE)
+        meta[counted] = saved_meta[counted]
+        self._has_base = not changed
+        if changed:
+            there = delta.rows[np.diff(delta.starts) > 0]
+            arrays.dirty[there] = 1
+            arrays.dirty_rows[: len(there)] = there
+            meta[row_layout.DIRTY_COUNT] = len(there)
+        return sentences
+
+    def _put_back(self, rows: Words, starts: Words, words: Words) -> None:
+        there = starts[:-1][np.diff(starts) > 0]
+        slots = _INDEX_SLOTS_FIRST
+        while slots * 3 // 8 < len(there):
+            slots *= 2
+        spilled = int(words[there + row_layout.SPILL_HEAD].sum())
+        room = self._room.spilled(records=1)
+        self.arrays = self.arrays._replace(
+            index=new_index(slots), spill=new_index(_spill_slots(_SPILL_SLOTS_FIRST, spilled, room))
+        )
+        for start in range(0, len(rows), _RESTORED_ROWS):
+            end = min(start + _RESTORED_ROWS, len(rows))
+            self.make_name_room((end - start) * self._names_per_customer)
+            _, stop = restore_rows(
+                self.arrays,
+                self.plan,
+                self._world.arrays,
+                rows,
+                start,
+                end,
+                starts,
+                words,
+                self.words,
+            )
+            if stop != STOP_END:
+                raise self.full("pool for rings, waits and spilled keys")

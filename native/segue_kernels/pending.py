@@ -1,0 +1,338 @@
+"""What was sent before a crash and is decided once more after it: charged before the first row, and not sent again.
+
+The receipts of what was sent since the state was saved (receipt.py) are charged to the limits at once, at their times:
+whatever is decided after the crash, in whatever order, counts them. Each decision's id is kept as pending until its
+trigger comes by again. Then nothing is decided if it was logged; a slot whose action was sent and not logged is won by
+that action, and logged only. What else the action changes (the joins that wait for it) changes then, as it did before.
+
+A pending decision is a row of Shard.pending (open addressing by its id, linear probing, a power of two of rows).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segue_kernels.customers import erased_at, find_customer, mark_dirty, new_row
+from segue_kernels.decide import charge_limits
+from segue_kernels.index import MOVES_PER_INSERT
+from segue_kernels.jit import Array, inline, kernel, outline
+from segue_kernels.joins import note_action
+from segue_kernels.keyed import move_spilled
+from segue_kernels.plan import JOURNEY_ALONGSIDE, OFFER_JOURNEY
+from segue_kernels.receipt import (
+    RECEIPT_CATEGORY,
+    RECEIPT_CUSTOMER_HI,
+    RECEIPT_CUSTOMER_KIND,
+    RECEIPT_CUSTOMER_LO,
+    RECEIPT_DECISION_HI,
+    RECEIPT_DECISION_LO,
+    RECEIPT_FLAGS,
+    RECEIPT_IS_LOGGED,
+    RECEIPT_IS_SENT,
+    RECEIPT_OFFER,
+    RECEIPT_PRODUCT,
+    RECEIPT_TIME,
+)
+from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, MESSAGE_HI, MESSAGE_LO
+from segue_kernels.row import (
+    CLOCK,
+    COUNT_CHARGED,
+    COUNT_OFFERS_UNKNOWN,
+    COUNT_PENDING_FORGOTTEN,
+    COUNT_REPLAYED_LOGGED,
+    COUNT_REPLAYED_SKIPPED,
+    COUNT_SPILLED,
+    FLAGS,
+    INDEX_USED,
+    PENDING_NOW,
+    PENDING_POSITION,
+    PENDING_USED,
+    POOL_BUMP,
+    ROWS_FREE,
+    ROWS_USED,
+    SPILL_OLD_POSITION,
+    SPILL_USED,
+)
+from segue_kernels.shard import (
+    OTHER_SLOT,
+    OUTSCORED,
+    SET_KEY0,
+    SET_KEY1,
+    SET_LATENESS_MS,
+    SET_PENDING_MS,
+    SET_POOL_MAX,
+    SET_POOL_ROOM,
+    SET_ROW_WORDS,
+    SET_ROWS_MAX,
+    SET_SPILL_ROOM,
+    STOP_END,
+    STOP_INDEX,
+    STOP_POOL,
+    STOP_ROWS,
+    STOP_SPILL,
+    WON,
+    Plan,
+    Scratch,
+    Shard,
+)
+from segue_kernels.siphash import siphash128_words
+
+# a row of Shard.pending
+PENDING_LO = 0
+PENDING_HI = 1
+PENDING_FLAGS = 2  # RECEIPT_IS_SENT | RECEIPT_IS_LOGGED | PENDING_*; 0 = an empty row
+PENDING_OFFER = 3  # hash of its names, as in the receipt; 0 = no action
+PENDING_INDEX = 4  # row of the plan's offers; -1 = no action, or there is no such offer any more
+PENDING_PRODUCT = 5
+PENDING_TIME = 6  # the customer's clock as it was decided, ms
+PENDING_WORDS = 8
+
+PENDING_CHARGED = 4  # its limits are charged, or nothing can be
+PENDING_GONE = 8  # no longer pending; the row is in use until the table is made anew
+
+# what becomes of a trigger that is decided
+DECIDED = 0  # it was not decided before
+SKIPPED = 1
+SENT_BEFORE = 2  # scratch.sent says what
+
+
+@inline
+def find_pending(pending: Array, lo: int, hi: int) -> int:
+    """The row of a pending decision, or -1."""
+    mask = len(pending) - 1
+    at = lo & mask
+    while pending[at, PENDING_FLAGS] != 0:
+        if (
+            pending[at, PENDING_LO] == lo
+            and pending[at, PENDING_HI] == hi
+            and pending[at, PENDING_FLAGS] & PENDING_GONE == 0
+        ):
+            return at
+        at = (at + 1) & mask
+    return -1
+
+
+@inline
+def _empty_row(pending: Array, lo: int) -> int:
+    mask = len(pending) - 1
+    at = lo & mask
+    while pending[at, PENDING_FLAGS] != 0:
+        at = (at + 1) & mask
+    return at
+
+
+@kernel
+def add_pending(pending: Array, meta: Array, rows: Array) -> None:
+    """Put rows of another table into this one, which has room: those that are pending."""
+    for i in range(len(rows)):
+        if rows[i, PENDING_FLAGS] == 0 or rows[i, PENDING_FLAGS] & PENDING_GONE != 0:
+            continue
+        at = _empty_row(pending, rows[i, PENDING_LO])
+        for w in range(PENDING_WORDS):
+            pending[at, w] = rows[i, w]
+        meta[PENDING_NOW] += 1
+        meta[PENDING_USED] += 1
+
+
+@kernel
+def charge_receipts(
+    shard: Shard, plan: Plan, receipts: Array, offers: Array, no_text: Array, start: int, settings: Array
+) -> tuple[int, int]:
+    """Charge receipts[start:] and note them as pending; there is room for all in Shard.pending.
+
+    offers int64[n]: the row of the plan's offers for each, -1 = none; no_text: an empty run of bytes. A decision that
+    has a receipt of the action and one of the log is charged once. Customers are made where they are missing. Returns
+    (how far it came, why it stopped: STOP_*).
+    """
+    row_words = settings[SET_ROW_WORDS]
+    meta = shard.meta
+    pending = shard.pending
+    for i in range(start, len(receipts)):
+        low = receipts[i, RECEIPT_DECISION_LO]
+        high = receipts[i, RECEIPT_DECISION_HI]
+        at = find_pending(pending, low, high)
+        flags = pending[at, PENDING_FLAGS] if at >= 0 else 0
+        flags |= receipts[i, RECEIPT_FLAGS] & (RECEIPT_IS_SENT | RECEIPT_IS_LOGGED)
+        offer = offers[i]
+        charges = receipts[i, RECEIPT_OFFER] != 0 and flags & PENDING_CHARGED == 0
+        if charges and offer < 0:
+            meta[COUNT_OFFERS_UNKNOWN] += 1
+        elif charges:
+            lo = receipts[i, RECEIPT_CUSTOMER_LO]
+            hi = receipts[i, RECEIPT_CUSTOMER_HI]
+            row = find_customer(shard, row_words, lo, hi)
+            if meta[SPILL_USED] > ((len(shard.spill) * 5) >> 3) - settings[SET_SPILL_ROOM]:
+                return i, STOP_SPILL
+            if meta[POOL_BUMP] > settings[SET_POOL_MAX] - settings[SET_POOL_ROOM]:
+                return i, STOP_POOL
+            if row < 0:
+                if meta[INDEX_USED] >= (len(shard.index) * 5) >> 3:
+                    return i, STOP_INDEX
+                if meta[ROWS_FREE] == 0 and meta[ROWS_USED] >= settings[SET_ROWS_MAX]:
+                    return i, STOP_ROWS
+                row = new_row(shard, lo, hi, receipts[i, RECEIPT_CUSTOMER_KIND], no_text, 0, row_words)
+            base = row * row_words
+            time = receipts[i, RECEIPT_TIME]
+            if erased_at(shard.rows[base + FLAGS]) < time:
+                mark_dirty(shard, row)
+                spilled = meta[COUNT_SPILLED]
+                charge_limits(
+                    shard,
+                    plan,
+                    plan.offers[offer, OFFER_JOURNEY],
+                    row,
+                    base,
+                    shard.rows[
+                        base + CLOCK
+                    ],  # what counts until then is not given up for what was sent later
+                    time,
+                    receipts[i, RECEIPT_PRODUCT],
+                    receipts[i, RECEIPT_CATEGORY],
+                )
+                if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
+                    steps = MOVES_PER_INSERT * (meta[COUNT_SPILLED] - spilled + 1)
+                    move_spilled(shard, plan.streams, row_words, settings[SET_LATENESS_MS], steps)
+                meta[COUNT_CHARGED] += 1
+        if charges:
+            flags |= PENDING_CHARGED
+        if at < 0:
+            at = _empty_row(pending, low)
+            pending[at, PENDING_LO] = low
+            pending[at, PENDING_HI] = high
+            pending[at, PENDING_INDEX] = -1
+            meta[PENDING_NOW] += 1
+            meta[PENDING_USED] += 1
+        pending[at, PENDING_FLAGS] = flags
+        pending[at, PENDING_TIME] = receipts[i, RECEIPT_TIME]
+        if receipts[i, RECEIPT_OFFER] != 0:
+            pending[at, PENDING_OFFER] = receipts[i, RECEIPT_OFFER]
+            pending[at, PENDING_INDEX] = offer
+            pending[at, PENDING_PRODUCT] = receipts[i, RECEIPT_PRODUCT]
+    return len(receipts), STOP_END
+
+
+@outline
+def replay_trigger(
+    shard: Shard,
+    plan: Plan,
+    scratch: Scratch,
+    records: Array,
+    header: int,
+    step: int,
+    row: int,
+    base: int,
+    now: int,
+    settings: Array,
+) -> int:
+    """What becomes of a trigger about to be decided: DECIDED, SKIPPED, SENT_BEFORE. Its decisions are pending no more.
+
+    Of one that was logged in any slot all was: its decisions go out together.
+    """
+    pending = shard.pending
+    slots = len(plan.slot_hash)
+    found = 0
+    skips = False
+    for slot in range(slots):
+        low, high = siphash128_words(
+            records[header, CUSTOMER_LO],
+            records[header, CUSTOMER_HI],
+            records[header, MESSAGE_LO],
+            records[header, MESSAGE_HI],
+            plan.slot_hash[slot],
+            np.uint64(settings[SET_KEY0]),
+            np.uint64(settings[SET_KEY1]),
+        )
+        at = find_pending(pending, np.int64(low), np.int64(high))
+        scratch.sent[slot] = at
+        if at >= 0:
+            found += 1
+            # an offer that is gone can't be logged any more
+            if pending[at, PENDING_FLAGS] & RECEIPT_IS_LOGGED != 0 or pending[at, PENDING_INDEX] < 0:
+                skips = True
+    if found == 0:
+        return DECIDED
+    for slot in range(slots):
+        at = scratch.sent[slot]
+        if at < 0:
+            continue
+        offer = pending[at, PENDING_INDEX]
+        if offer >= 0 and len(plan.joins) > 0:
+            journey = plan.offers[offer, OFFER_JOURNEY]
+            low, high = siphash128_words(
+                pending[at, PENDING_LO],
+                pending[at, PENDING_HI],
+                plan.journey_hash[journey],
+                step,
+                0,
+                np.uint64(settings[SET_KEY0]),
+                np.uint64(settings[SET_KEY1]),
+            )
+            note_action(
+                shard,
+                plan,
+                journey,
+                row,
+                base,
+                now,
+                pending[at, PENDING_TIME],
+                pending[at, PENDING_PRODUCT],
+                np.int64(low),
+                np.int64(high),
+            )
+        pending[at, PENDING_FLAGS] |= PENDING_GONE
+        shard.meta[PENDING_NOW] -= 1
+        scratch.sent[slot] = -1 if skips else offer
+    if skips:
+        shard.meta[COUNT_REPLAYED_SKIPPED] += 1
+        return SKIPPED
+    shard.meta[COUNT_REPLAYED_LOGGED] += found
+    return SENT_BEFORE
+
+
+@outline
+def keep_sent(plan: Plan, scratch: Scratch, count: int) -> None:
+    """The winners of slots whose action was sent before stand: no candidate of such a slot can win it any more, and
+    none of another slot that would not have stood alongside."""
+    alone = False
+    for slot in range(len(plan.slot_hash)):
+        offer = scratch.sent[slot]
+        if offer < 0:
+            continue
+        if plan.journeys[plan.offers[offer, OFFER_JOURNEY], JOURNEY_ALONGSIDE] == 0:
+            alone = True
+        best = scratch.best[slot]
+        if best >= 0:
+            scratch.reason[best] = OUTSCORED
+            scratch.best[slot] = -1
+        for at in range(count):
+            if scratch.offer[at] == offer:
+                scratch.reason[at] = WON
+    if not alone:
+        return
+    for slot in range(len(plan.slot_hash)):
+        best = scratch.best[slot]
+        if best < 0:
+            continue
+        if plan.journeys[plan.offers[scratch.offer[best], OFFER_JOURNEY], JOURNEY_ALONGSIDE] == 0:
+            scratch.reason[best] = OTHER_SLOT
+            scratch.best[slot] = -1
+
+
+@kernel
+def forget_pending(shard: Shard, watermark: int, settings: Array, steps: int) -> None:
+    """Look at the next `steps` rows; those whose trigger should have come by long ago are pending no more. All timers
+    due before the watermark have fired."""
+    pending = shard.pending
+    meta = shard.meta
+    limit = watermark - settings[SET_PENDING_MS]
+    position = meta[PENDING_POSITION]
+    for _ in range(min(steps, len(pending))):
+        if position >= len(pending):
+            position = 0
+        flags = pending[position, PENDING_FLAGS]
+        if flags != 0 and flags & PENDING_GONE == 0 and pending[position, PENDING_TIME] < limit:
+            pending[position, PENDING_FLAGS] = flags | PENDING_GONE
+            meta[PENDING_NOW] -= 1
+            meta[COUNT_PENDING_FORGOTTEN] += 1
+        position += 1
+    meta[PENDING_POSITION] = position

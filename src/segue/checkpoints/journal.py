@@ -1,0 +1,382 @@
+"""A process's journal: what changed in its parts, appended and made durable at the end of each epoch.
+
+A record that a manifest tells of is on the disk, with all records before it. Files are never written to again once
+the process that made them is gone; a part moves on by pointing to its last record in whichever journal that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from segue import limits
+from segue.checkpoints.disk import journal_name, number_of, sync_folder, unwritable, write_all
+from segue.checkpoints.folder import StateFolder
+from segue.checkpoints.keeping import Keeper
+from segue.checkpoints.manifest import Manifest, Segment
+from segue.checkpoints.record import (
+    FILE_WORDS,
+    JOURNAL_MAGIC,
+    Room,
+    Words,
+    encode_record,
+    file_head,
+    record_room,
+)
+from segue.checkpoints.rest import is_whole
+from segue.errors import CheckpointError
+from segue.state.delta import ShardDelta
+
+_BLOCK_BYTES = 4_096  # what is written past the page cache begins and ends at multiples of it
+_BLOCK_WORDS = _BLOCK_BYTES // 8
+_BACKGROUND_BYTES = 1 << 19  # less is written at once: waking a thread takes as long
+_NOTHING = ShardDelta(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64), b"")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class _File:
+    """A journal file, its room reserved: a disk that is full says so here, not in the middle of a record.
+
+    Written past the page cache where that is possible: fresh pages cost three times what the disk needs, and what
+    others have written is not in the way of fdatasync.
+    """
+
+    def __init__(self, folder: StateFolder, number: int, size: int) -> None:
+        self.name = journal_name(folder.generation, number)
+        self.number = number
+        self.path = folder.journals / self.name
+        self.size = size
+        self.used = _BLOCK_BYTES
+        self.first_ms = 0  # when its first record was written
+        self.fd = -1
+        try:
+            self.fd = self._open()
+            os.posix_fallocate(self.fd, 0, size)
+            head = Room().words(_BLOCK_WORDS)
+            head[:FILE_WORDS] = np.frombuffer(
+                file_head(JOURNAL_MAGIC, folder.generation, number, 0), np.int64
+            )
+            write_all(self.fd, head.data, 0)
+            os.fsync(self.fd)
+            sync_folder(folder.journals)
+        except OSError as error:
+            if self.fd >= 0:
+                os.close(self.fd)
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
+            raise unwritable(self.path, error) from error
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(self.path, flags | getattr(os, "O_DIRECT", 0), 0o644)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that has only the page cache
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            return os.open(self.path, flags, 0o644)
+
+    def write(self, words: Words, offset: int) -> None:
+        """Write whole blocks. Raises CheckpointError."""
+        try:
+            write_all(self.fd, words.data, offset)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def close(self) -> None:
+        """Give back the room that was not used."""
+        if self.fd >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, self.used)
+            os.close(self.fd)
+            self.fd = -1
+
+
+class _Chain:
+    """A part's way from its base to its newest record."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.base = manifest.base
+        self.base_bytes = manifest.base_bytes
+        self.segments = list(manifest.chain)
+        self.file = manifest.file
+        self.offset = manifest.offset
+        self.extra = manifest.extra
+        self.compacting: Manifest | None = None
+        self.handed_out: deque[set[str]] = deque(maxlen=3)  # Bytewax's store may not have them yet
+
+    @property
+    def bytes(self) -> int:
+        return sum(segment.bytes for segment in self.segments)
+
+    @property
+    def records(self) -> int:
+        return sum(segment.records for segment in self.segments)
+
+    def add(self, file: str, offset: int, size: int, now_ms: int) -> None:
+        last = self.segments[-1] if self.segments else None
+        if last is not None and last.file == file:
+            self.segments[-1] = Segment(file, last.records + 1, last.bytes + size, last.first_ms)
+        else:
+            self.segments.append(Segment(file, 1, size, now_ms))
+        self.file, self.offset = file, offset
+
+    def begin_anew(self) -> None:
+        """What comes now counts alone."""
+        self.base, self.base_bytes, self.segments = "", 0, []
+        self.file, self.offset, self.compacting = "", 0, None
+
+    def rebase(self, base: str, base_bytes: int) -> None:
+        """The base now holds all records that the manifest given to the keeper told of."""
+        done = self.compacting
+        if done is None:  # a whole delta came meanwhile: that base is of no use
+            return
+        rest = self.segments[len(done.chain) :]
+        if done.chain:
+            last = self.segments[len(done.chain) - 1]
+            records = last.records - done.chain[-1].records
+            if records:
+                size = last.bytes - done.chain[-1].bytes
+                rest.insert(0, Segment(last.file, records, size, done.time_ms))
+        self.base, self.base_bytes, self.segments = base, base_bytes, rest
+        self.compacting = None
+        if not rest:
+            self.file, self.offset = "", 0
+
+    def manifest(self, part: int, now_ms: int) -> Manifest:
+        return Manifest(
+            part=part,
+            base=self.base,
+            base_bytes=self.base_bytes,
+            file=self.file,
+            offset=self.offset,
+            chain=tuple(self.segments),
+            time_ms=now_ms,
+            extra=self.extra,
+        )
+
+    def is_due(self, now_ms: int, erase_within_ms: int) -> bool:
+        """Whether its records should go into a new base."""
+        if not self.segments or self.compacting is not None:
+            return False
+        return (
+            self.bytes > max(limits.COMPACT_BYTES_MIN, self.base_bytes // 2)
+            or self.records > limits.CHAIN_RECORDS_MAX
+            or len(self.segments) > limits.CHAIN_FILES_MAX
+            or now_ms - self.segments[0].first_ms > erase_within_ms // 2
+        )
+
+
+class Journal:
+    """All parts of this process. One thread calls it.
+
+    erase_within_ms  words that a newer record or a given-up row replaced are in no file so long after, provided that
+                     each part is saved at least once in a quarter of it: half goes by before a part is compacted,
+                     the rest is for doing it, for the epochs that stay resumable and for the deletion
+    keep             bases are made and files deleted in the background (a process of its own)
+
+    Raises CheckpointError; after one every later call raises the same: nothing can follow a gap.
+    """
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        *,
+        erase_within_ms: int = limits.ERASE_WITHIN_MS_DEFAULT,
+        keep: bool = True,
+        file_bytes: int = limits.JOURNAL_FILE_BYTES,
+        compact_bytes_per_s: int = limits.COMPACT_BYTES_PER_S,
+    ) -> None:
+        self._folder = folder
+        self._erase_within_ms = erase_within_ms
+        self._file_bytes = file_bytes
+        self._chains: dict[int, _Chain] = {}
+        self._room = Room()
+        self._other_room = Room()  # being written
+        self._buffered = 0  # words of the room that wait to be written, from _at on
+        self._dirty = False  # something was written since the last sync
+        self._failure: CheckpointError | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
+        self._writing: Future[None] | None = None
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="journal-ahead")
+        self._file = _File(folder, 1, file_bytes)
+        self._next: Future[_File] | None = None
+        self._collect_ms = max(250, min(20_000, erase_within_ms // 16))
+        self._collected_ms = _now_ms()
+        self._keeper = Keeper(folder, compact_bytes_per_s) if keep else None
+        encode_record(
+            self._room.words(_BLOCK_WORDS), 0, _NOTHING, 0
+        )  # the kernel is loaded now, not in an epoch
+
+    def adopt(self, manifest: Manifest) -> None:
+        """A part goes on from where a manifest of another process, or an earlier start, ended."""
+        self._chains[manifest.part] = _Chain(manifest)
+
+    def append_early(self, parts: Iterable[tuple[int, ShardDelta]]) -> None:
+        """Write what changed so far in an epoch: `append` has less left to do. Nothing is durable yet."""
+        self._check()
+        try:
+            self._write(parts, _now_ms())
+            self._flush()
+        except CheckpointError as error:
+            self._failure = error
+            raise
+
+    def append(
+        self,
+        parts: Iterable[tuple[int, ShardDelta | None]],
+        extra: Mapping[int, dict[str, int]] | None = None,
+    ) -> dict[int, Manifest]:
+        """Make durable what changed in these parts (None: nothing since append_early or the last time); the
+        manifests to keep."""
+        self._check()
+        now_ms = _now_ms()
+        listed = list(parts)
+        try:
+            self._hear()
+            self._write(((part, delta) for part, delta in listed if delta is not None), now_ms)
+            self._flush()
+            self._sync()
+        except CheckpointError as error:
+            self._failure = error
+            raise
+        manifests: dict[int, Manifest] = {}
+        for part, _ in listed:
+            chain = self._chains.setdefault(part, _Chain(Manifest(part)))
+            if extra is not None and part in extra:
+                chain.extra = extra[part]
+            manifest = manifests[part] = chain.manifest(part, now_ms)
+            chain.handed_out.append(manifest.files())
+            if self._keeper is not None and chain.is_due(now_ms, self._erase_within_ms):
+                chain.compacting = manifest
+                self._keeper.compact(manifest)
+        self._look_after(now_ms)
+        return manifests
+
+    def close(self) -> None:
+        """Let go of the file and end the keeper."""
+        if self._keeper is not None:
+            self._keeper.close()
+        if self._next is not None:
+            with contextlib.suppress(CheckpointError):
+                unused = self._next.result()
+                unused.close()
+                unused.path.unlink(missing_ok=True)
+            self._next = None
+        self._ahead.shutdown()
+        self._writer.shutdown()
+        self._file.close()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _write(self, parts: Iterable[tuple[int, ShardDelta]], now_ms: int) -> None:
+        """Encode records; they are written once there are enough of them."""
+        for part, delta in parts:
+            chain = self._chains.setdefault(part, _Chain(Manifest(part)))
+            room = record_room(delta) + _BLOCK_WORDS
+            if self._file.used + 8 * (self._buffered + room) > self._file.size:
+                self._flush()
+                if self._file.used + 8 * room > self._file.size:
+                    self._rotate(8 * room + _BLOCK_BYTES)
+            if is_whole(delta.rest):
+                chain.begin_anew()
+            back = (0, 0, 0)
+            if chain.file:
+                generation, number = chain.file.split(".")[0].split("-")
+                back = (int(generation), int(number), chain.offset)
+            words = self._room.more_words(self._buffered + room, self._buffered)[self._buffered :]
+            size = encode_record(words, part, delta, now_ms, back)
+            chain.add(self._file.name, self._file.used + 8 * self._buffered, 8 * size, now_ms)
+            if self._file.first_ms == 0:
+                self._file.first_ms = now_ms
+            self._buffered += size
+            if 8 * self._buffered >= limits.JOURNAL_WRITE_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        """Write what waits: much of it in the background, for packing goes on meanwhile."""
+        self._settle()
+        if not self._buffered:
+            return
+        whole = -(-self._buffered // _BLOCK_WORDS) * _BLOCK_WORDS
+        words = self._room.more_words(whole, self._buffered)
+        words[self._buffered :] = 0
+        file, offset = self._file, self._file.used
+        file.used += 8 * whole
+        self._buffered = 0
+        self._dirty = True
+        if 8 * whole >= _BACKGROUND_BYTES:
+            self._writing = self._writer.submit(file.write, words, offset)
+            self._room, self._other_room = self._other_room, self._room
+        else:
+            file.write(words, offset)
+        if self._next is None and file.used > file.size // 2:
+            self._next = self._ahead.submit(_File, self._folder, file.number + 1, self._file_bytes)
+
+    def _settle(self) -> None:
+        """Wait for what is written in the background. Raises what went wrong with it."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _sync(self) -> None:
+        self._settle()
+        if self._dirty:
+            try:
+                os.fdatasync(self._file.fd)
+            except OSError as error:
+                raise unwritable(self._file.path, error) from error
+            self._dirty = False
+
+    def _rotate(self, need: int) -> None:
+        """Go on in a new file with room for so many bytes."""
+        self._sync()
+        number = self._file.number + 1
+        following = self._next.result() if self._next is not None else None
+        self._next = None
+        if following is not None and following.size < need:
+            following.close()
+            with contextlib.suppress(OSError):
+                following.path.unlink()
+            number += 1
+            following = None
+        if following is None:
+            following = _File(self._folder, number, max(self._file_bytes, need))
+        self._file.close()
+        self._file = following
+
+    # --- the keeper ----------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """Take over bases that were made meanwhile. Raises what went wrong with one."""
+        if self._keeper is None:
+            return
+        for made in self._keeper.made():
+            self._chains[made.part].rebase(made.base, made.base_bytes)
+
+    def _look_after(self, now_ms: int) -> None:
+        if self._file.first_ms and now_ms - self._file.first_ms > self._erase_within_ms // 8:
+            try:
+                self._rotate(0)
+            except CheckpointError as error:
+                self._failure = error
+                raise
+        if self._keeper is not None and now_ms - self._collected_ms >= self._collect_ms:
+            self._collected_ms = now_ms
+            names = {name for chain in self._chains.values() for files in chain.handed_out for name in files}
+            for chain in self._chains.values():
+                names |= chain.manifest(0, 0).files()
+            self._keeper.collect(names, number_of(self._file.name))

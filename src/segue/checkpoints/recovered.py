@@ -1,0 +1,107 @@
+"""What a process knows of an earlier run before the flow starts: read once, handed to the flow."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.checkpoints.bases import load
+from segue.checkpoints.folder import StateFolder
+from segue.checkpoints.group import WORLD_PART, Saved
+from segue.checkpoints.journal import Journal
+from segue.checkpoints.manifest import decode_manifest
+from segue.checkpoints.store import ResumePoint, resume_point
+from segue.checkpoints.world import merged_world
+from segue.limits import LANES_MAX
+from segue.policy.load import load_policies
+from segue.settings import Settings, secret
+from segue.sinks.kafka.message import LanePosition, lane_label
+from segue.sources.interface import Source
+from segue.state.delta import ShardDelta
+
+if TYPE_CHECKING:
+    from segue.sinks.kafka.tail import Tail
+
+Words = npt.NDArray[np.int64]
+
+
+@dataclass
+class Recovered:
+    """Where a run goes on.
+
+    partitions  names of the source's, in the order of their index, which is the same in all runs of a deployment
+    folder      where the state is; None = nothing survives
+    journal     where this process writes its own
+    world       what was saved of the reference tables
+    tail        of output topics: what was sent behind the cut
+    """
+
+    partitions: tuple[str, ...]
+    folder: StateFolder | None = None
+    journal: Journal | None = None
+    world: bytes | None = None
+    tail: Tail | None = None
+    _told: set[str] = field(default_factory=set)
+
+    def load(self, saved: Saved) -> tuple[int, ShardDelta]:
+        """The part's number and its state. Raises CheckpointError."""
+        assert self.folder is not None
+        manifest = decode_manifest(saved[0])
+        return manifest.part, load(self.folder.path, manifest)
+
+    def receipts(self, part: int) -> Words | None:
+        """Of the part, behind the cut; None = none."""
+        return None if self.tail is None else self.tail.receipts.get(part)
+
+    def tell(self, sentences: list[str]) -> None:
+        """What changed policies made of the state: each sentence once, though every part says it."""
+        for sentence in sentences:
+            if sentence not in self._told:
+                self._told.add(sentence)
+                print(sentence, file=sys.stderr)
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self.journal is not None:
+            self.journal.close()
+
+
+def without_state(source: Source[Any]) -> Recovered:
+    """A run that begins, of which nothing survives."""
+    return Recovered(source.partitions)
+
+
+def recover(settings: Settings, source: Source[Any], folder: StateFolder) -> Recovered:
+    """What the newest epoch that can be resumed left. Raises CheckpointError."""
+    point = resume_point(folder.path)
+    # a process's world stands beside each part that was saved with it
+    worlds = {
+        (manifest.base, manifest.file, manifest.offset): manifest
+        for manifests in point.manifests().values()
+        for manifest in manifests
+        if manifest.part == WORLD_PART
+    }
+    return Recovered(
+        partitions=folder.deployment.partitions,
+        folder=folder,
+        world=merged_world(load(folder.path, manifest) for manifest in worlds.values()),
+        tail=_tail(settings, point) if settings.kafka.brokers else None,
+        journal=Journal(folder),
+    )
+
+
+def _tail(settings: Settings, point: ResumePoint) -> Tail:
+    """Fence who was at work before, and read what was sent behind the cut."""
+    from segue.sinks.kafka.encode import LaneEncoder
+    from segue.sinks.kafka.tail import prepare_outputs
+
+    policies = load_policies(settings.policies, secret=secret(), currency=settings.currency, native=False)
+    labels = {lane_label(lane): lane for lane in range(LANES_MAX)}
+    positions = {
+        labels[key]: state for (_, key), state in point.states.items() if isinstance(state, LanePosition)
+    }
+    return prepare_outputs(settings.kafka, LaneEncoder(policies, settings.kafka).topics, positions)

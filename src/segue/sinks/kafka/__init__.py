@@ -1,0 +1,1 @@
+"""Topics as sinks: lanes that send exactly once. PROTOCOL.md says how, and what it rests on."""

@@ -1,0 +1,179 @@
+"""librdkafka's clients as the lanes need them, and what their errors mean."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+
+from segue import limits
+from segue.errors import SegueError, SettingsError, SinkError
+from segue.kafka.client import client_arguments, client_properties, is_final, kafka_error
+from segue.kafka.settings import KafkaSettings
+
+STEP = "write to Kafka"
+_SLICE_S = (
+    0.5  # a wait is cut into such slices: what the client's own thread found out is looked at between them
+)
+
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.TRANSACTION_COORDINATOR_FENCED,
+    }
+)
+_MISSING = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+)
+_TIME = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
+
+
+def is_fenced(error: KafkaError) -> bool:
+    """Whether a newer producer has taken the place of this one."""
+    return error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str().lower())
+
+
+def sink_error(settings: KafkaSettings, error: KafkaError | KafkaException, topic: str = "") -> SegueError:
+    """What a client said, for people."""
+    if isinstance(error, KafkaException):
+        return sink_error(settings, error.args[0], topic)
+    code, text = error.code(), error.str()
+    where = f'topic "{topic}": ' if topic else ""
+    if is_fenced(error):
+        return SinkError(
+            STEP,
+            f'another engine with the name "{settings.name}" has taken over',
+            "this one wrote nothing more; give each deployment a name of its own (kafka.name)",
+        )
+    if code in _MISSING and topic:
+        return SinkError(STEP, f"{where}it is not there", "make the topics: segue topics create")
+    if code == KafkaError.MSG_SIZE_TOO_LARGE:
+        hint = "raise message.max.bytes here and max.message.bytes of the topic"
+        return SinkError(STEP, f"{where}a message is larger than allowed ({text})", hint)
+    if code in _TIME:
+        found = f"{where}{settings.brokers} did not answer in time ({text})"
+        hint = "start again when the brokers can be reached: nothing is lost, nothing sent twice"
+        return SinkError(STEP, found, hint)
+    return kafka_error(STEP, (code, where + text), SinkError)
+
+
+class Trouble:
+    """What a client's own threads found out: librdkafka retries for ever what no retry can mend."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._found: SegueError | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, error: KafkaError) -> None:
+        """The client's error_cb."""
+        if error.fatal() or is_fenced(error) or is_final(error.name(), error.str()):
+            self.note(sink_error(self._settings, error))
+
+    def note(self, error: SegueError) -> None:
+        """Only the first counts."""
+        with self._lock:
+            self._found = self._found or error
+
+    def check(self) -> None:
+        """Raise it."""
+        if self._found is not None:
+            raise self._found
+
+
+def transactional_id(settings: KafkaSettings, lane: int) -> str:
+    """Belongs to the lane, whoever runs it."""
+    return f"{settings.name}-lane-{lane}"
+
+
+def make_producer(settings: KafkaSettings, trouble: Trouble, lane: int | None = None) -> Producer:
+    """Of a lane's transactions; without a lane, one that sends at once and repeats nothing within its life."""
+    defaults: dict[str, str | int] = {
+        "compression.type": settings.compression,
+        "queue.buffering.max.messages": 2 * limits.LANE_QUEUE_MESSAGES_MAX,
+        "message.timeout.ms": limits.TRANSACTION_MS_MAX,
+        "retry.backoff.ms": 5,
+        "retry.backoff.max.ms": 500,
+        "linger.ms": 0,
+    }
+    own: dict[str, str | int] = {}
+    if lane is not None:
+        defaults["linger.ms"] = 5  # a transaction's messages share requests; its flush does not wait for this
+        own["transactional.id"] = transactional_id(settings, lane)
+        own["transaction.timeout.ms"] = limits.TRANSACTION_MS_MAX
+    properties = client_properties(settings, "producer", defaults=defaults, own=own)
+    return _made(Producer, client_arguments(properties, trouble))
+
+
+def make_reader(settings: KafkaSettings, trouble: Trouble) -> Consumer:
+    """Reads what is committed, and says where a partition ends."""
+    own: dict[str, str | int] = {
+        "group.id": f"{settings.name}-tail",  # never joined: partitions are assigned by hand
+        "enable.partition.eof": "true",
+    }
+    defaults: dict[str, str | int] = {"fetch.wait.max.ms": 10}
+    properties = client_properties(settings, "consumer", defaults=defaults, own=own)
+    return _made(Consumer, client_arguments(properties, trouble))
+
+
+_Client = TypeVar("_Client", Producer, Consumer)
+
+
+def _made(kind: type[_Client], config: dict[str, Any]) -> _Client:
+    try:
+        return kind(config)
+    except KafkaException as error:
+        found = f"a client can't be made: {error.args[0].str()}"
+        raise SettingsError(STEP, found, "check the properties of kafka in the settings") from None
+
+
+def fatal_error(settings: KafkaSettings, producer: Producer) -> SegueError:
+    """What made a client useless. (confluent-kafka 2.16 ends the call that meets a fatal error with a bare SystemError,
+    its exception lost; the next call of a producer with transactions says what it was.)"""
+    try:
+        producer.begin_transaction()
+    except KafkaException as error:
+        return sink_error(settings, error)
+    return SinkError(
+        STEP, "the client met an error that it can't recover from", "its log says more; start again"
+    )
+
+
+def init_transactions(settings: KafkaSettings, producer: Producer, trouble: Trouble) -> None:
+    """Fence whoever had the producer's id; their open transaction is over afterwards."""
+
+    def init(seconds: float) -> None:
+        producer.poll(0)
+        trouble.check()
+        producer.init_transactions(seconds)
+
+    patiently(settings, init, trouble)
+
+
+def patiently(settings: KafkaSettings, ask: Callable[[float], Any], trouble: Trouble) -> Any:
+    """Ask in short slices until the brokers answer; SinkError when they don't, or what stood in the way.
+
+    ask  takes seconds; asking again after a time-out goes on with the same question
+    """
+    deadline = time.monotonic() + limits.BROKER_WAIT_MS / 1000
+    while True:
+        try:
+            return ask(_SLICE_S)
+        except KafkaException as error:
+            found: KafkaError = error.args[0]
+            trouble.check()
+            if not (found.retriable() or found.code() in _TIME) or time.monotonic() > deadline:
+                raise sink_error(settings, found) from error

@@ -1,0 +1,146 @@
+"""Decisions of many parts become messages of lanes, and what was refused becomes messages too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from segue.actions.encode import (
+    CHANGES,
+    DEAD_LETTERS,
+    DECISIONS,
+    LATE,
+    ActionEncoder,
+    encode_dead,
+    encode_late,
+)
+from segue.actions.joined import JoinedDecisions, join
+from segue.decide.engine import Decisions
+from segue.events.batch import DeadLetter, Late
+from segue.kafka.receipts import (
+    ID_BYTES,
+    IDS,
+    RECEIPTS,
+    change_ids,
+    credit_ids,
+    offer_hashes,
+    pack_ids,
+    pack_receipts,
+    receipts_of,
+    row_id,
+)
+from segue.kafka.settings import KafkaSettings
+from segue.policy.compiled import CompiledPolicies
+from segue.sinks.kafka.message import HEARTBEAT, LaneItem, LaneMessage
+from segue.sinks.kafka.tables import CONTENT_TYPE, TableMessages
+from segue_kernels.receipt import ANONYMOUS_PART, RECEIPT_WORDS
+
+Words = npt.NDArray[np.int64]
+
+ACTION_TYPE = b"segue.action"
+_JSON = ("content-type", b"application/json")
+
+
+class LaneEncoder:
+    """Encodes for one deployment. What a list of decisions causes in a lane is one item: it becomes visible as one."""
+
+    def __init__(self, policies: CompiledPolicies, settings: KafkaSettings) -> None:
+        self._policies = policies
+        self._encoder = ActionEncoder(policies)
+        self._offers = offer_hashes(policies)
+        self._lanes = settings.lanes
+        self._prefix = settings.prefix
+        self._common = [
+            _JSON,
+            ("ce_specversion", b"1.0"),
+            ("ce_type", ACTION_TYPE),
+            ("ce_source", b"segue/" + settings.name.encode()),
+        ]
+        self._tables = {name: TableMessages() for name in self._encoder.schemas}
+
+    @property
+    def topics(self) -> list[str]:
+        """All topics that these policies can send to, the heartbeat's included."""
+        return [self._prefix + name for name in (*self._encoder.outputs, DEAD_LETTERS, LATE, HEARTBEAT)]
+
+    def encode(self, decided: list[Decisions]) -> list[LaneItem]:
+        """An item for each lane that has anything, of decisions of any parts in their order.
+
+        Takes all at once: most of the time of a call is the same whatever is in it.
+        """
+        if not decided:
+            return []
+        of = [(decisions.part % ANONYMOUS_PART) % self._lanes for decisions in decided]
+        order = sorted(range(len(decided)), key=of.__getitem__)
+        decided = [decided[i] for i in order]
+        lanes = [of[i] for i in order]
+        items: dict[int, list[LaneMessage]] = {lane: [] for lane in lanes}
+        joined = join(decided)
+        rows, actions = receipts_of(decided, self._offers)
+        if len(joined.actions):
+            self._add_actions(joined, actions, _spread(lanes, [len(each.actions) for each in decided]), items)
+        for name, batch in self._encoder.tables(joined):
+            if name == DECISIONS:
+                counts = [len(each.log) for each in decided]
+                header, width = rows, 8 * RECEIPT_WORDS
+            elif name == CHANGES:
+                counts = [len(each.changes) for each in decided]
+                header, width = change_ids(decided, self._policies), ID_BYTES
+            else:
+                counts = [len(each.credits) for each in decided]
+                header, width = credit_ids(decided, self._policies), ID_BYTES
+            topic = self._prefix + name
+            for lane, start, end in _runs(lanes, counts):
+                for first, last, stream in self._tables[name].cut(batch, start, end, width):
+                    told = header[first:last]
+                    receipt = (RECEIPTS, pack_receipts(told)) if name == DECISIONS else (IDS, pack_ids(told))
+                    headers = [receipt, ("content-type", CONTENT_TYPE)]
+                    items[lane].append(LaneMessage(topic, None, stream, headers))
+        return [(lane, messages) for lane, messages in items.items() if messages]
+
+    def refused(self, dead: list[DeadLetter], late: list[Late]) -> list[LaneItem]:
+        """Dead letters and late events, a message each; the lane follows from the input's partition."""
+        items: dict[int, list[LaneMessage]] = {}
+        both: tuple[tuple[str, Sequence[DeadLetter | Late], bytes], ...] = (
+            (DEAD_LETTERS, dead, encode_dead(dead) if dead else b""),
+            (LATE, late, encode_late(late) if late else b""),
+        )
+        for name, refused, lines in both:
+            for one, line in zip(
+                refused, lines.split(b"\n"), strict=False
+            ):  # an empty one is behind the last
+                headers = [(IDS, row_id(one.partition, one.row)), _JSON]
+                message = LaneMessage(self._prefix + name, None, line, headers)
+                items.setdefault(one.partition % self._lanes, []).append(message)
+        return list(items.items())
+
+    def _add_actions(
+        self, joined: JoinedDecisions, receipts: Words, lanes: list[int], items: dict[int, list[LaneMessage]]
+    ) -> None:
+        told = self._encoder.action_lines(joined)
+        width = 8 * RECEIPT_WORDS
+        packed = pack_receipts(receipts)
+        for i, (lane, channel, line, action_id, customer, time) in enumerate(zip(lanes, *told, strict=True)):
+            headers = [
+                (RECEIPTS, packed[i * width : (i + 1) * width]),
+                ("ce_id", action_id),
+                ("ce_time", time),
+                ("ce_subject", customer),
+                *self._common,
+            ]
+            items[lane].append(LaneMessage(self._prefix + channel, customer, line[:-1], headers))
+
+
+def _spread(lanes: list[int], counts: list[int]) -> list[int]:
+    return [lane for lane, count in zip(lanes, counts, strict=True) for _ in range(count)]
+
+
+def _runs(lanes: list[int], counts: list[int]) -> list[tuple[int, int, int]]:
+    """(lane, first row, end) for ascending lanes of so many rows each; lanes without a row are left out."""
+    ends = [0, *accumulate(counts)]
+    borders = [i for i in range(len(lanes)) if i == 0 or lanes[i] != lanes[i - 1]]
+    runs = [(lanes[i], ends[i], ends[j]) for i, j in pairwise([*borders, len(lanes)])]
+    return [(lane, start, end) for lane, start, end in runs if end > start]

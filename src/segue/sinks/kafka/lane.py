@@ -1,0 +1,412 @@
+"""A lane: the one producer of its partition of every output topic, in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from segue import limits
+from segue.errors import SegueError, SinkError
+from segue.kafka.receipts import IDS, unpack_ids
+from segue.kafka.settings import KafkaSettings
+from segue.run import kill
+from segue.run.stop import FAILED
+from segue.sinks.kafka.clients import (
+    STEP,
+    Trouble,
+    fatal_error,
+    init_transactions,
+    make_producer,
+    make_reader,
+    sink_error,
+)
+from segue.sinks.kafka.message import HEARTBEAT, LaneMessage, LanePosition, header, is_idempotent
+from segue.sinks.kafka.tables import rows_of_stream
+from segue.sinks.kafka.tail import Tail, read_to_end
+
+WAITS_KEPT = 65_536
+_LOOK_S = 0.05  # who waits for the thread looks so often for the errors of others
+_SEND_S = limits.TRANSACTION_MS_MAX / 1000
+_open_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+
+
+class _Queued(NamedTuple):
+    """Messages for one transaction; before it commits the first `sent_before` messages sent at once are acknowledged:
+    nothing is logged as sent that is not there."""
+
+    messages: list[LaneMessage]
+    sent_before: int
+    at: float
+
+
+class Lane:
+    """Sends items in their order: an item's transactional messages in one transaction, its idempotent ones at once.
+
+    The thread fences whoever had the lane and looks whether anything was sent since the tail was read; until then
+    writing waits. Any error ends the lane for good: it is noted in FAILED, and every call raises it.
+    """
+
+    def __init__(self, settings: KafkaSettings, number: int, tail: Tail) -> None:
+        position = tail.positions[number]
+        self._settings = settings
+        self._number = number
+        self._fenced_at = tail.fenced_at
+        self._offsets = dict(position.offsets)
+        self._pending = {topic: Counter(unpack_ids(ids)) for topic, ids in position.pending.items() if ids}
+        self._matched_at = time.monotonic()
+        self._at_once = {topic for topic in self._offsets if is_idempotent(settings, topic)}
+        self._gather_s = settings.gather_ms / 1000
+        self._trouble = Trouble(settings)
+        self._sender: Producer | None = None  # of what goes out at once
+        self._lock = threading.Condition()
+        self._queue: deque[_Queued] = deque()
+        self._queued = 0  # messages not yet committed
+        self._hurried = False
+        self._beat_asked = False
+        self._closing = False
+        self._ready = False
+        self._over = False  # the thread has ended
+        self._sent = 0  # at once
+        self._waits_ms: deque[float] = deque(maxlen=WAITS_KEPT)
+        self._committed_at = 0.0
+        self._lease_until = 0.0
+        self._last: dict[str, int] = {}  # by topic: the last offset of the transaction under way
+        self._acknowledged = 0
+        self._acknowledged_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
+        _open_lanes.add(self)
+        self._thread.start()
+
+    def write(self, items: Sequence[list[LaneMessage]]) -> None:
+        """Take items; waits while too much is under way. Raises SinkError."""
+        for item in items:
+            messages = self._not_yet_sent(item) if self._pending else item
+            self._wait(lambda: self._ready and self._queued < limits.LANE_QUEUE_MESSAGES_MAX)
+            rest = messages
+            if self._at_once:
+                at_once = [message for message in messages if message.topic in self._at_once]
+                if at_once:
+                    self._send_at_once(at_once)
+                    rest = [message for message in messages if message.topic not in self._at_once]
+            if rest:
+                with self._lock:
+                    self._queue.append(_Queued(rest, self._sent, time.monotonic()))
+                    self._queued += len(rest)
+                    self._lock.notify_all()
+
+    def hurry(self) -> None:
+        """Gather no longer: somebody will wait for what is queued."""
+        with self._lock:
+            if self._queue and not self._hurried:
+                self._hurried = True
+                self._lock.notify_all()
+
+    def snapshot(self) -> LanePosition:
+        """Wait until all that was taken is committed or acknowledged; where the lane stands then. Raises SinkError.
+
+        The other lanes of this process begin to commit too: they are asked next.
+        """
+        for lane in list(_open_lanes):
+            lane.hurry()
+        self._wait(lambda: self._ready and not self._queued)
+        sender = self._sender
+        while sender is not None and self._acknowledged < self._sent:
+            self._check()
+            self._poll(sender, 0.005)
+        if self._pending and time.monotonic() - self._matched_at > limits.PENDING_MS / 1000:
+            self._pending = {}
+        pending = {topic: b"".join(ids.elements()) for topic, ids in self._pending.items()}
+        with self._lock:
+            return LanePosition(dict(self._offsets), pending)
+
+    def waits_ms(self) -> npt.NDArray[np.float64]:
+        """Of the last WAITS_KEPT items: how long from being written to being visible."""
+        with self._lock:
+            return np.array(self._waits_ms, np.float64)
+
+    def close(self) -> None:
+        """Commit what is queued and let go. May be called again; silent after a failure that was noted before."""
+        try:
+            FAILED.raise_if_set()
+            failed_before = False
+        except SegueError:
+            failed_before = True
+        with self._lock:
+            self._closing = True
+            self._lock.notify_all()
+        self._thread.join()
+        _open_lanes.discard(self)
+        if not failed_before:
+            FAILED.raise_if_set()
+
+    def _wait(self, is_so: Callable[[], bool]) -> None:
+        with self._lock:
+            while True:
+                self._check()
+                if is_so():
+                    return
+                self._lock.wait(_LOOK_S)
+
+    def _check(self) -> None:
+        FAILED.raise_if_set()
+        if self._over:
+            raise SinkError(STEP, f"lane {self._number} was closed", "write before closing")
+
+    def _not_yet_sent(self, messages: list[LaneMessage]) -> list[LaneMessage]:
+        """Without the rows that the tail has already."""
+        left = []
+        for message in messages:
+            pending = self._pending.get(message.topic)
+            told = header(message.headers, IDS) if pending else None
+            if not pending or told is None:
+                left.append(message)
+                continue
+            ids = unpack_ids(told)
+            keep = []
+            for each in ids:
+                is_new = pending[each] <= 0
+                keep.append(is_new)
+                if not is_new:
+                    pending[each] -= 1
+                    if not pending[each]:
+                        del pending[each]
+            if not pending:
+                del self._pending[message.topic]
+            if all(keep):
+                left.append(message)
+                continue
+            self._matched_at = time.monotonic()
+            if any(keep):
+                kept = b"".join(each for each, is_new in zip(ids, keep, strict=True) if is_new)
+                headers = [(IDS, kept), *(each for each in message.headers if each[0] != IDS)]
+                left.append(message._replace(value=rows_of_stream(message.value, keep), headers=headers))
+        return left
+
+    def _send_at_once(self, messages: list[LaneMessage]) -> None:
+        """Only under a lease: while it is not certain that nobody has taken over, nothing goes out."""
+        sender = self._sender
+        assert sender is not None
+        if time.monotonic() >= self._lease_until:
+            with self._lock:
+                self._beat_asked = True
+                self._lock.notify_all()
+            self._wait(lambda: time.monotonic() < self._lease_until)
+        while self._sent - self._acknowledged > limits.LANE_QUEUE_MESSAGES_MAX:
+            self._check()
+            self._poll(sender, 0.005)
+        for message in messages:
+            self._produce(sender, message, self._on_acknowledged)
+            self._sent += 1
+        self._poll(sender, 0)
+
+    def _produce(
+        self, producer: Producer, message: LaneMessage, told: Callable[[KafkaError | None, Message], None]
+    ) -> None:
+        while True:
+            try:
+                producer.produce(
+                    message.topic,
+                    message.value,
+                    message.key,
+                    self._number,
+                    on_delivery=told,
+                    headers=list(message.headers),
+                )
+                return
+            except BufferError:  # the client's own queue is full: its messages have to leave first
+                self._check()
+                self._poll(producer, 0.01)
+            except KafkaException as error:
+                failure = self._told(error.args[0], message.topic, len(message.value))
+                self._fail(failure)
+                raise failure from error
+
+    def _poll(self, producer: Producer, seconds: float) -> None:
+        """Serve the client's callbacks."""
+        try:
+            producer.poll(seconds)
+        except SystemError as error:
+            failure = fatal_error(self._settings, producer)
+            self._fail(failure)
+            raise failure from error
+
+    def _told(self, error: KafkaError, topic: str, size: int) -> SegueError:
+        failure = sink_error(self._settings, error, topic)
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            found = f"{failure.found}: it has {size} bytes and its headers"
+            return SinkError(failure.step, found, failure.hint)
+        return failure
+
+    def _on_acknowledged(self, error: KafkaError | None, message: Message) -> None:
+        topic = message.topic() or ""
+        with self._acknowledged_lock:
+            self._acknowledged += 1
+            if error is None and (offset := message.offset()) is not None:
+                self._offsets[topic] = max(self._offsets.get(topic, 0), offset + 1)
+        if error is not None:
+            self._fail(self._told(error, topic, len(message.value() or b"")))
+
+    def _on_delivered(self, error: KafkaError | None, message: Message) -> None:
+        topic = message.topic() or ""
+        if error is None:
+            offset = message.offset()
+            if offset is not None and offset >= 0:  # of a message that had to be sent again it may be unknown
+                self._last[topic] = offset
+        elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._trouble.note(self._told(error, topic, len(message.value() or b"")))
+
+    def _fail(self, error: SegueError) -> None:
+        FAILED.set(error)
+        with self._lock:
+            self._lock.notify_all()
+
+    def _run(self) -> None:
+        producer = None
+        try:
+            producer = make_producer(self._settings, self._trouble, self._number)
+            self._open(producer)
+            while (items := self._gathered()) is not None:
+                self._commit(producer, items)
+        except SegueError as error:
+            self._fail(error)
+        except KafkaException as error:
+            self._fail(self._found(error))
+        except BaseException as error:
+            self._fail(SinkError(STEP, f"lane {self._number} ended: {type(error).__name__}: {error}", ""))
+            raise
+        finally:
+            self._let_go(producer)
+            with self._lock:
+                self._over = True
+                self._lock.notify_all()
+
+    def _found(self, error: KafkaException) -> SegueError:
+        """What a client's thread found out says more than what a call does."""
+        try:
+            self._trouble.check()
+        except SegueError as found:
+            return found
+        return sink_error(self._settings, error)
+
+    def _open(self, producer: Producer) -> None:
+        init_transactions(self._settings, producer, self._trouble)
+        fenced_at = time.monotonic()
+        if self._at_once:
+            self._sender = make_producer(self._settings, self._trouble)
+            with self._lock:  # until then an older engine may still send what needs no transaction
+                until = self._fenced_at + limits.LEASE_MS / 1000
+                while (wait_s := until - time.monotonic()) > 0 and not self._closing:
+                    self._lock.wait(min(wait_s, _LOOK_S))
+        reader = make_reader(self._settings, self._trouble)
+        try:
+            starts = {(topic, self._number): at for topic, at in self._offsets.items()}
+            read_to_end(self._settings, reader, starts, self._refuse, self._trouble)
+        finally:
+            reader.close()
+        with self._lock:
+            self._committed_at = fenced_at
+            self._lease_until = fenced_at + limits.LEASE_MS / 1000
+            self._ready = True
+            self._lock.notify_all()
+
+    def _refuse(self, message: Message) -> None:
+        found = (
+            f'topic "{message.topic()}" partition {message.partition()} got a message at {message.offset()} '
+        )
+        raise SinkError(
+            STEP,
+            f'{found}while this engine started: another engine with the name "{self._settings.name}" was at work',
+            "start again; give each deployment a name of its own (kafka.name)",
+        )
+
+    def _gathered(self) -> list[_Queued] | None:
+        """What the next transaction takes, nothing for a heartbeat; None = the lane ends."""
+        with self._lock:
+            while True:
+                FAILED.raise_if_set()
+                self._trouble.check()
+                now = time.monotonic()
+                if self._queue:
+                    full = self._queued >= limits.TRANSACTION_MESSAGES_MAX
+                    if self._hurried or self._closing or full:
+                        due = now
+                    else:
+                        due = max(self._queue[0].at, self._committed_at) + self._gather_s
+                elif self._closing:
+                    return None
+                elif self._beat_asked:
+                    due = now
+                else:
+                    due = self._committed_at + limits.HEARTBEAT_MS / 1000
+                if now >= due:
+                    break
+                self._lock.wait(due - now)
+            items: list[_Queued] = []
+            messages = 0
+            while self._queue and (not items or messages < limits.TRANSACTION_MESSAGES_MAX):
+                items.append(self._queue.popleft())
+                messages += len(items[-1].messages)
+            self._hurried = self._hurried and bool(self._queue)
+            self._beat_asked = False
+            return items
+
+    def _commit(self, producer: Producer, items: list[_Queued]) -> None:
+        deadline = time.monotonic() + _SEND_S
+        self._last.clear()
+        producer.begin_transaction()
+        for item in items:
+            for message in item.messages:
+                self._produce(producer, message, self._on_delivered)
+        if not items:
+            topic = self._settings.prefix + HEARTBEAT
+            self._produce(producer, LaneMessage(topic, None, b"", []), self._on_delivered)
+        try:
+            left = producer.flush(max(0.0, deadline - time.monotonic()))
+        except SystemError as error:
+            raise fatal_error(self._settings, producer) from error
+        self._trouble.check()
+        sender = self._sender
+        while sender is not None and items and self._acknowledged < items[-1].sent_before:
+            FAILED.raise_if_set()
+            self._trouble.check()
+            self._poll(sender, 0.005)
+        if left:
+            raise sink_error(self._settings, KafkaError(KafkaError._TIMED_OUT))
+        kill.point("after_produce")
+        before = time.monotonic()
+        producer.commit_transaction(max(0.1, deadline - before))
+        kill.point("after_commit")
+        with self._lock:
+            with self._acknowledged_lock:
+                for topic, last in self._last.items() if items else ():
+                    self._offsets[topic] = last + 2  # behind the mark of the commit
+            self._committed_at = time.monotonic()
+            self._lease_until = before + limits.LEASE_MS / 1000
+            self._waits_ms.extend((self._committed_at - item.at) * 1000 for item in items)
+            self._queued -= sum(len(item.messages) for item in items)
+            self._lock.notify_all()
+
+    def _let_go(self, producer: Producer | None) -> None:
+        """Send nothing more."""
+        with contextlib.suppress(KafkaException, SystemError):
+            if self._sender is not None:
+                try:
+                    FAILED.raise_if_set()
+                    self._sender.flush(_SEND_S)
+                except SegueError:
+                    self._sender.purge()
+        if (
+            producer is not None and self._queued
+        ):  # an open transaction would hold up consumers until it times out
+            with contextlib.suppress(KafkaException, SystemError):
+                producer.purge()
+                producer.abort_transaction(1.0)

@@ -1,0 +1,289 @@
+"""After a crash: nothing that was decided is missing, nothing is sent twice, and no cap is passed.
+
+A run is cut at some batch (its state is saved there), goes on, sends a part of what it decides, and crashes. The state
+is built anew by running up to the cut, the receipts of what was sent are charged, and all batches since the cut are
+decided once more.
+
+    batches   0 1 2 3 4 5 6 7 8 9
+    first run ──────cut─────✗          sent: up to the cut, and a prefix of what was decided since (the tail)
+    replay          cut────────────    outputs of both = those of a run that nothing disturbed
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from segue.actions.encode import ActionEncoder
+from segue.decide.engine import Decisions, Words
+from segue.events.decode import Decoder
+from segue.limits import LATENESS_MS_DEFAULT
+from segue.policy.compiled import CompiledPolicies
+from segue.policy.load import load_policies
+from segue.routing.packet import SourceBatch
+from segue.state.shard import EngineSettings
+from segue_kernels import receipt
+from tests.reference import random_events, random_policies
+from tests.reference.choice import Seeded
+from tests.reference.compare import action_rows, change_rows, credit_rows, decision_rows, difference
+from tests.reference.journeys import Policies
+from tests.reference.pipeline import Outcome, source_batches
+from tests.reference.policies import read_policies
+from tests.reference.replay import Run, Seen, caps_passed, receipts_of
+
+SECRET = bytes(range(16))
+ACTIONS_MIN = 30
+CHANNELS = ("web", "push")  # idempotent: sent before what is transactional
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Random policies leave no object files behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGUE_CACHE_DIR", str(tmp_path_factory.mktemp("objects")))
+        yield
+
+
+@dataclass
+class Case:
+    """Policies and the batches of a stream, whose events' ids and times are all different."""
+
+    choice: Seeded
+    compiled: CompiledPolicies
+    policies: Policies
+    settings: EngineSettings
+    batches: list[list[SourceBatch]]  # by partition
+
+    def run(self, merged: bool) -> Run:
+        return Run(self.compiled, self.settings, len(self.batches), merged)
+
+    def encoder(self) -> ActionEncoder:
+        return ActionEncoder(self.compiled)
+
+    def interleaved(self, taken: Sequence[SourceBatch] = ()) -> list[SourceBatch]:
+        """All batches but those taken, each partition's in order; the partitions as it happens."""
+        known = {(batch.partition, batch.batch) for batch in taken}
+        queues = [[b for b in queue if (b.partition, b.batch) not in known] for queue in self.batches]
+        order = []
+        while any(queues):
+            order.append(self.choice.pick([queue for queue in queues if queue]).pop(0))
+        return order
+
+
+def case_of(seed: int, erasures: bool, partitions: int = 2) -> Case:
+    """The first of some random cases in which enough is sent."""
+    for n in range(50):
+        case = random_case(seed + 1_000 * n, erasures, partitions)
+        run = case.run(merged=True)
+        decided = all_of([run.push(batch) for batch in case.interleaved()])
+        if sum(len(one.actions) for one in decided) >= ACTIONS_MIN:
+            return case
+    raise AssertionError("nothing is sent")
+
+
+def random_case(seed: int, erasures: bool, partitions: int) -> Case:
+    choice = Seeded(seed)
+    texts = [random_policies.policy(choice, f"policy-{n}", stages=n == 0) for n in range(3)]
+    world = (random_events.world, random_events.crowd, random_events.bazaar)[seed % 3](choice)
+    world = replace(world, partitions=partitions)
+    payloads = []
+    told: set[str] = set()
+    times: set[int] = (
+        set()
+    )  # all different: of what waits since the same moment the decisions have the same id
+    for messages in random_events.messages(choice, world, 300):
+        kept = []
+        for message in messages:
+            gone = message["type"] == "Profile Erasure Requested" and not erasures
+            if message["id"] not in told and not gone:
+                told.add(message["id"])
+                while message["time"] in times:
+                    message["time"] += 1
+                times.add(message["time"])
+                kept.append(message)
+        payloads.append(b"\n".join(random_events.lines(choice, kept)))
+    with TemporaryDirectory() as folder:
+        for n, text in enumerate(texts):
+            Path(folder, f"{n}.toml").write_text(text)
+        compiled = load_policies([folder], secret=SECRET, native=False)
+    decoder = Decoder(SECRET, "EUR", random_events.ARRIVAL_MS, LATENESS_MS_DEFAULT)
+    settings = EngineSettings(
+        SECRET, shards=2, customers_per_shard_max=1 << 12, pool_words_per_shard_max=1 << 21
+    )
+    batches = [source_batches(p, n, decoder, choice, Outcome()) for n, p in enumerate(payloads)]
+    return Case(choice, compiled, read_policies(texts, SECRET), settings, batches)
+
+
+def all_of(steps: Sequence[Sequence[Decisions]]) -> list[Decisions]:
+    return [one for step in steps for one in step]
+
+
+def told_the_same(case: Case, found: Seen, expected: Seen) -> None:
+    journeys = case.policies.journeys
+    assert difference(action_rows(found.actions), action_rows(expected.actions)) == ""
+    rows = decision_rows(found.decisions, journeys)
+    assert difference(rows, decision_rows(expected.decisions, journeys)) == ""
+
+
+def said(case: Case, decided: Sequence[Decisions]) -> Seen:
+    seen = Seen()
+    seen.read(case.encoder(), decided)
+    return seen
+
+
+@pytest.mark.parametrize("merged", [True, False])
+@pytest.mark.parametrize("seed", range(9))
+def test_the_same_interleaving_says_the_same(seed: int, merged: bool) -> None:
+    case = case_of(seed, erasures=seed % 2 == 0)
+    order = case.interleaved()
+    undisturbed = case.run(merged)
+    steps = [undisturbed.push(batch) for batch in order]
+    expected = said(case, all_of(steps))
+    assert (caps_passed(expected.actions, case.policies.journeys) == []) or seed % 2 == 0
+    for _ in range(3):
+        cut = case.choice.integer(0, len(order) - 1)
+        crash = case.choice.integer(cut, len(order))
+        since = all_of(steps[cut:crash])
+        tail = since[: case.choice.integer(0, len(since))]
+        replay = case.run(merged)
+        for batch in order[:cut]:
+            replay.push(batch)
+        charged = replay.charge(shuffled(case, receipts_of(tail, case.compiled)))
+        assert charged == sum(len(one.actions) for one in tail)
+        again = [replay.push(batch) for batch in order[cut:]]
+        told_the_same(case, said(case, [*all_of(steps[:cut]), *tail, *all_of(again)]), expected)
+        # changes and credits are told again: their own ids tell repeats apart
+        since_cut, told = said(case, all_of(steps[cut:])), said(case, all_of(again))
+        assert difference(change_rows(told.changes), change_rows(since_cut.changes)) == ""
+        assert difference(credit_rows(told.joins), credit_rows(since_cut.joins)) == ""
+        counters = replay.counters()
+        assert counters["pending_now"] == counters["pending_forgotten"] == 0
+        assert counters["replayed_logged"] == counters["offers_unknown"] == 0
+
+
+def shuffled(case: Case, receipts: Words) -> Words:
+    """Topics are read back one after the other: in no order of their own."""
+    order = list(range(len(receipts)))
+    order.sort(key=lambda _: case.choice.integer(0, 1 << 30))
+    return np.ascontiguousarray(receipts[order])
+
+
+@pytest.mark.parametrize("seed", range(20, 29))
+def test_two_crashes_in_a_row(seed: int) -> None:
+    """The second one before or after a further save, which keeps what is pending."""
+    case = case_of(seed, erasures=False)
+    order = case.interleaved()
+    undisturbed = case.run(merged=False)
+    steps = [undisturbed.push(batch) for batch in order]
+    expected = said(case, all_of(steps))
+    cut = case.choice.integer(0, len(order) // 2)
+    first = all_of(steps[cut:])
+    first = first[: case.choice.integer(0, len(first))]
+    receipts = receipts_of(first, case.compiled)
+
+    second = case.run(merged=False)
+    for batch in order[:cut]:
+        second.push(batch)
+    second.charge(receipts)
+    saved = case.choice.integer(cut, len(order) - 1)
+    to_saved = [second.push(batch) for batch in order[cut:saved]]
+    sequences = [engine.sequence for engine in second.engines()]
+    pending = [engine.pending_words().copy() for engine in second.engines()]
+    more = all_of([second.push(batch) for batch in order[saved:]])
+    more = more[: case.choice.integer(0, len(more))]
+    both = np.concatenate([receipts, receipts_of([*all_of(to_saved), *more], case.compiled)])
+
+    for from_saved in (False, True):
+        third = case.run(merged=False)
+        for batch in order[:cut]:
+            third.push(batch)
+        if from_saved:
+            third.charge(receipts)
+            for batch in order[cut:saved]:
+                third.push(batch)
+            assert [engine.sequence for engine in third.engines()] == sequences
+            for engine, rows in zip(third.engines(), pending, strict=True):
+                assert sorted(engine.pending_words().tolist()) == sorted(rows.tolist())
+                forget(engine)
+                engine.restore_pending(rows)
+        third.charge(shuffled(case, both))
+        again = all_of([third.push(batch) for batch in order[saved if from_saved else cut :]])
+        sent = [*all_of(steps[:cut]), *first, *all_of(to_saved), *more, *again]
+        told_the_same(case, said(case, sent), expected)
+        assert third.counters()["pending_now"] == 0
+
+
+def forget(engine: object) -> None:
+    """As an engine that was built anew has nothing pending."""
+    from segue.decide.engine import ShardEngine
+    from segue_kernels.row import PENDING_NOW
+
+    assert isinstance(engine, ShardEngine)
+    engine.state.arrays.pending[:] = 0
+    engine.state.arrays.meta[PENDING_NOW] = 0
+
+
+@pytest.mark.parametrize("partly", [False, True])
+@pytest.mark.parametrize("seed", range(40, 52))
+def test_another_interleaving_sends_nothing_twice(seed: int, partly: bool) -> None:
+    """partly: the last of what was sent are actions of idempotent channels, whose log rows were lost."""
+    case = case_of(seed, erasures=False, partitions=case_partitions(seed))
+    journeys = case.policies.journeys
+    for _ in range(3):
+        order = case.interleaved()
+        cut = case.choice.integer(0, len(order) - 1)
+        first = case.run(merged=False)
+        before = all_of([first.push(batch) for batch in order[:cut]])
+        since = all_of([first.push(batch) for batch in order[cut:]])
+        sent = case.choice.integer(0, len(since))
+        tail = since[:sent]
+        receipts = receipts_of(tail, case.compiled)
+        alone: list[Decisions] = []
+        if partly:
+            alone = since[sent : sent + case.choice.integer(1, 3)]
+            receipts = np.concatenate([receipts, receipts_of(alone, case.compiled, CHANNELS)])
+
+        replay = case.run(merged=False)
+        for batch in order[:cut]:
+            replay.push(batch)
+        replay.charge(shuffled(case, receipts))
+        again = all_of([replay.push(batch) for batch in case.interleaved(order[:cut])])
+
+        seen = said(case, [*before, *tail, *again])
+        lost = [action for action in said(case, alone).actions if action["channel"] in CHANNELS]
+        seen.actions += lost
+        assert most(action["decision_id"] for action in seen.actions) <= 1
+        assert most(row["decision_id"] for row in seen.decisions) <= 1
+        assert caps_passed(seen.actions, journeys) == []
+        logged = {row["decision_id"]: row["winner"] for row in seen.decisions}
+        for action in seen.actions:
+            # of an action whose trigger decides nothing in the other order there is no row in the log
+            assert logged.get(action["decision_id"], action["offer"]) == action["offer"]
+
+
+def case_partitions(seed: int) -> int:
+    return 2 + seed % 2
+
+
+def most(ids: Iterator[str]) -> int:
+    return max(Counter(ids).values(), default=0)
+
+
+def test_receipts_that_the_state_knows_of_are_left_out() -> None:
+    case = case_of(0, erasures=False)
+    run = case.run(merged=True)
+    decided = all_of([run.push(batch) for batch in case.interleaved()])
+    receipts = receipts_of(decided, case.compiled)
+    assert len(receipts)
+    assert run.charge(receipts) == 0
+    assert run.counters()["pending_now"] == 0
+    fresh = case.run(merged=True)
+    receipts[:, receipt.RECEIPT_PART] = 99
+    assert fresh.charge(receipts) == 0
+    assert fresh.counters()["customers"] == 0

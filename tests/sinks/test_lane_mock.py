@@ -1,0 +1,87 @@
+"""What a lane does by itself, against librdkafka's own mock of a cluster; the guarantees: tests/kafka/test_lanes.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from segue.errors import SettingsError, SinkError
+from segue.kafka.settings import KafkaSettings
+from segue.run.stop import FAILED
+from segue.sinks.kafka.lane import Lane
+from segue.sinks.kafka.tail import prepare_outputs
+from tests.kafka.lanes import LANES, item, settings_of, topic_names, visible
+
+
+@pytest.fixture
+def settings() -> Iterator[KafkaSettings]:
+    """A deployment on a mock, which makes topics as they are asked for."""
+    FAILED.clear()
+    mock = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1, "log_level": 0})
+    [broker] = mock.list_topics(timeout=10).brokers.values()
+    for topic in topic_names("mock."):
+        mock.list_topics(topic, timeout=10)
+    yield settings_of(f"{broker.host}:{broker.port}", "mock.")
+    FAILED.clear()
+
+
+def opened(settings: KafkaSettings) -> list[Lane]:
+    tail = prepare_outputs(settings, topic_names("mock."), {})
+    return [Lane(settings, number, tail) for number in range(LANES)]
+
+
+def test_items_keep_their_order_and_a_snapshot_waits_for_them(settings: KafkaSettings) -> None:
+    lanes = opened(settings)
+    for number in range(50):
+        lanes[number % LANES].write([item("mock.", number, 0)])
+    for lane in lanes:
+        lane.snapshot()
+    assert (
+        visible(settings, "email")
+        == visible(settings, "decisions")
+        == [list(range(0, 50, 2)), list(range(1, 50, 2))]
+    )
+    assert sum(len(lane.waits_ms()) for lane in lanes) == 50
+    for lane in lanes:
+        lane.close()
+        lane.close()
+    with pytest.raises(SinkError, match="lane 1 was closed"):
+        lanes[1].write([item("mock.", 50, 0)])
+
+
+def test_closing_commits_what_is_queued(settings: KafkaSettings) -> None:
+    lanes = opened(settings)
+    lanes[1].write([item("mock.", 1, 0), item("mock.", 2, 0)])
+    for lane in lanes:
+        lane.close()
+    assert visible(settings, "email") == [[], [1, 2]]
+
+
+def test_a_failure_elsewhere_ends_writing_and_waiting(settings: KafkaSettings) -> None:
+    lanes = opened(settings)
+    lanes[0].snapshot()
+    failure = SinkError("write results", "the disk is full", "make room")
+    lanes[0].write([item("mock.", 1, 0)])
+    FAILED.set(failure)
+    for call in (lambda: lanes[0].write([item("mock.", 2, 0)]), lanes[0].snapshot, lanes[1].snapshot):
+        with pytest.raises(SinkError, match="the disk is full"):
+            call()
+    before = time.monotonic()
+    for lane in lanes:
+        lane.close()  # silent: the failure is known
+    assert time.monotonic() - before < 5
+
+
+def test_brokers_that_do_not_answer_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.limits.BROKER_WAIT_MS", 300)
+    with pytest.raises(SinkError, match=r"127\.0\.0\.1:1 did not answer in time"):
+        prepare_outputs(settings_of("127.0.0.1:1", "none."), topic_names("none."), {})
+
+
+def test_properties_that_contradict_the_protocol_are_refused() -> None:
+    settings = settings_of("127.0.0.1:1", "none.", properties={"transaction.timeout.ms": "1000"})
+    with pytest.raises(SettingsError, match=r"transaction\.timeout\.ms"):
+        prepare_outputs(settings, topic_names("none."), {})
