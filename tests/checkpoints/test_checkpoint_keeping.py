@@ -137,6 +137,23 @@ def test_who_was_erased_is_in_no_file_in_time(tmp_path: Path, replaced: list[int
         journal.close()
 
 
+@pytest.mark.timeout(60)
+def test_a_part_that_is_idle_is_gathered_too(tmp_path: Path) -> None:
+    with opened(tmp_path) as folder:
+        journal = Journal(folder, file_bytes=FILE_BYTES, erase_within_ms=1_000)
+        journal.append([(0, delta({1: [5]})), (1, delta({1: [6]}))])
+        until = time.monotonic() + 30
+        manifest = Manifest(1)
+        while not manifest.base and time.monotonic() < until:
+            journal.append([])
+            if len(list(folder.bases.glob("*.base"))) == 2:
+                manifest = journal.append([(1, None)])[1]
+            time.sleep(0.05)
+        assert manifest.chain == ()
+        assert rows_of(load(tmp_path, manifest)) == {1: [6]}
+        journal.close()
+
+
 def test_files_of_living_processes_and_of_any_epoch_in_the_store_stay(tmp_path: Path) -> None:
     with opened(tmp_path) as folder, opened_beside(tmp_path, folder) as other:
         journal = Journal(folder, keep=False, file_bytes=FILE_BYTES)

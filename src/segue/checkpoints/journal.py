@@ -239,7 +239,7 @@ class Journal:
         extra: Mapping[int, dict[str, int]] | None = None,
     ) -> dict[int, Manifest]:
         """Make durable what changed in these parts (None: nothing since append_early or the last time); the
-        manifests to keep."""
+        manifests to keep. Without parts: look after what is old, which an idle process should do now and then."""
         self._check()
         now_ms = _now_ms()
         listed = list(parts)
@@ -258,9 +258,7 @@ class Journal:
                 chain.extra = extra[part]
             manifest = manifests[part] = chain.manifest(part, now_ms)
             chain.handed_out.append(manifest.files())
-            if self._keeper is not None and chain.is_due(now_ms, self._erase_within_ms):
-                chain.compacting = manifest
-                self._keeper.compact(manifest)
+            self._gather_if_due(chain, manifest, now_ms)
         self._look_after(now_ms)
         return manifests
 
@@ -367,6 +365,11 @@ class Journal:
         for made in self._keeper.made():
             self._chains[made.part].rebase(made.base, made.base_bytes)
 
+    def _gather_if_due(self, chain: _Chain, manifest: Manifest, now_ms: int) -> None:
+        if self._keeper is not None and chain.is_due(now_ms, self._erase_within_ms):
+            chain.compacting = manifest
+            self._keeper.compact(manifest)
+
     def _look_after(self, now_ms: int) -> None:
         if self._file.first_ms and now_ms - self._file.first_ms > self._erase_within_ms // 8:
             try:
@@ -377,6 +380,8 @@ class Journal:
         if self._keeper is not None and now_ms - self._collected_ms >= self._collect_ms:
             self._collected_ms = now_ms
             names = {name for chain in self._chains.values() for files in chain.handed_out for name in files}
-            for chain in self._chains.values():
-                names |= chain.manifest(0, 0).files()
+            for part, chain in self._chains.items():
+                manifest = chain.manifest(part, now_ms)
+                names |= manifest.files()
+                self._gather_if_due(chain, manifest, now_ms)  # a part that is idle grows old too
             self._keeper.collect(names, number_of(self._file.name))

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from segue.actions.encode import ActionEncoder
+from segue.checkpoints.bases import load, write_base
+from segue.checkpoints.manifest import Manifest
 from segue.decide.engine import Decisions, ShardEngine
 from segue.events.decode import Decoder
 from segue.events.names import CODE_BY_NAME
@@ -32,6 +34,7 @@ from segue.simulate import SimulationSettings, write_simulation
 from segue.sources.files import file_source
 from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch
+from segue.state.delta import ShardDelta
 from segue_kernels.jit import JIT_DISABLED, cache_folder
 from segue_kernels.plan import LOOKUP_FIELD, LOOKUP_TABLE, LOOKUP_WORDS, TABLE_PRICE, TABLE_PROFILE
 from segue_kernels.record import PACK, RECORD_WORDS
@@ -88,6 +91,7 @@ def warm_up(step: Step) -> None:
             decided += _decide(pickle.loads(pickle.dumps(known)), policies, settings)
             decided += _decide(known, policies, settings)
             encoder.encode(decided)
+            _save_and_load(Path(folder))
     if not JIT_DISABLED:
         with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
             _mark().parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +110,13 @@ def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings)
         due, _ = engine.advance(arrivals.watermark_ms(), TIMERS_PER_READ)
         decided += due
     return decided
+
+
+def _save_and_load(folder: Path) -> None:
+    (folder / "bases").mkdir()
+    part = ShardDelta(np.array([1]), np.array([0, 1]), np.array([1]), b"")
+    name, size = write_base(folder, 1, 1, 0, part)
+    load(folder, Manifest(0, name, size))
 
 
 def _write(path: Path) -> None:
