@@ -19,7 +19,7 @@ import numpy as np
 from segue import limits
 from segue.checkpoints.disk import journal_name, number_of, sync_folder, unwritable, write_all
 from segue.checkpoints.folder import StateFolder
-from segue.checkpoints.keeping import Keeper
+from segue.checkpoints.keeping import Keeper, Made
 from segue.checkpoints.manifest import Manifest, Segment
 from segue.checkpoints.record import (
     FILE_WORDS,
@@ -113,7 +113,7 @@ class _Chain:
         self.file = manifest.file
         self.offset = manifest.offset
         self.extra = manifest.extra
-        self.compacting: Manifest | None = None
+        self.compacting: tuple[int, Manifest] | None = None  # request to the keeper, and what it gathers
         self.handed_out: deque[set[str]] = deque(maxlen=3)  # Bytewax's store may not have them yet
 
     @property
@@ -137,11 +137,12 @@ class _Chain:
         self.base, self.base_bytes, self.segments = "", 0, []
         self.file, self.offset, self.compacting = "", 0, None
 
-    def rebase(self, base: str, base_bytes: int) -> None:
-        """The base now holds all records that the manifest given to the keeper told of."""
-        done = self.compacting
-        if done is None:  # a whole delta came meanwhile: that base is of no use
-            return
+    def rebase(self, made: Made) -> bool:
+        """The base now holds all records that the manifest given to the keeper told of; False: it is of no use, for
+        a whole delta came meanwhile."""
+        if self.compacting is None or self.compacting[0] != made.number:
+            return False
+        done = self.compacting[1]
         rest = self.segments[len(done.chain) :]
         if done.chain:
             last = self.segments[len(done.chain) - 1]
@@ -149,10 +150,11 @@ class _Chain:
             if records:
                 size = last.bytes - done.chain[-1].bytes
                 rest.insert(0, Segment(last.file, records, size, done.time_ms))
-        self.base, self.base_bytes, self.segments = base, base_bytes, rest
+        self.base, self.base_bytes, self.segments = made.base, made.base_bytes, rest
         self.compacting = None
         if not rest:
             self.file, self.offset = "", 0
+        return True
 
     def manifest(self, part: int, now_ms: int) -> Manifest:
         return Manifest(
@@ -214,6 +216,7 @@ class Journal:
         self._next: Future[_File] | None = None
         self._collect_ms = max(250, min(20_000, erase_within_ms // 16))
         self._collected_ms = _now_ms()
+        self._useless: set[str] = set()  # bases that came too late
         self._keeper = Keeper(folder, compact_bytes_per_s) if keep else None
         encode_record(
             self._room.words(_BLOCK_WORDS), 0, _NOTHING, 0
@@ -363,12 +366,12 @@ class Journal:
         if self._keeper is None:
             return
         for made in self._keeper.made():
-            self._chains[made.part].rebase(made.base, made.base_bytes)
+            if not self._chains[made.part].rebase(made):
+                self._useless.add(made.base)
 
     def _gather_if_due(self, chain: _Chain, manifest: Manifest, now_ms: int) -> None:
         if self._keeper is not None and chain.is_due(now_ms, self._erase_within_ms):
-            chain.compacting = manifest
-            self._keeper.compact(manifest)
+            chain.compacting = self._keeper.compact(manifest), manifest
 
     def _look_after(self, now_ms: int) -> None:
         if self._file.first_ms and now_ms - self._file.first_ms > self._erase_within_ms // 8:
@@ -384,4 +387,6 @@ class Journal:
                 manifest = chain.manifest(part, now_ms)
                 names |= manifest.files()
                 self._gather_if_due(chain, manifest, now_ms)  # a part that is idle grows old too
-            self._keeper.collect(names, number_of(self._file.name))
+            # a base is not deleted before it was named once: then this side knows it
+            if self._keeper.collect(names | self._useless, number_of(self._file.name)):
+                self._useless.clear()
