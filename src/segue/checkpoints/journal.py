@@ -188,6 +188,9 @@ class Journal:
                      the rest is for doing it, for the epochs that stay resumable and for the deletion
     keep             bases are made and files deleted in the background (a process of its own)
 
+    Where parts change much, call append_early as batches finish: 30 MB of rows are some 7 ms of packing and writing,
+    of which less than 1 ms is then left for the epoch's end.
+
     Raises CheckpointError; after one every later call raises the same: nothing can follow a gap.
     """
 
@@ -206,7 +209,7 @@ class Journal:
         self._chains: dict[int, _Chain] = {}
         self._room = Room()
         self._other_room = Room()  # being written
-        self._buffered = 0  # words of the room that wait to be written, from _at on
+        self._buffered = 0  # words of the room that wait to be written
         self._dirty = False  # something was written since the last sync
         self._failure: CheckpointError | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
@@ -218,9 +221,7 @@ class Journal:
         self._collected_ms = _now_ms()
         self._useless: set[str] = set()  # bases that came too late
         self._keeper = Keeper(folder, compact_bytes_per_s) if keep else None
-        encode_record(
-            self._room.words(_BLOCK_WORDS), 0, _NOTHING, 0
-        )  # the kernel is loaded now, not in an epoch
+        encode_record(self._room.words(_BLOCK_WORDS), 0, _NOTHING, 0)  # loads the kernel now, not in an epoch
 
     def adopt(self, manifest: Manifest) -> None:
         """A part goes on from where a manifest of another process, or an earlier start, ended."""
