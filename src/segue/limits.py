@@ -29,7 +29,9 @@ DEAD_LETTER_BYTES_MAX = 65_536  # original bytes kept in a dead letter; longer o
 # --- Kafka -------------------------------------------------------------------------------------------
 LANES_DEFAULT = 4  # fixed for the life of a deployment
 LANES_MAX = 64
-LANE_QUEUE_MESSAGES_MAX = 50_000  # taken by a lane and not yet committed or acknowledged; then the worker waits
+LANE_QUEUE_MESSAGES_MAX = (
+    50_000  # taken by a lane and not yet committed or acknowledged; then the worker waits
+)
 TRANSACTION_MESSAGES_MAX = 10_000  # a transaction takes no further item beyond so many messages
 TRANSACTION_MS_MAX = 10_000  # the broker aborts an older one; what can't be sent in this time is an error
 HEARTBEAT_MS = 1_000  # an idle lane commits something so often: a fenced one notices
@@ -63,7 +65,9 @@ JOURNAL_FILE_BYTES = 64 << 20  # a journal goes on in a new file from here on
 JOURNAL_WRITE_BYTES = 2 << 20  # written at once, so that the disk works while more is packed
 CHAIN_FILES_MAX = 12  # journal files of a part since its base: a manifest names them and stays below 1 KB
 CHAIN_RECORDS_MAX = 512  # ... and records: each costs some 0.1 ms when the part is read back
-COMPACT_BYTES_MIN = 16 << 20  # a part's records are gathered into a base once they exceed this and half its base
+COMPACT_BYTES_MIN = (
+    16 << 20
+)  # a part's records are gathered into a base once they exceed this and half its base
 COMPACT_BYTES_PER_S = 64 << 20  # that a new base is written with, at most
 BASE_BLOCK_WORDS = 1 << 19  # 4 MiB: read, checked and placed by one thread
 BASE_BLOCK_ROWS = 1 << 16
