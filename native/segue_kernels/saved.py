@@ -12,8 +12,6 @@ given up has no words. Everything else is as it was, to the bit.
 
 from __future__ import annotations
 
-import numpy as np
-
 from segue_kernels.fire import NO_TIMER, first_timer
 from segue_kernels.history import H_IDS, H_SEGMENTS, H_STAGE, H_WORDS
 from segue_kernels.ids import ring_capacity, ring_words
@@ -470,7 +468,9 @@ def _change_segments(segment_to: Array, segments: int) -> int:
 
 @inline
 def _change_stage(stage_to: Array, stage: int) -> int:
-    changed: int = stage_to[stage] if stage < len(stage_to) else np.int64(0)
+    if stage >= len(stage_to):
+        return 0
+    changed: int = stage_to[stage]
     return changed
 
 
