@@ -13,6 +13,7 @@ given up has no words. Everything else is as it was, to the bit.
 from __future__ import annotations
 
 from segue_kernels.fire import NO_TIMER, first_timer
+from segue_kernels.history import H_IDS, H_SEGMENTS, H_STAGE, H_WORDS
 from segue_kernels.ids import ring_capacity, ring_words
 from segue_kernels.index import put, tag_of
 from segue_kernels.jit import Array, inline, kernel
@@ -24,7 +25,6 @@ from segue_kernels.plan import (
     DISTINCT,
     HEADER_WORDS,
     LEFT,
-    STREAM_AREA_WORDS,
     STREAM_BY,
     STREAM_ENTRY_WORDS,
     STREAM_K,
@@ -82,11 +82,6 @@ from segue_kernels.waits import WAIT_NEXT, WAIT_SHAPE, journey_of, step_of, word
 AHEAD = 8  # rows looked at before their turn, so that their cache lines are on the way
 SAVED_SPILLED = 2  # words of a spilled entry before the entry itself
 NAME_WORDS_MAX = TOLD_BYTES + 32  # of a product's name: 255 bytes
-
-# what a change of the layout counts (change_layout)
-CHANGED_WAITS_DROPPED = 0
-CHANGED_SPILLED_DROPPED = 1
-CHANGED_WORDS = 2
 
 
 @inline
@@ -376,6 +371,109 @@ def _change_entry(
         target[to + 1] = min(source[at + 1], kept)
 
 
+@inline
+def _change_areas(
+    streams: Array, new_streams: Array, stream_to: Array, words: Array, at: int, new_words: Array, to: int
+) -> None:
+    """The areas of the streams that stay, from words[at + STREAM_OFFSET] to new_words[to + STREAM_OFFSET]; 0 there."""
+    for s in range(len(streams)):
+        n = stream_to[s]
+        if n < 0:
+            continue
+        kind = streams[s, STREAM_KIND]
+        entry = streams[s, STREAM_ENTRY_WORDS]
+        new_entry = new_streams[n, STREAM_ENTRY_WORDS]
+        size = min(entry, new_entry)
+        area = at + streams[s, STREAM_OFFSET]
+        new_area = to + new_streams[n, STREAM_OFFSET]
+        k = streams[s, STREAM_K]
+        kept = new_streams[n, STREAM_K]
+        if streams[s, STREAM_BY] == 0:
+            _change_entry(kind, words, area, k, new_words, new_area, kept, size)
+            continue
+        slots = streams[s, STREAM_SLOTS]
+        _copy(words, area, new_words, new_area, 1 + slots)
+        for slot in range(slots):
+            start = area + 1 + slots + slot * entry
+            new_start = new_area + 1 + slots + slot * new_entry
+            _change_entry(kind, words, start, k, new_words, new_start, kept, size)
+
+
+@inline
+def _change_spilled(
+    streams: Array,
+    new_streams: Array,
+    stream_to: Array,
+    words: Array,
+    at: int,
+    number: int,
+    new_words: Array,
+    to: int,
+) -> tuple[int, int, int]:
+    """So many spilled entries from words[at:] to new_words[to:]; (where they end, there too, how many stay)."""
+    stay = 0
+    for _ in range(number):
+        s = words[at]
+        n = stream_to[s]
+        if n >= 0:
+            new_words[to] = n
+            new_words[to + 1] = words[at + 1]
+            entry = new_streams[n, STREAM_ENTRY_WORDS]
+            for w in range(entry):
+                new_words[to + SAVED_SPILLED + w] = 0
+            _change_entry(
+                streams[s, STREAM_KIND],
+                words,
+                at + SAVED_SPILLED,
+                streams[s, STREAM_K],
+                new_words,
+                to + SAVED_SPILLED,
+                new_streams[n, STREAM_K],
+                min(streams[s, STREAM_ENTRY_WORDS], entry),
+            )
+            to += SAVED_SPILLED + entry
+            stay += 1
+        at += SAVED_SPILLED + streams[s, STREAM_ENTRY_WORDS]
+    return at, to, stay
+
+
+@inline
+def _change_waits(
+    journey_to: Array, journey_steps: Array, words: Array, at: int, number: int, new_words: Array, to: int
+) -> tuple[int, int, int]:
+    """So many waits from words[at:] to new_words[to:]; (where they end, there too, how many stay)."""
+    stay = 0
+    for _ in range(number):
+        shape = words[at]
+        journey = journey_of(shape)
+        size = words_of(shape) - WAIT_SHAPE
+        n = journey_to[journey]
+        if n >= 0 and step_of(shape) <= journey_steps[journey]:
+            _copy(words, at, new_words, to, size)
+            new_words[to] = shape - journey + n
+            to += size
+            stay += 1
+        at += size
+    return at, to, stay
+
+
+@inline
+def _change_segments(segment_to: Array, segments: int) -> int:
+    changed = 0
+    for s in range(len(segment_to)):
+        if segment_to[s] >= 0 and (segments >> s) & 1:
+            changed |= 1 << segment_to[s]
+    return changed
+
+
+@inline
+def _change_stage(stage_to: Array, stage: int) -> int:
+    if stage >= len(stage_to):
+        return 0
+    changed: int = stage_to[stage]
+    return changed
+
+
 @kernel
 def change_layout(
     streams: Array,
@@ -392,109 +490,94 @@ def change_layout(
     words: Array,
     new_starts: Array,
     new_words: Array,
-    counts: Array,
-) -> None:
-    """Write saved rows of one layout as saved rows of another.
+) -> int:
+    """Write saved rows of one layout as saved rows of another; how many waits went with their journeys.
 
     stream_to, segment_to, stage_to, journey_to   what became of each by number, -1 = it is gone (a stage: 0)
     journey_steps  how many steps each of the old journeys' waits has now: a wait for a later one is over
-    looks          CHECK_DUE of a row that has none
-    counts         CHANGED_*: what went with a journey or stream that is gone is counted
+    looks          CHECK_DUE of a row that has none; 0 = nobody looks
     """
     to = 0
+    gone = 0
     for i in range(len(starts) - 1):
         new_starts[i] = to
-        at = starts[i]
-        if at == starts[i + 1]:
+        row = starts[i]
+        if row == starts[i + 1]:
             continue
-        row = at
         new = to
-        for w in range(new_row_words):
-            new_words[new + w] = 0
         _copy(words, row, new_words, new, HEADER_WORDS)
-        segments = 0
-        for s in range(len(segment_to)):
-            if segment_to[s] >= 0 and (words[row + SEGMENTS] >> s) & 1:
-                segments |= 1 << segment_to[s]
-        new_words[new + SEGMENTS] = segments
-        stage = words[row + STAGE]
-        new_words[new + STAGE] = stage_to[stage] if stage < len(stage_to) else 0
+        for w in range(HEADER_WORDS, new_row_words):
+            new_words[new + w] = 0
+        new_words[new + SEGMENTS] = _change_segments(segment_to, words[row + SEGMENTS])
+        new_words[new + STAGE] = _change_stage(stage_to, words[row + STAGE])
         if words[row + CHECK_DUE] == 0 or looks == 0:
             new_words[new + CHECK_DUE] = looks if words[row + CLOCK] != 0 else 0
-        for s in range(len(streams)):
-            n = stream_to[s]
-            if n < 0:
-                continue
-            kind = streams[s, STREAM_KIND]
-            size = min(streams[s, STREAM_ENTRY_WORDS], new_streams[n, STREAM_ENTRY_WORDS])
-            area = row + streams[s, STREAM_OFFSET]
-            new_area = new + new_streams[n, STREAM_OFFSET]
-            k = streams[s, STREAM_K]
-            kept = new_streams[n, STREAM_K]
-            if streams[s, STREAM_AREA_WORDS] == new_streams[n, STREAM_AREA_WORDS]:
-                _copy(words, area, new_words, new_area, streams[s, STREAM_AREA_WORDS])
-            elif streams[s, STREAM_BY] == 0:
-                _change_entry(kind, words, area, k, new_words, new_area, kept, size)
-            else:
-                slots = streams[s, STREAM_SLOTS]
-                _copy(words, area, new_words, new_area, 1 + slots)
-                for slot in range(slots):
-                    _change_entry(
-                        kind,
-                        words,
-                        area + 1 + slots + slot * streams[s, STREAM_ENTRY_WORDS],
-                        k,
-                        new_words,
-                        new_area + 1 + slots + slot * new_streams[n, STREAM_ENTRY_WORDS],
-                        kept,
-                        size,
-                    )
+        _change_areas(streams, new_streams, stream_to, words, row, new_words, new)
         at = row + row_words
         to = new + new_row_words
         blocks = _name_words(words[row + FLAGS]) + words[row + REDIRECT]
         if words[row + RING] != 0:
             blocks += ring_words(ring_capacity(words[row + RING_STATE]))
         _copy(words, at, new_words, to, blocks)
-        at += blocks
-        to += blocks
-        for _ in range(words[row + SPILL_HEAD]):
-            s = words[at]
-            n = stream_to[s]
-            if n < 0:
-                counts[CHANGED_SPILLED_DROPPED] += 1
-                new_words[new + SPILL_HEAD] -= 1
-            else:
-                new_words[to] = n
-                new_words[to + 1] = words[at + 1]
-                entry = new_streams[n, STREAM_ENTRY_WORDS]
-                for w in range(entry):
-                    new_words[to + SAVED_SPILLED + w] = 0
-                _change_entry(
-                    streams[s, STREAM_KIND],
-                    words,
-                    at + SAVED_SPILLED,
-                    streams[s, STREAM_K],
-                    new_words,
-                    to + SAVED_SPILLED,
-                    new_streams[n, STREAM_K],
-                    min(streams[s, STREAM_ENTRY_WORDS], entry),
-                )
-                to += SAVED_SPILLED + entry
-            at += SAVED_SPILLED + streams[s, STREAM_ENTRY_WORDS]
-        for _ in range(words[row + WAITS]):
-            shape = words[at]
-            journey = journey_of(shape)
-            size = words_of(shape) - WAIT_SHAPE
-            n = journey_to[journey]
-            if n < 0 or step_of(shape) > journey_steps[journey]:
-                counts[CHANGED_WAITS_DROPPED] += 1
-                new_words[new + WAITS] -= 1
-            else:
-                _copy(words, at, new_words, to, size)
-                new_words[to] = shape - journey + n
-                to += size
-            at += size
+        at, to, stay = _change_spilled(
+            streams,
+            new_streams,
+            stream_to,
+            words,
+            at + blocks,
+            words[row + SPILL_HEAD],
+            new_words,
+            to + blocks,
+        )
+        new_words[new + SPILL_HEAD] = stay
+        at, to, stay = _change_waits(journey_to, journey_steps, words, at, words[row + WAITS], new_words, to)
+        new_words[new + WAITS] = stay
+        gone += words[row + WAITS] - stay
         size = starts[i + 1] - at
         _copy(words, at, new_words, to, size)
         to += size
     new_starts[len(starts) - 1] = to
+    return gone
+
+
+@kernel
+def change_history(
+    streams: Array,
+    new_streams: Array,
+    stream_to: Array,
+    segment_to: Array,
+    stage_to: Array,
+    journey_to: Array,
+    journey_steps: Array,
+    row_words: int,
+    new_row_words: int,
+    words: Array,
+    new_words: Array,
+) -> int:
+    """As change_layout, for a history (history.py) on its way; how many words it has now."""
+    areas = H_IDS + 1 + 2 * words[H_IDS]
+    new_end = areas + new_row_words - HEADER_WORDS
+    _copy(words, 0, new_words, 0, areas)
+    for w in range(areas, new_end):
+        new_words[w] = 0
+    new_words[H_SEGMENTS] = _change_segments(segment_to, words[H_SEGMENTS])
+    new_words[H_STAGE] = _change_stage(stage_to, words[H_STAGE])
+    _change_areas(
+        streams, new_streams, stream_to, words, areas - HEADER_WORDS, new_words, areas - HEADER_WORDS
+    )
+    number = areas + row_words - HEADER_WORDS
+    new_number = new_end
+    at, to, stay = _change_spilled(
+        streams, new_streams, stream_to, words, number + 1, words[number], new_words, new_number + 1
+    )
+    new_words[new_number] = stay
+    number = at
+    new_number = to
+    at, to, stay = _change_waits(
+        journey_to, journey_steps, words, number + 1, words[number], new_words, new_number + 1
+    )
+    new_words[new_number] = stay
+    size = len(words) - at
+    _copy(words, at, new_words, to, size)
+    new_words[H_WORDS] = to + size
+    return to + size

@@ -44,6 +44,8 @@ class Outcome:
 class Parts:
     """All that has a state: known shards with what arrives at them, anonymous shards, and the world they share."""
 
+    policies: CompiledPolicies
+    encoder: ActionEncoder
     known: list[tuple[ShardEngine, Arrivals]]
     anonymous: list[AnonymousShard]
     world: ReferenceWorld | None
@@ -58,7 +60,7 @@ def new_parts(
         for part in range(settings.shards)
     ]
     anonymous = [AnonymousShard(n, policies, settings, partitions, world) for n in range(settings.shards)]
-    return Parts(known, anonymous, world)
+    return Parts(policies, ActionEncoder(policies), known, anonymous, world)
 
 
 def source_batches(
@@ -119,17 +121,17 @@ def run_segue(
     waiting = [source_batches(p, n, decoder, choice, outcome) for n, p in enumerate(payloads)]
 
     parts = new_parts(policies, settings, len(payloads), world)
-    encoder = ActionEncoder(policies)
 
     def take(decided: list[Decisions]) -> None:
         if decided:
-            _take(encoder.encode(decided), outcome)
+            _take(parts.encoder.encode(decided), outcome)
             if after_step is not None:
                 after_step(outcome)
 
     while any(waiting):
         batches = choice.pick([queue for queue in waiting if queue])
-        addressed, nobody = packets(batches.pop(0), settings.shards, len(payloads), types_for_all(policies))
+        types = types_for_all(parts.policies)
+        addressed, nobody = packets(batches.pop(0), settings.shards, len(payloads), types)
         outcome.about_nobody += nobody
         decided: list[Decisions] = []
         for destination, packet in addressed:

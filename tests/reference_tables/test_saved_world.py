@@ -12,6 +12,7 @@ from segue.reference.world import ReferenceWorld, merge_worlds
 from segue.settings import Settings
 from segue_kernels import record, tables
 from tests.kernels.drivers import Words, quick
+from tests.reference.history import currency_code
 from tests.reference_tables.test_reference_world import (
     AMOUNT,
     INVENTORY_UPDATED,
@@ -20,6 +21,7 @@ from tests.reference_tables.test_reference_world import (
     policies_with,
 )
 
+EUR = currency_code("EUR")
 LABEL = ("price", "label", "text")
 UPDATE = st.tuples(
     st.sampled_from((PRICE_UPDATED, INVENTORY_UPDATED)),
@@ -45,7 +47,7 @@ def rows_of(updates: list[Update], clock: int = 1_000) -> Words:
             words[record.PRODUCT], words[record.STORE], words[record.PRICE] = product, store, value
             flags = (record.FLAG_HAS_PRICE | record.FLAG_HAS_QUANTITY) if told else 0
             flags |= record.FLAG_IS_LINE if line else record.FLAG_HAS_LINES if len(lines) > 1 else 0
-            words[record.PACK] = kind | flags << 8 | value << record.QUANTITY_SHIFT
+            words[record.PACK] = kind | flags << 8 | EUR << 16 | value << record.QUANTITY_SHIFT
             made.append(words)
     return np.array(made, np.int64).reshape(-1, record.RECORD_WORDS)
 

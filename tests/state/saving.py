@@ -63,7 +63,7 @@ class Journal:
         parts.world.restore(merge_worlds(self.worlds))
         for engine, arrivals in parts.known:
             assert engine.restore(merge_deltas(self.deltas[engine.part])) == []
-            arrivals.restore(self.arrivals[engine.part])
+            arrivals.restore(self.arrivals[engine.part], engine.state.carry_history)
         for shard in parts.anonymous:
             assert shard.restore(merge_deltas(self.deltas[shard.engine.part])) == []
         return parts

@@ -206,8 +206,9 @@ class AnonymousShard:
 
     def restore(self, delta: ShardDelta) -> list[str]:
         """Put a shard that has processed nothing into the state that was saved; see ShardState.restore."""
-        self.arrivals.restore(read_rest(delta).more[_ARRIVALS])
-        return self.engine.restore(delta)
+        sentences = self.engine.restore(delta)
+        self.arrivals.restore(read_rest(delta).more[_ARRIVALS], self.engine.state.carry_history)
+        return sentences
 
 
 def _spans(records: Words) -> Words:

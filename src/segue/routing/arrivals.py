@@ -14,6 +14,7 @@ lateness before it are due for good. At the end nothing can come any more, and a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -174,8 +175,11 @@ class Arrivals:
         )
         return msgspec.msgpack.encode(saved)
 
-    def restore(self, saved: bytes) -> None:
-        """Put a merge to which nothing was pushed into the state that was saved; partitions may have been added."""
+    def restore(self, saved: bytes, carry_history: Callable[[Words], Words]) -> None:
+        """Put a merge to which nothing was pushed into the state that was saved; partitions may have been added.
+
+        carry_history  of the shard behind it, which was restored before (ShardState.carry_history)
+        """
         known = msgspec.msgpack.decode(saved, type=_Saved)
         self._final_clock_ms = known.final_clock_ms
         self._next[: len(known.next)] = known.next
@@ -189,7 +193,9 @@ class Arrivals:
                     np.frombuffer(bytearray(words), np.int64).reshape(-1, RECORD_WORDS),
                     np.frombuffer(bytearray(text), np.uint8),
                     sender=sender,
-                    histories=[(at, np.frombuffer(bytearray(of), np.int64)) for at, of in histories],
+                    histories=[
+                        (at, carry_history(np.frombuffer(bytearray(of), np.int64))) for at, of in histories
+                    ],
                 )
             )
         none, no_text = no_rows()

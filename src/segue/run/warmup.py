@@ -35,7 +35,7 @@ from segue.sources.files import file_source
 from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch
 from segue.state.delta import ShardDelta, merge_deltas
-from segue.state.layout import carry_over
+from segue.state.layout import Change
 from segue_kernels.jit import JIT_DISABLED, cache_folder
 from segue_kernels.plan import LOOKUP_FIELD, LOOKUP_TABLE, LOOKUP_WORDS, TABLE_PRICE, TABLE_PROFILE
 from segue_kernels.record import PACK, RECORD_WORDS
@@ -118,8 +118,10 @@ def _save(shard: AnonymousShard, policies: CompiledPolicies, settings: Settings)
     """The shard's state out of memory and into that of another, under its own and another layout."""
     delta = merge_deltas([shard.save(), shard.save()])
     AnonymousShard(0, policies, settings.engine(), partitions=2).restore(delta)
-    layout = shard.engine.state.layout
-    carry_over(delta, layout, layout)
+    state = shard.engine.state
+    change = Change(state.layout, state.layout)
+    change.rows(delta)
+    change.history(state.history(0))
 
 
 def _save_and_load(folder: Path) -> None:

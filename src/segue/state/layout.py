@@ -7,7 +7,6 @@ a segment's members, a stage, a journey's waits stay theirs as long as they mean
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from segue.events.names import NAMES
 from segue.policy.compiled import CompiledPolicies
-from segue.state.delta import ShardDelta
+from segue.state.delta import ShardDelta, for_kernels
 from segue_kernels import plan, saved
 from segue_kernels.fire import LOOK_WITH_NEXT_EVENT
 from segue_kernels.row import SPILL_HEAD
@@ -71,6 +70,12 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, dict=True):
         """The table of streams, as kernels take it."""
         rows = [stream.columns for stream in self.streams]
         return np.array(rows, np.int64).reshape(len(rows), plan.STREAM_WORDS)
+
+
+def names_listed(streams: Words) -> int:
+    """Products that the lists of a row have, at most."""
+    listed = streams[streams[:, plan.STREAM_FLAGS] & plan.STREAM_FLAG_NAMES != 0]
+    return int(listed[:, plan.STREAM_K].sum())
 
 
 def layout_of(policies: CompiledPolicies) -> Layout:
@@ -129,37 +134,69 @@ def _type_name(code: int) -> str:
     return NAMES[code - 1] if 0 < code <= len(NAMES) else str(code)
 
 
-@dataclass(frozen=True, slots=True)
 class Change:
-    """What became of each thing of a layout by number, -1 = gone; `sentences` say so."""
+    """How what was saved in one layout is carried over to another; `sentences` say what is kept, new, dropped."""
 
-    streams: Words
-    segments: Words
-    stages: Words
-    journeys: Words
-    steps: Words
-    sentences: list[str]
+    def __init__(self, old: Layout, new: Layout) -> None:
+        self._old, self._new = old, new
+        streams = _places([s.meaning for s in old.streams], [s.meaning for s in new.streams])
+        segments = _places(old.segments, new.segments)
+        stages = _places(old.stages, new.stages)
+        waits = _places([(w.hash, w.by) for w in old.waiting], [(w.hash, w.by) for w in new.waiting])
+        journeys = np.full(1 + max((w.journey for w in old.waiting), default=0), -1, np.int64)
+        steps = np.zeros(len(journeys), np.int64)
+        for wait, to in zip(old.waiting, waits.tolist(), strict=True):
+            if to >= 0:
+                journeys[wait.journey] = new.waiting[to].journey
+                steps[wait.journey] = new.waiting[to].steps
+        self.sentences = [
+            *_said("histories", streams, [s.text for s in old.streams], [s.text for s in new.streams]),
+            *_said("segments", segments, old.segments, new.segments),
+            *_said("stages", stages, old.stages, new.stages),
+            *_said("journeys that wait", waits, [w.id for w in old.waiting], [w.id for w in new.waiting]),
+        ]
+        self._columns = old.columns, new.columns
+        self._places = streams, segments, np.maximum(stages, 0), journeys, steps
+        self._entry_max = saved.SAVED_SPILLED + int(new.columns[:, plan.STREAM_ENTRY_WORDS].max(initial=0))
 
+    @property
+    def names(self) -> int:
+        """Names of products that a saved row brings, at most."""
+        return names_listed(self._columns[0])
 
-def change_of(old: Layout, new: Layout) -> Change:
-    """What becomes of rows of one layout under another."""
-    streams = _places([s.meaning for s in old.streams], [s.meaning for s in new.streams])
-    segments = _places(old.segments, new.segments)
-    stages = _places(old.stages, new.stages)
-    waits = _places([(w.hash, w.by) for w in old.waiting], [(w.hash, w.by) for w in new.waiting])
-    journeys = np.full(1 + max((w.journey for w in old.waiting), default=0), -1, np.int64)
-    steps = np.zeros(len(journeys), np.int64)
-    for wait, to in zip(old.waiting, waits.tolist(), strict=True):
-        if to >= 0:
-            journeys[wait.journey] = new.waiting[to].journey
-            steps[wait.journey] = new.waiting[to].steps
-    sentences = [
-        *_said("histories", streams, [s.text for s in old.streams], [s.text for s in new.streams]),
-        *_said("segments", segments, old.segments, new.segments),
-        *_said("stages", stages, old.stages, new.stages),
-        *_said("journeys that wait", waits, [w.id for w in old.waiting], [w.id for w in new.waiting]),
-    ]
-    return Change(streams, segments, np.maximum(stages, 0), journeys, steps, sentences)
+    def rows(self, delta: ShardDelta) -> ShardDelta:
+        """A delta's rows; of waits that are gone with their journeys `sentences` tell."""
+        old, new = self._old, self._new
+        starts, words = for_kernels(delta.starts), for_kernels(delta.words)
+        there = starts[:-1][np.diff(starts) > 0]
+        room = len(words) + len(there) * max(0, new.row_words - old.row_words)
+        room += int(words[there + SPILL_HEAD].sum()) * self._entry_max
+        new_words = np.empty(room, np.int64)
+        new_starts = np.zeros(len(starts), np.int64)
+        gone = saved.change_layout(
+            *self._columns,
+            *self._places,
+            LOOK_WITH_NEXT_EVENT if new.segments or new.stages else 0,
+            old.row_words,
+            new.row_words,
+            starts,
+            words,
+            new_starts,
+            new_words,
+        )
+        if gone:
+            self.sentences.append(f"waits called off with their journeys: {gone:,}")
+        return ShardDelta(delta.rows, new_starts, new_words[: new_starts[-1]], delta.rest)
+
+    def history(self, words: Words) -> Words:
+        """A history that was on its way."""
+        old, new = self._old, self._new
+        room = len(words) + max(0, new.row_words - old.row_words) + len(words) // 2 * self._entry_max
+        new_words = np.empty(room, np.int64)
+        used = saved.change_history(
+            *self._columns, *self._places, old.row_words, new.row_words, for_kernels(words), new_words
+        )
+        return new_words[:used]
 
 
 def _places(old: Sequence[object], new: Sequence[object]) -> Words:
@@ -186,37 +223,3 @@ def _said(what: str, place: Words, old: Sequence[str], new: Sequence[str]) -> It
 def _listed(texts: Sequence[str]) -> str:
     more = len(texts) - _LISTED_MAX
     return ", ".join(texts[:_LISTED_MAX]) + (f" and {more} more" if more > 0 else "")
-
-
-def carry_over(delta: ShardDelta, old: Layout, new: Layout) -> tuple[ShardDelta, list[str]]:
-    """The delta's rows under another layout, and sentences that say what was kept, is new, was dropped."""
-    change = change_of(old, new)
-    there = delta.starts[:-1][np.diff(delta.starts) > 0]
-    columns = new.columns
-    entry_max = int(columns[:, plan.STREAM_ENTRY_WORDS].max(initial=0)) + saved.SAVED_SPILLED
-    room = len(delta.words) + len(there) * max(0, new.row_words - old.row_words)
-    room += int(delta.words[there + SPILL_HEAD].sum()) * entry_max
-    words = np.empty(room, np.int64)
-    starts = np.zeros(len(delta.starts), np.int64)
-    counts = np.zeros(saved.CHANGED_WORDS, np.int64)
-    saved.change_layout(
-        old.columns,
-        columns,
-        change.streams,
-        change.segments,
-        change.stages,
-        change.journeys,
-        change.steps,
-        LOOK_WITH_NEXT_EVENT if new.segments or new.stages else 0,
-        old.row_words,
-        new.row_words,
-        delta.starts,
-        delta.words,
-        starts,
-        words,
-        counts,
-    )
-    sentences = list(change.sentences)
-    if counts[saved.CHANGED_WAITS_DROPPED]:
-        sentences.append(f"waits called off with their journeys: {counts[saved.CHANGED_WAITS_DROPPED]:,}")
-    return ShardDelta(delta.rows, starts, words[: starts[-1]], delta.rest), sentences

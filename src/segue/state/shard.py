@@ -21,7 +21,7 @@ from segue.events.names import ERASURE
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld
 from segue.state.delta import FORMAT, Rest, ShardDelta, for_kernels, read_rest
-from segue.state.layout import Layout, carry_over, layout_of
+from segue.state.layout import Change, Layout, layout_of, names_listed
 from segue.state.memory import reserve_words
 from segue_kernels import row as row_layout
 from segue_kernels.history import join_history, take_history
@@ -36,9 +36,6 @@ from segue_kernels.plan import (
     ON_WAIT,
     STREAM_BY,
     STREAM_ENTRY_WORDS,
-    STREAM_FLAG_NAMES,
-    STREAM_FLAGS,
-    STREAM_K,
     TYPES,
 )
 from segue_kernels.pool import size_class
@@ -222,8 +219,7 @@ class ShardState:
         self.plan = plan_arrays(policies)
         self._policies = policies
         self._world = world
-        listed = self.plan.streams[self.plan.streams[:, STREAM_FLAGS] & STREAM_FLAG_NAMES != 0]
-        self._names_per_customer = int(listed[:, STREAM_K].sum())
+        self._names_per_customer = names_listed(self.plan.streams)
         self.words = words
         self.lateness_ms = settings.lateness_ms
         self.row_words = policies.row_words
@@ -247,6 +243,7 @@ class ShardState:
             pending=_NO_PENDING.copy(),
         )
         self._has_base = False  # whether what was saved so far says it all
+        self._change: Change | None = None  # of the layout, since the shard was saved
         self._words_each = self.row_words + _BLOCKS_WORDS  # of a saved row, about
 
     def grow_index(self) -> None:
@@ -424,30 +421,36 @@ class ShardState:
                 f"it was saved in format {rest.format}; this version reads format {FORMAT}",
                 "start the version that saved it",
             )
-        sentences: list[str] = []
-        changed = rest.layout != self._layout_bytes
-        if changed:
-            old = msgspec.msgpack.decode(rest.layout, type=Layout)
-            delta, sentences = carry_over(delta, old, self.layout)
+        names = self._names_per_customer
+        change = None
+        if rest.layout != self._layout_bytes:
+            change = Change(msgspec.msgpack.decode(rest.layout, type=Layout), self.layout)
+            delta, names = change.rows(delta), change.names
         saved_meta = np.frombuffer(rest.meta, np.int64)
         meta = arrays.meta
         meta[:] = saved_meta
         _begin(meta)
         if meta[row_layout.ROWS_USED] > self.words[SET_ROWS_MAX]:
             raise self.full("rows for customers")
-        self._put_back(for_kernels(delta.rows), for_kernels(delta.starts), for_kernels(delta.words))
+        self._put_back(for_kernels(delta.rows), for_kernels(delta.starts), for_kernels(delta.words), names)
         list_free_rows(arrays.rows, meta, self.row_words)
         counted = slice(row_layout.COUNTERS_START, row_layout.POOL_FREE)
         meta[counted] = saved_meta[counted]
-        self._has_base = not changed
-        if changed:
+        self._has_base = change is None
+        self._change = change
+        if change is not None:
             there = delta.rows[np.diff(delta.starts) > 0]
             arrays.dirty[there] = 1
             arrays.dirty_rows[: len(there)] = there
             meta[row_layout.DIRTY_COUNT] = len(there)
-        return sentences
+        return [] if change is None else change.sentences
 
-    def _put_back(self, rows: Words, starts: Words, words: Words) -> None:
+    def carry_history(self, history: Words) -> Words:
+        """A history that was saved beside this shard, as it is under these policies."""
+        return history if self._change is None else self._change.history(history)
+
+    def _put_back(self, rows: Words, starts: Words, words: Words, names: int) -> None:
+        """names: those of products that a saved row brings, at most."""
         there = starts[:-1][np.diff(starts) > 0]
         slots = _INDEX_SLOTS_FIRST
         while slots * 3 // 8 < len(there):
@@ -459,7 +462,8 @@ class ShardState:
         )
         for start in range(0, len(rows), _RESTORED_ROWS):
             end = min(start + _RESTORED_ROWS, len(rows))
-            self.make_name_room((end - start) * self._names_per_customer)
+            if names:
+                self._world.make_name_room((end - start) * names)
             _, stop = restore_rows(
                 self.arrays,
                 self.plan,
