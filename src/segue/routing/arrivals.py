@@ -158,7 +158,10 @@ def _before(records: Words, frontiers: list[Place]) -> npt.NDArray[np.bool_]:
     """Which rows stand before the frontier of their partition."""
     limits = np.array(frontiers, np.int64)[records[:, SEQUENCE] >> ROW_BITS]
     clock, sequence = records[:, CLOCK], records[:, SEQUENCE]
-    return (clock < limits[:, 0]) | ((clock == limits[:, 0]) & (sequence < limits[:, 1]))
+    before: npt.NDArray[np.bool_] = (clock < limits[:, 0]) | (
+        (clock == limits[:, 0]) & (sequence < limits[:, 1])
+    )
+    return before
 
 
 def _nothing(finished: tuple[tuple[int, int], ...]) -> Released | None:
