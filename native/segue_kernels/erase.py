@@ -18,7 +18,7 @@ from segue_kernels.customers import (
     mark_erased,
     new_row,
 )
-from segue_kernels.ids import forget_ids
+from segue_kernels.ids import forget_ids, ring_capacity, ring_words
 from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.keyed import SPILL_ENTRY, SPILL_NEXT, SPILL_OWNER, drop_spilled
 from segue_kernels.plan import (
@@ -29,7 +29,7 @@ from segue_kernels.plan import (
     STREAM_OFFSET,
     STREAM_SLOTS,
 )
-from segue_kernels.pool import free_block
+from segue_kernels.pool import free_block, wipe
 from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, FLAG_KIND, PACK, TIME
 from segue_kernels.redirect import cut_redirect
 from segue_kernels.row import (
@@ -44,11 +44,15 @@ from segue_kernels.row import (
     POOL_BUMP,
     REDIRECT,
     REDIRECTS,
+    RING,
+    RING_STATE,
     ROWS_FREE,
     ROWS_USED,
     SPILL_HEAD,
     TARGET_HI,
     TARGET_LO,
+    WAITS,
+    WAITS_PENDING,
 )
 from segue_kernels.shard import (
     SET_POOL_MAX,
@@ -62,7 +66,7 @@ from segue_kernels.shard import (
     Shard,
 )
 from segue_kernels.timers import take_off
-from segue_kernels.waits import forget_waits
+from segue_kernels.waits import WAIT_NEXT, WAIT_SHAPE, words_of
 
 
 @inline
@@ -70,6 +74,21 @@ def _forget_times(words: Array, at: int, k: int, after: int) -> None:
     for i in range(at, at + k):
         if words[i] <= after:
             words[i] = 0
+
+
+@inline
+def _forget_waits(shard: Shard, base: int) -> None:
+    """waits.forget_waits, and their strings are overwritten."""
+    pool = shard.pool
+    block = shard.rows[base + WAITS]
+    while block != 0:
+        following = pool[block + WAIT_NEXT]
+        words = words_of(pool[block + WAIT_SHAPE])
+        wipe(pool, block, block + words)
+        free_block(pool, shard.meta, block, words)
+        shard.meta[WAITS_PENDING] -= 1
+        block = following
+    shard.rows[base + WAITS] = 0
 
 
 @outline
@@ -84,7 +103,9 @@ def _forget_streams(shard: Shard, plan: Plan, base: int, after: int) -> None:
         if is_sent(streams, s) and shard.pool[block + SPILL_ENTRY] > after:
             _forget_times(shard.pool, block + SPILL_ENTRY, streams[s, STREAM_ENTRY_WORDS], after)
         else:
-            drop_spilled(shard, base, block, streams[s, STREAM_ENTRY_WORDS])
+            words = streams[s, STREAM_ENTRY_WORDS]
+            drop_spilled(shard, base, block, words)
+            wipe(shard.pool, block + 1, block + SPILL_ENTRY + words)
         block = following
     for s in range(len(streams)):
         at = base + streams[s, STREAM_OFFSET]
@@ -111,13 +132,18 @@ def erase(shard: Shard, plan: Plan, row: int, time: int, after: int, row_words: 
     rows = shard.rows
     base = row * row_words
     mark_dirty(shard, row)
-    forget_ids(shard, base)
-    forget_waits(shard, base)
+    block = rows[base + RING]
+    if block != 0:
+        words = ring_words(ring_capacity(rows[base + RING_STATE]))
+        forget_ids(shard, base)
+        wipe(shard.pool, block + 1, block + words)
+    _forget_waits(shard, base)
     take_off(shard, row, row_words)
     if rows[base + REDIRECT] != 0:
         cut_redirect(shard, base)
     length = (rows[base + FLAGS] >> FLAG_NAME_SHIFT) & 0xFF
     if length > NAME_INLINE_BYTES:
+        wipe(shard.pool, rows[base + NAME], rows[base + NAME] + ((length + 7) >> 3))
         free_block(shard.pool, shard.meta, rows[base + NAME], (length + 7) >> 3)
     _forget_streams(shard, plan, base, after)
     for w in range(CLOCK, HEADER_WORDS):

@@ -10,6 +10,9 @@ A pending decision is a row of Shard.pending (open addressing by its id, linear 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import numpy as np
 
 from segue_kernels.customers import erased_at, find_customer, mark_dirty, new_row
@@ -76,6 +79,8 @@ from segue_kernels.shard import (
     Shard,
 )
 from segue_kernels.siphash import siphash128_words
+
+whole = cast("Callable[[Any], int]", np.int64)
 
 # a row of Shard.pending
 PENDING_LO = 0
@@ -242,7 +247,7 @@ def replay_trigger(
             np.uint64(settings[SET_KEY0]),
             np.uint64(settings[SET_KEY1]),
         )
-        at = find_pending(pending, np.int64(low), np.int64(high))
+        at = find_pending(pending, whole(low), whole(high))
         scratch.sent[slot] = at
         if at >= 0:
             found += 1
@@ -276,8 +281,8 @@ def replay_trigger(
                 now,
                 pending[at, PENDING_TIME],
                 pending[at, PENDING_PRODUCT],
-                np.int64(low),
-                np.int64(high),
+                whole(low),
+                whole(high),
             )
         pending[at, PENDING_FLAGS] |= PENDING_GONE
         shard.meta[PENDING_NOW] -= 1

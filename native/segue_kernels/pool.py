@@ -48,6 +48,13 @@ def take_block(pool: Array, meta: Array, words: int) -> int:
 
 
 @inline
+def wipe(pool: Array, start: int, end: int) -> None:
+    """Overwrite words that must not stay in memory; word 0 of a freed block is the list's."""
+    for w in range(start, end):
+        pool[w] = 0
+
+
+@inline
 def free_block(pool: Array, meta: Array, at: int, words: int) -> None:
     """Give a block of `words` words back."""
     which, size = size_class(words)

@@ -13,7 +13,7 @@ from segue_kernels.customers import erased_at, find_customer, forget_behaviour, 
 from segue_kernels.ids import forget_ids
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.keyed import forget_spilled
-from segue_kernels.pool import free_block, take_block
+from segue_kernels.pool import free_block, take_block, wipe
 from segue_kernels.record import (
     ANONYMOUS_HI,
     ANONYMOUS_LO,
@@ -79,7 +79,9 @@ def redirect_words(target_kind: int) -> int:
 def cut_redirect(shard: Shard, base: int) -> None:
     """Make an anonymous row point at nobody again."""
     block = shard.rows[base + REDIRECT]
-    free_block(shard.pool, shard.meta, block, _name_words(shard.pool[block + TARGET_KIND] >> 8))
+    words = _name_words(shard.pool[block + TARGET_KIND] >> 8)
+    wipe(shard.pool, block, block + words)
+    free_block(shard.pool, shard.meta, block, words)
     shard.rows[base + REDIRECT] = 0
     shard.meta[REDIRECTS] -= 1
 

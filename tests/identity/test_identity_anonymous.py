@@ -28,6 +28,7 @@ from tests.kernels.drivers import (
     tables,
 )
 
+ERASURE = CODE_BY_NAME["Profile Erasure Requested"]
 IDENTIFY, VIEWED = CODE_BY_NAME["identify"], CODE_BY_NAME["Product Viewed"]
 NAMES = [b"visitor-%d" % n for n in range(4)] + [f"Zoë {n} ".encode() * 12 for n in range(4)]
 KNOWN = 4  # numbers of known customers start here
@@ -103,6 +104,51 @@ def test_before_the_identify_here_and_after_it_there() -> None:
     assert history[H_CLOCK] == START_MS + 2
     assert found[1]["history"] is None
     assert meta(shard.engine.state, row.COUNT_EVENTS) == 4  # two of each visitor
+
+
+def erasure(known: int, n: int, **more: int) -> Event:
+    return {"customer": known, "type": ERASURE, "time": START_MS + n, "message": 1_000 + n, **more}
+
+
+def test_an_erasure_cuts_the_links_to_the_customer() -> None:
+    shard = shard_of()
+    feeder = Feeder(shard)
+    other = KNOWN + 1
+    feeder.push([identify(0, KNOWN, 1), identify(1, KNOWN, 2), identify(2, other, 3)])
+    state = shard.engine.state
+    state.take_dirty()
+    # one row goes before it; of the rows after it the older are dropped, the newer are nobody's
+    events = [viewed(0, 4), erasure(KNOWN, 6), viewed(0, 5), viewed(0, 7), viewed(2, 8), viewed(1, 6)]
+    found = rows_of(feeder.push(events))
+    assert [(one["sequence"], one["key"]) for one in found] == [(3, key_of(KNOWN)), (7, key_of(other))]
+    assert state.counters()["redirects"] == 1
+    assert state.counters()["erased_events"] == 2
+    assert meta(state, row.COUNT_EVENTS) == 1
+    assert len(state.take_dirty()) == 3  # the rows that were linked, and the customer's mark
+    memory = state.arrays.pool[: meta(state, row.POOL_BUMP)].tobytes()
+    assert NAMES[KNOWN] not in memory
+    assert NAMES[other] in memory
+    # a link that is older than the erasure is not made again; a newer one is, and takes along what came since
+    assert rows_of(feeder.push([identify(1, KNOWN, 5), erasure(KNOWN, 3)])) == []
+    found = rows_of(feeder.push([identify(0, KNOWN, 9)]))
+    assert found[0]["history"][H_EVENTS] == 1
+    assert state.counters()["redirects"] == 2
+
+
+def test_an_erasure_under_an_anonymous_identifier_takes_what_is_kept_under_it() -> None:
+    shard = shard_of()
+    feeder = Feeder(shard)
+    anonymous = record.KIND_ANONYMOUS
+    feeder.push([viewed(0, 0), viewed(1, 1), identify(1, KNOWN, 2)])
+    passed = feeder.push([erasure(0, 3, kind=anonymous), erasure(1, 4, kind=anonymous), viewed(1, 5)])
+    assert rows_of(passed) == []  # the visitor that was linked is nobody again
+    state = shard.engine.state
+    assert state.counters()["redirects"] == 0
+    assert state.counters()["erasures"] == 2
+    # a link older than its erasure is not made, but what the customer did there is the customer's
+    found = rows_of(feeder.push([identify(1, KNOWN, 4), viewed(1, 6)]))
+    assert [(one["key"], one["history"]) for one in found] == [(key_of(KNOWN), None)]
+    assert meta(state, row.COUNT_EVENTS) == 4
 
 
 def test_it_goes_along_once_and_the_last_link_holds() -> None:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from segue.events.names import CODE_BY_NAME, REFERENCE_CODES
 from segue.routing.packet import REFERENCE_TYPES, scatter_rows
 from segue_kernels import record
-from segue_kernels.route import FOR_ALL
+from segue_kernels.route import FOR_ALL, FOR_ANONYMOUS
 from tests.kernels.drivers import Bytes, Words, key_of, quick, records_of
 
 IDENTIFY, ALIAS, VIEWED = (CODE_BY_NAME[name] for name in ("identify", "alias", "Product Viewed"))
+ERASURE = CODE_BY_NAME["Profile Erasure Requested"]
 NOBODY = -1
 ROWS = st.lists(
     st.tuples(
@@ -97,6 +98,40 @@ def test_each_destination_gets_its_rows_in_order(
                 assert run[at : at + length] == part
                 at += length
         assert len(run) == sum(len(part) for n in numbers for part in strings[n])
+
+
+@quick(60)
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.sampled_from((0, 2)), st.sampled_from((VIEWED, ERASURE)))),
+    st.sampled_from((1, 3)),
+)
+def test_anonymous_shards_hear_of_known_customers(rows: list[tuple[int, int, int]], shards: int) -> None:
+    """In its place among their own rows, without strings; whom it is about gets it as any row."""
+    told = REFERENCE_TYPES.copy()
+    told[ERASURE] = FOR_ANONYMOUS
+    events = [
+        {"time": 5, "customer": customer, "kind": kind, "type": type_, "sequence": n}
+        for n, (customer, kind, type_) in enumerate(rows)
+    ]
+    records, text = records_of(events, [b"name"] * 7)
+    spans = np.zeros((len(records), record.STRINGS), np.int64)
+    spans[:, 0] = [(n * 4) << 8 | 4 for n in range(len(records))]
+    routed = scatter_rows(records, spans, text, shards, nobody=told)
+    expected: list[list[tuple[int, int]]] = [[] for _ in range(2 * shards)]
+    for n, words in enumerate(records.tolist()):
+        to = plain_destination(words, shards, False)
+        for other in range(2 * shards):
+            if other == to:
+                expected[other].append((n, 4))
+            elif words[record.PACK] & 0xFF == ERASURE and to < shards <= other:
+                expected[other].append((n, 0))
+    for other in range(2 * shards):
+        found = routed.records[other][:, [record.SEQUENCE, record.HEAP]].tolist()
+        assert [(n, heap & 0xFF) for n, heap in found] == expected[other]
+        for n, heap in found:
+            if heap & 0xFF:
+                assert routed.texts[other][heap >> 32 : (heap >> 32) + 4].tobytes() == b"name", n
+    assert routed.about_nobody == 0
 
 
 @quick(100)

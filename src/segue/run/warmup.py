@@ -36,8 +36,16 @@ from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch
 from segue.state.delta import ShardDelta, merge_deltas
 from segue.state.layout import Change
+from segue_kernels.erase import hear_erasure
 from segue_kernels.jit import JIT_DISABLED, cache_folder
 from segue_kernels.plan import LOOKUP_FIELD, LOOKUP_TABLE, LOOKUP_WORDS, TABLE_PRICE, TABLE_PROFILE
+from segue_kernels.receipt import (
+    RECEIPT_FLAGS,
+    RECEIPT_IS_LOGGED,
+    RECEIPT_PART,
+    RECEIPT_SEQUENCE,
+    RECEIPT_WORDS,
+)
 from segue_kernels.record import PACK, RECORD_WORDS
 from segue_kernels.tables import VERSION_FIELDS
 
@@ -86,6 +94,7 @@ def warm_up(step: Step) -> None:
                     due, _ = shard.advance(TIMERS_PER_READ)
                     decided += decisions + due
                     passed += [packet for _, packet in further]
+            _take_up(shard)
         with step("compile 5/5: joining histories, writing actions"):
             known = [packet for destination, packet in routed if destination < _SHARDS] + passed
             # what comes from another process lies in other memory, which may be read-only
@@ -98,6 +107,18 @@ def warm_up(step: Step) -> None:
         with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
             _mark().parent.mkdir(parents=True, exist_ok=True)
             _mark().touch()
+
+
+def _take_up(shard: AnonymousShard) -> None:
+    """What comes rarely, but then at once: what was sent before a crash, and an erasure."""
+    receipts = np.zeros((1, RECEIPT_WORDS), np.int64)
+    receipts[0, [RECEIPT_PART, RECEIPT_SEQUENCE]] = shard.engine.part, shard.engine.sequence + 1
+    receipts[0, RECEIPT_FLAGS] = RECEIPT_IS_LOGGED
+    shard.engine.charge(receipts)
+    shard.engine.restore_pending(shard.engine.pending_words())
+    shard.advance(TIMERS_PER_READ)
+    erasure, text = np.zeros((1, RECORD_WORDS), np.int64), np.zeros(0, np.uint8)
+    hear_erasure(shard.engine.state.arrays, erasure, 0, text, shard.engine.state.words)
 
 
 def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings) -> list[Decisions]:
