@@ -98,6 +98,8 @@ channel = "web"
 placement = "footer"
 """
 
+Headers = list[tuple[str, str | bytes | None]]
+
 _KINDS = (
     *("Product Viewed",) * 9,
     *("Product Added",) * 3,
@@ -218,7 +220,7 @@ class Load:
         if form == "many":
             self._pending.setdefault((topic, partition), []).append(msgspec.json.encode(event))
             return
-        headers: list[tuple[str, bytes]] = []
+        headers: Headers = []
         if form == "cloudevents":
             envelope = {name: event[name] for name in ("id", "type", "source", "time")}
             event = {name: value for name, value in event.items() if name not in envelope}
@@ -235,9 +237,9 @@ class Load:
                 self._produce(topic, partition, value, [])
         self._pending.clear()
 
-    def _produce(self, topic: str, partition: int, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def _produce(self, topic: str, partition: int, value: bytes, headers: Headers) -> None:
         self._producer.produce(
-            topic, value, partition=partition, headers=headers or None, on_delivery=self._delivered
+            topic, value, partition=partition, headers=headers, on_delivery=self._delivered
         )
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
 import msgspec
 import pyarrow as pa
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from segue.errors import SegueError, SettingsError
 from segue.kafka.settings import Form
@@ -107,13 +108,13 @@ def read_topics(
                 error = message.error()
                 if error is None:
                     yield Record(
-                        message.topic(),
-                        message.partition(),
-                        message.offset(),
+                        message.topic() or "",
+                        message.partition() or 0,
+                        message.offset() or 0,
                         message.timestamp()[1],
                         message.key(),
                         message.value() or b"",
-                        tuple(message.headers() or ()),
+                        cast(tuple[tuple[str, bytes], ...], tuple(message.headers() or ())),
                     )
                 elif error.code() == KafkaError._PARTITION_EOF:
                     waiting.discard((message.topic(), message.partition()))
@@ -164,9 +165,9 @@ def _with_envelope(envelope: Mapping[bytes, bytes], data: bytes) -> bytes:
 def parse_topic(text: str) -> tuple[str, Form]:
     """NAME or NAME:FORM, as the command line has it."""
     name, colon, form = text.partition(":")
-    forms: dict[str, Form] = {f: f for f in ("auto", "json", "cloudevents", "many", "arrow")}  # type: ignore[misc]
-    if not name or (colon and form not in forms):
-        raise SettingsError(
-            "read the arguments", f'--topic: "{text}"', f"NAME or NAME:FORM of {', '.join(forms)}"
-        )
-    return name, forms[form] if colon else "auto"
+    forms: tuple[Form, ...] = get_args(Form)
+    known = next((known for known in forms if known == (form if colon else "auto")), None)
+    if not name or known is None:
+        hint = f"NAME or NAME:FORM of {', '.join(forms)}"
+        raise SettingsError("read the arguments", f'--topic: "{text}"', hint)
+    return name, known
