@@ -1,7 +1,7 @@
 """A histogram of latencies whose error is bounded: the whole distribution in a few thousand counts.
 
-Values are whole microseconds. Below SUB they are counted exactly; above, each power of two is divided into SUB / 2 equal
-parts, so that no value is told more than 1 / SUB * 2 off (under one per cent).
+Values are whole microseconds. Below SUB they are counted exactly; above, each power of two is divided into SUB / 2
+equal parts, so that no value is told more than 2 / SUB off: under one per cent.
 """
 
 from __future__ import annotations

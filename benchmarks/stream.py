@@ -119,7 +119,7 @@ def _zipf_shift(customers: int, heavy_share: float) -> float:
 
 
 class Facts:
-    """Rows of events, with neither id nor time yet, and the writer of their lines. heavy_share: of the first customer."""
+    """Rows of events without id and time, and the writer of their lines. heavy_share: of the first customer."""
 
     def __init__(self, customers: int, seed: int, heavy_share: float = HEAVY_SHARE) -> None:
         if not 1 <= customers < _BOT_NUMBER:

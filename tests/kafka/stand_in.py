@@ -7,8 +7,10 @@ transactions what it has not said yet. `--fault` makes it do something wrong tha
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +27,7 @@ from segue.policy.load import load_policies
 from segue.run.arguments import duration_ms
 from segue.settings import Settings, secret
 
-FAULTS = ("", "drop", "double", "wrong", "unlogged")
+FAULTS = ("", "drop", "double")
 _OUTPUTS = (*CHANNELS, DECISIONS, CHANGES, JOINS, DEAD_LETTERS, "late")
 
 
@@ -61,6 +63,20 @@ def _identity(name: str, value: bytes) -> bytes:
         row = pa.ipc.open_stream(value).read_all().to_pylist()[0]
         return str(row.get("decision_id") or sorted(row.items(), key=str)).encode()
     return str(msgspec.json.decode(value).get("decision_id", value)).encode()
+
+
+class KillPoints:
+    """SEGUE_KILL_AT="name:n": kill -9 at the n-th pass of a point."""
+
+    def __init__(self) -> None:
+        self._name, _, number = os.environ.get("SEGUE_KILL_AT", ":0").partition(":")
+        self._left = int(number)
+
+    def __call__(self, name: str) -> None:
+        if name == self._name:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,8 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for place in places
     }
     fault = chosen.fault
+    passes = KillPoints()
+    heard = time.monotonic()
     while not stopped:
         messages = consumer.consume(2_000, 0.05)
+        passes("after_poll")
+        idle = not messages and time.monotonic() > heard + 1
+        if messages:
+            heard = time.monotonic()
         lines: dict[tuple[str, int], list[bytes]] = {}
         for message in messages:
             if message.error() is not None:
@@ -118,9 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             each = [line.line for line in lines_of(record, topics[record.topic])]
             lines.setdefault((record.topic, record.partition), []).extend(each)
         out: list[tuple[str, bytes | None, bytes]] = []
-        for place, some in lines.items():
-            run = runs[place]
-            run.feed(some)
+        for place, run in runs.items():
+            run.feed(lines.get(place, []))
+            if idle:
+                run.advance(round(time.time() * 1_000) - settings.lateness_ms)
             out += run.said + [(DEAD_LETTERS, None, encode_dead([letter])) for letter in run.dead]
             run.said, run.dead = [], []
         new = []
@@ -129,24 +152,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if name == DEAD_LETTERS or identity not in known:
                 known.add(identity)
                 new.append((name, key, value))
+        passes("after_engine")
         if not new:
             continue
-        if fault in ("drop", "double", "wrong", "unlogged"):
-            wanted = DECISIONS if fault == "unlogged" else "email"
-            at = next((n for n, (name, _, _) in enumerate(new) if name == wanted), None)
-            if at is not None:
-                name, key, value = new[at]
-                if fault in ("drop", "unlogged"):
-                    del new[at]
-                elif fault == "double":
-                    new.append(new[at])
-                else:
-                    new[at] = (name, key, value.replace(b'"offer":"mail"', b'"offer":"male"'))
-                fault = ""
+        email = [message for message in new if message[0] == "email"]
+        if email and fault:
+            new += email[:1] if fault == "double" else []
+            new = [message for message in new if fault != "drop" or message is not email[0]]
+            fault = ""
         producer.begin_transaction()
         for name, key, value in new:
             producer.produce(chosen.prefix + name, value, key)
+        producer.flush()
+        passes("after_produce")
         producer.commit_transaction(60)
+        passes("after_commit")
     return 0
 
 
