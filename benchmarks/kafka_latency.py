@@ -93,6 +93,11 @@ class Latencies:
         }
 
 
+def action_number(value: bytes) -> int | None:
+    """Number of the event that caused an action; None if it is none of a schedule's."""
+    return _number(msgspec.json.decode(value, type=_Action).causation_id)
+
+
 def _number(causation: str | None) -> int | None:
     try:
         return int(causation or "", 16)

@@ -32,12 +32,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.stream import (
+    ANONYMOUS,
     DUPLICATE_SHARE,
     HEAVY_SHARE,
     ID,
     MIX,
     OUT_OF_ORDER_MS_MAX,
     OUT_OF_ORDER_SHARE,
+    SCORING_TYPES,
     SOURCE,
     SOURCES,
     TIME,
@@ -45,6 +47,7 @@ from benchmarks.stream import (
     USER,
     Facts,
 )
+from segue.simulate.mixing import mix
 
 FORMS = ("json", "cloudevents", "many")
 MANY = 200
@@ -235,6 +238,7 @@ def _sending(library: ctypes.CDLL) -> Any:
 
 # --- what is sent ----------------------------------------------------------------------------------------------
 
+_SCORED = list(MIX).index(SCORING_TYPES[0])
 _TYPE_BYTES = np.array([len(name) for name in MIX], np.int64)
 _SOURCE_BYTES = np.array([len(word) for word in SOURCES], np.int64)
 _ID_AT = len('{"id":"')
@@ -244,7 +248,7 @@ _TIME_BYTES = 24
 
 @dataclass
 class Load:
-    """Rows of facts and the lines of the events that are due."""
+    """Rows of facts and the lines of the events that are due. each_once: a view by one customer after the other."""
 
     form: str
     partitions: int
@@ -252,6 +256,7 @@ class Load:
     rate: float
     seed: int
     ring: int = _RING
+    each_once: bool = False
 
     def __post_init__(self) -> None:
         self._facts = Facts(self.customers, self.seed, min(HEAVY_SHARE, HEAVY_PER_S / self.rate))
@@ -267,11 +272,16 @@ class Load:
         """Buffer and messages of events [first, end) of the schedule, by partition."""
         number = np.arange(first, end)
         # a repeat is the event so many places before, as it was
-        original = number - np.where(self._is_repeat[number % self.ring], _REPEAT_BACK, 0)
+        is_repeat = self._is_repeat[number % self.ring] & (not self.each_once)
+        original = number - np.where(is_repeat, _REPEAT_BACK, 0)
         original = np.where(original < schedule.first, number, original)
         at = original % self.ring
         rows = self._rows[at]
         rows[:, ID] = original
+        if self.each_once:
+            rows[:, USER] = (number - schedule.first) % self.customers
+            rows[:, ANONYMOUS] = mix(rows[:, USER], self.seed + 1)
+            rows[:, TYPE] = _SCORED
         intended_ms = schedule.start_ns // 1_000_000 + ((original - schedule.first) * 1_000 / schedule.rate)
         rows[:, TIME] = intended_ms.astype(np.int64) - self._back_ms[at]
         partition = rows[:, USER] % self.partitions
@@ -301,9 +311,10 @@ def _single(
     if form == "cloudevents":
         buffer[rest] = ord("{")
         messages[:, 1], messages[:, 2] = rest, end - rest
-        places = ((start + _ID_AT, 16), (start + _TYPE_AT, type_bytes), (source_at, source_bytes))
-        for header, (place, length) in enumerate((*places, (time_at, _TIME_BYTES))):
-            messages[:, 4 + 2 * header], messages[:, 5 + 2 * header] = place, length
+        messages[:, 4], messages[:, 5] = start + _ID_AT, 16
+        messages[:, 6], messages[:, 7] = start + _TYPE_AT, type_bytes
+        messages[:, 8], messages[:, 9] = source_at, source_bytes
+        messages[:, 10], messages[:, 11] = time_at, _TIME_BYTES
     return messages
 
 
@@ -384,8 +395,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--customers", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=1, help="number of the first event")
+    parser.add_argument(
+        "--each-once", action="store_true", help="one customer after the other, to fill a state"
+    )
     chosen = parser.parse_args(arguments)
-    load = Load(chosen.form, chosen.partitions, chosen.customers, chosen.rate, chosen.seed)
+    load = Load(
+        chosen.form, chosen.partitions, chosen.customers, chosen.rate, chosen.seed, each_once=chosen.each_once
+    )
     sender = Sender(chosen.brokers, chosen.topic, chosen.form)
     print(json.dumps(run(sender, load, chosen.seconds, chosen.first, chosen.schedule)))
     sender.close()

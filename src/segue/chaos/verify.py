@@ -30,6 +30,7 @@ from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segue.actions.encode import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE
 from segue.chaos.topics import Line, Record, lines_of, read_topics
@@ -335,13 +336,17 @@ class Input:
         return lambda identifier: identifier in kept
 
 
-def read_input(brokers: str, topics: Sequence[InputTopic], properties: Mapping[str, str] = {}) -> Input:
-    """Everything in the input topics."""
+def read_input(
+    brokers: str, topics: Sequence[InputTopic], properties: Mapping[str, str] = {}, holding: bytes = b""
+) -> Input:
+    """Everything in the input topics; or only the events that hold these bytes, which is quick."""
     forms = {topic.name: topic.form for topic in topics}
     partitions: dict[str, list[Line]] = {}
     for record in read_topics(brokers, list(forms), properties=properties):
-        place = f"{record.topic}/{record.partition:05d}"
-        partitions.setdefault(place, []).extend(lines_of(record, forms[record.topic]))
+        if holding not in record.value:
+            continue
+        lines = [line for line in lines_of(record, forms[record.topic]) if holding in line.raw]
+        partitions.setdefault(f"{record.topic}/{record.partition:05d}", []).extend(lines)
     return Input(dict(sorted(partitions.items())))
 
 
@@ -358,18 +363,21 @@ class Output:
     misplaced: list[str] = field(default_factory=list)
 
 
-def read_output(brokers: str, prefix: str, properties: Mapping[str, str] = {}) -> Output:
-    """Everything in the output topics."""
+def read_output(brokers: str, prefix: str, properties: Mapping[str, str] = {}, customers: str = "") -> Output:
+    """Everything in the output topics; or only what is about customers whose identifiers end so."""
     output = Output()
     others = (DECISIONS, CHANGES, JOINS, DEAD_LETTERS, LATE)
     names = {prefix + name: name for name in (*CHANNELS, *others)}
     for record in read_topics(brokers, list(names), properties=properties):
         name = names[record.topic]
         if name in (DECISIONS, CHANGES, JOINS):
-            output.tables[name] += pa.ipc.open_stream(record.value).read_all().to_pylist()
+            table = pa.ipc.open_stream(record.value).read_all()
+            if customers:
+                table = table.filter(pc.ends_with(table["customer_id"], customers))
+            output.tables[name] += table.to_pylist()
         elif name in (DEAD_LETTERS, LATE):
             output.lines[name] += [line for line in record.value.split(b"\n") if line.strip()]
-        else:
+        elif (record.key or b"").endswith(customers.encode()):
             _take_action(output, name, record)
     return output
 
