@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "{reads}",
                 "run",
             )
-            engine += ("--epoch-ms", str(chosen.epoch_ms))
+            engine += ("--epoch", f"{chosen.epoch_ms}ms")
             plan = Plan(customers, seconds, 0.0, 0.0, 0.0, (), engine)
             bench = Bench(broker.brokers, None, folder, _FORM, _DELIVERY, plan, str(policies))
             figures = Checkpoints(bench, folder, customers, rate, seconds).measure()
@@ -233,7 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
         settings = broker_settings(folder / "broker")
     gaps = figures["gaps"]
     print(
-        f"{customers:,} customers of {figures['row_bytes']:,} bytes, {rate:,.0f} events/s, epochs of {chosen.epoch_ms} ms"
+        f"{customers:,} customers of {figures['row_bytes']:,} bytes, {rate:,.0f} events/s, "
+        f"epochs of {chosen.epoch_ms} ms"
     )
     print(
         f"gap between reads  p50 {gaps.get('p50_ms', 0):.1f}  p99 {gaps.get('p99_ms', 0):.1f}  "

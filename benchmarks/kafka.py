@@ -133,7 +133,7 @@ class Bench:
             self.brokers, {kafka.topics[0].name: PARTITIONS}, {"message.timestamp.type": "LogAppendTime"}
         )
         policies = load_policies(self.settings.policies, secret=secret(), native=False)
-        outputs = (*ActionEncoder(policies).outputs, DEAD_LETTERS, LATE)
+        outputs = (*ActionEncoder(policies).outputs, DEAD_LETTERS, LATE, "heartbeat")
         make_topics(self.brokers, {kafka.prefix + output: kafka.lanes for output in outputs})
 
     def command(self) -> list[str]:
@@ -143,7 +143,8 @@ class Bench:
         words = [*self.plan.engine, "--brokers", self.brokers, "--topic", f"{topic.name}:{topic.form}"]
         words += ["--prefix", kafka.prefix, "--lanes", str(kafka.lanes), "--name", kafka.name]
         words += ["--state", self.settings.state, "--policies", self.settings.policies[0]]
-        return [*words, "--delivery", f"{CHANNEL}={self.delivery}"]
+        is_default = kafka.delivery_of(CHANNEL) == KafkaSettings().delivery_of(CHANNEL)
+        return words if is_default else [*words, "--delivery", f"{CHANNEL}={self.delivery}"]
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:

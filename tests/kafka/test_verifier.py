@@ -230,3 +230,15 @@ def test_whose_order_is_uncertain() -> None:
     input_.study()
     assert input_.unordered == {"ben", "visitor", "eve"}
     assert input_.customers == 3
+
+
+def test_the_verifier_is_a_process_of_its_own(said: Said) -> None:
+    kafka = said.settings.kafka
+    command = [sys.executable, "-m", "tests.kafka.verifier", "--brokers", kafka.brokers]
+    command += ["--prefix", kafka.prefix, "--policies", said.settings.policies[0], "--engine", "--inputs"]
+    inputs = [f"{topic.name}:{topic.form}" for topic in kafka.topics]
+    right = subprocess.run([*command, *inputs], capture_output=True, text=True, check=False)
+    assert right.returncode == 0, right.stdout + right.stderr
+    wrong = subprocess.run([*command, *inputs[:2]], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1, wrong.stdout + wrong.stderr
+    assert "a wrong decision" in wrong.stdout

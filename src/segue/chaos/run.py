@@ -183,7 +183,7 @@ class ChaosRun:
         policies = load_policies(self.settings.policies, secret=secret(), native=False)
         self._rules = rules_of(policies)
         outputs = sorted({offer.channel for offer in policies.offer_infos})
-        outputs += ["decisions", "changes", "joins", "dead_letters", "late"]
+        outputs += ["decisions", "changes", "joins", "dead_letters", "late", "heartbeat"]
         make_topics(brokers, {f"{name}.out.{output}": self.settings.kafka.lanes for output in outputs})
 
     @property
@@ -204,7 +204,7 @@ class ChaosRun:
         for topic in kafka.topics:
             words += ["--topic", f"{topic.name}:{topic.form}"]
         words += ["--policies", self.settings.policies[0], "--lanes", str(kafka.lanes)]
-        words += ["--state", str(self._state_folder), "--epoch-ms", str(self.chosen.epoch_ms)]
+        words += ["--state", str(self._state_folder), "--epoch", f"{self.chosen.epoch_ms}ms"]
         words += ["--lateness", f"{self.chosen.lateness_ms}ms", "--processes", str(self._processes)]
         return words
 
