@@ -69,13 +69,13 @@ MIX = {
 }
 
 _BOT_NUMBER = 9_999_999
-_CATEGORIES = (
+CATEGORIES = (
     "bakery", "breakfast", "dairy", "coffee", "cosmetics", "electronics",
     "fruit", "vegetables", "frozen", "garden", "household", "kitchenware",
     "outdoor", "pet-food", "shoes-women", "shoes-men", "stationery", "snacks", "toys",
     "wine",
 )  # fmt: skip
-_SOURCES = ("web", "app", "shop")
+SOURCES = ("web", "app", "shop")
 _BLOCK_EVENTS = 1 << 16
 
 TYPE, ID, TIME, SOURCE, USER, ANONYMOUS, PRODUCT, CATEGORY, PRICE, QUANTITY = range(10)
@@ -87,7 +87,7 @@ def _template(name: str) -> list[Field]:
         hashed("id", "", ID),
         text("type", name),
         iso_time("time", TIME),
-        word("source", SOURCE, len(_CATEGORIES)),
+        word("source", SOURCE, len(CATEGORIES)),
         numbered("userId", "customer-", USER, 7),
         hashed("anonymousId", "", ANONYMOUS),
     ]
@@ -103,12 +103,12 @@ def _template(name: str) -> list[Field]:
     ]
 
 
-def _zipf_shift(customers: int) -> float:
-    """The shift q for which rank 1 of (rank + q) ** -ZIPF_EXPONENT has HEAVY_SHARE of all events.
+def _zipf_shift(customers: int, heavy_share: float) -> float:
+    """The shift q for which rank 1 of (rank + q) ** -ZIPF_EXPONENT has `heavy_share` of all events.
 
-    With fewer than 95 customers no shift can make the first so small; then all have nearly the same share.
+    Where so few customers are there that no shift can make the first so small, all have nearly the same share.
     """
-    wanted = HEAVY_SHARE / (1.0 - BOT_SHARE)
+    wanted = heavy_share / (1.0 - BOT_SHARE)
     ranks = np.arange(1, customers + 1, dtype=np.float64)
     low, high = 0.0, float(customers) * 100
     for _ in range(40):
@@ -118,19 +118,49 @@ def _zipf_shift(customers: int) -> float:
     return high
 
 
+class Facts:
+    """Rows of events without id and time, and the writer of their lines. heavy_share: of the first customer."""
+
+    def __init__(self, customers: int, seed: int, heavy_share: float = HEAVY_SHARE) -> None:
+        if not 1 <= customers < _BOT_NUMBER:
+            raise ValueError(f"{customers} customers: expected 1 <= customers < 9,999,999")
+        self._seed = seed
+        self.writer = JsonWriter([_template(name) for name in MIX], words=CATEGORIES + SOURCES)
+        self._types = np.cumsum(list(MIX.values()))
+        ranks = np.arange(1, customers + 1, dtype=np.float64) + _zipf_shift(customers, heavy_share)
+        self._shares = np.cumsum(ranks**-ZIPF_EXPONENT)
+        self._shares /= self._shares[-1]
+        prices = np.exp(np.random.default_rng([seed, 1]).normal(2.7, 0.9, PRODUCTS)).clip(0.5, 990.0)
+        self._price_cents = np.rint(prices * 100).astype(np.int64)
+        self._categories = pick(np.arange(PRODUCTS), len(CATEGORIES), seed)
+
+    def rows(self, rng: np.random.Generator, half_hour: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64[n, columns]; `half_hour`: number of the half hour of each, in which a customer's interest holds."""
+        seed = self._seed
+        n = half_hour.size
+        rows = np.zeros((n, _COLUMNS), dtype=np.int64)
+        rows[:, TYPE] = np.searchsorted(self._types[:-1], rng.random(n), side="right")
+        who = np.searchsorted(self._shares[:-1], rng.random(n), side="right")
+        who[rng.random(n) < BOT_SHARE] = _BOT_NUMBER
+        rows[:, USER] = who
+        rows[:, ANONYMOUS] = mix(who, seed + 1)
+        rows[:, SOURCE] = np.searchsorted((0.6, 0.9), rng.random(n), side="right")
+        # six in ten look at one of two products that hold the customer's interest for half an hour
+        interest = who * 4_096 + half_hour * 2 + (rng.random(n) < 0.3)
+        product = (PRODUCTS * rng.random(n) ** 2).astype(np.int64)
+        held = rng.random(n) < 0.6
+        product[held] = pick(interest[held], PRODUCTS, seed + 2)
+        rows[:, PRODUCT] = product
+        rows[:, CATEGORY] = self._categories[product]
+        rows[:, PRICE] = self._price_cents[product]
+        rows[:, QUANTITY] = np.searchsorted((0.8, 0.95), rng.random(n), side="right") + 1
+        return rows
+
+
 def _blocks(events: int, customers: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    if events < 0 or not 1 <= customers < _BOT_NUMBER:
-        raise ValueError(
-            f"events {events}, customers {customers}: expected events >= 0, 1 <= customers < 9,999,999"
-        )
-    writer = JsonWriter([_template(name) for name in MIX], words=_CATEGORIES + _SOURCES)
-    types = np.cumsum(list(MIX.values()))
-    ranks = np.arange(1, customers + 1, dtype=np.float64) + _zipf_shift(customers)
-    shares = np.cumsum(ranks**-ZIPF_EXPONENT)
-    shares /= shares[-1]
-    prices = np.exp(np.random.default_rng([seed, 1]).normal(2.7, 0.9, PRODUCTS)).clip(0.5, 990.0)
-    price_cents = np.rint(prices * 100).astype(np.int64)
-    categories = pick(np.arange(PRODUCTS), len(_CATEGORIES), seed)
+    if events < 0:
+        raise ValueError(f"{events} events: expected 0 or more")
+    facts = Facts(customers, seed)
     arrivals = Arrivals(_COLUMNS)
     repeats = round(events * DUPLICATE_SHARE)
     unique = events - repeats
@@ -138,25 +168,10 @@ def _blocks(events: int, customers: int, seed: int) -> Iterator[NDArray[np.uint8
         rng = np.random.default_rng([seed, 2, first])
         number = np.arange(first, min(first + _BLOCK_EVENTS, unique))
         n = number.size
-        rows = np.empty((n, _COLUMNS), dtype=np.int64)
         time_ms = START_MS + number * 1_000 // EVENTS_PER_SECOND
-        rows[:, TYPE] = np.searchsorted(types[:-1], rng.random(n), side="right")
+        rows = facts.rows(rng, number // (EVENTS_PER_SECOND * 1_800))
         rows[:, ID] = mix(number, seed)
         rows[:, TIME] = time_ms
-        who = np.searchsorted(shares[:-1], rng.random(n), side="right")
-        who[rng.random(n) < BOT_SHARE] = _BOT_NUMBER
-        rows[:, USER] = who
-        rows[:, ANONYMOUS] = mix(who, seed + 1)
-        rows[:, SOURCE] = np.searchsorted((0.6, 0.9), rng.random(n), side="right")
-        # six in ten look at one of two products that hold the customer's interest for half an hour
-        interest = who * 4_096 + (number // (EVENTS_PER_SECOND * 1_800)) * 2 + (rng.random(n) < 0.3)
-        product = (PRODUCTS * rng.random(n) ** 2).astype(np.int64)
-        held = rng.random(n) < 0.6
-        product[held] = pick(interest[held], PRODUCTS, seed + 2)
-        rows[:, PRODUCT] = product
-        rows[:, CATEGORY] = categories[product]
-        rows[:, PRICE] = price_cents[product]
-        rows[:, QUANTITY] = np.searchsorted((0.8, 0.95), rng.random(n), side="right") + 1
         arrival = time_ms.copy()
         tardy = np.flatnonzero(rng.random(n) < OUT_OF_ORDER_SHARE)
         arrival[tardy] += rng.integers(1, OUT_OF_ORDER_MS_MAX + 1, tardy.size)
@@ -165,7 +180,7 @@ def _blocks(events: int, customers: int, seed: int) -> Iterator[NDArray[np.uint8
         arrivals.add(rows, arrival)
         arrivals.add(rows[twice], again)
         until_ms = 2**62 if first + n == unique else int(time_ms[-1]) + 1
-        yield from writer.write(*arrivals.take(until_ms)[:2])
+        yield from facts.writer.write(*arrivals.take(until_ms)[:2])
 
 
 def stream_bytes(events: int, customers: int, seed: int = 1) -> NDArray[np.uint8]:

@@ -547,6 +547,40 @@ PropertiesFile = Annotated[
 _KEEP = f"{limits.TOPIC_RETENTION_MS_DEFAULT // limits.DAY_MS}d"
 
 
+@app.command(rich_help_panel="Run")
+@_told
+def chaos(
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same disturbances.")] = 1,
+    minutes: Annotated[float, typer.Option("--minutes", help="How long, checks not counted.")] = 5.0,
+    processes: Annotated[int, typer.Option("--processes", "-n", help="Of the engine, at most.")] = 1,
+    rate: Annotated[float, typer.Option("--rate", help="Events a second.")] = 500.0,
+    brokers: Annotated[
+        str,
+        typer.Option(
+            "--brokers", "-b", metavar="HOST:PORT", help="A broker to fill; if not given, one of its own."
+        ),
+    ] = "",
+    folder: Annotated[
+        str, typer.Option("--folder", metavar="DIR", help="Keep logs, states and the broker's data here.")
+    ] = "",
+) -> None:
+    """Kill the engine and the broker at random, under load, and check that nothing was lost or said twice.
+
+    A failure prints the command that repeats it and keeps everything. Without --brokers a broker is started from
+    deploy/kafka, and disturbed too.
+
+      segue chaos --seed 7 --minutes 10 --processes 3
+    """
+    from segue.chaos.run import ChaosSettings, run_chaos
+
+    if minutes < 0 or rate <= 0 or not 1 <= processes <= 16:
+        found = f"--minutes {minutes:g}, --rate {rate:g}, --processes {processes}"
+        raise SettingsError("read the arguments", found, "minutes from 0, a rate above 0, 1 to 16 processes")
+    chosen = ChaosSettings(seed, minutes, processes, rate, brokers, folder)
+    if run_chaos(chosen, _say):
+        _stop(1)
+
+
 @app.command(rich_help_panel="Messages")
 @_told
 def schema(

@@ -1,0 +1,252 @@
+"""What checkpoints cost while it runs, and how soon it is back: the state of a million customers, under load.
+
+    python -m benchmarks.checkpoint [--json FILE] [--customers N] [--rate N] [--seconds S] [--epoch-ms N] [--quick]
+
+The engine (`segue run --state`, one worker, on the broker of deploy/kafka) gets one event of each customer, then the
+open-loop load of benchmarks/kafka_load.py: Zipf, many events a message. Measured
+- while it runs: the gaps between two reads of the source (the end of one to the begin of the next). The longest of them
+  are the pauses of checkpoints, fsync included: Bytewax reads on only when all of an epoch is durable;
+- after kill -9 in the middle of the load: seconds from the start of the process to the first action whose event was
+  sent after the kill, as a `read_committed` consumer sees it. Meanwhile the load goes on.
+The oracle: everything that was said about one customer in a thousand is compared with the naive reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from benchmarks.engine import machine
+from benchmarks.kafka import CHANNEL, Bench, Plan, broker_settings
+from benchmarks.kafka_latency import action_number
+from benchmarks.kafka_load import Schedule, read_schedule
+from benchmarks.policies import write_mixed
+from benchmarks.reads import gaps_ms, reads
+from segue.chaos.broker import own_broker
+from segue.chaos.engine import EngineProcess
+from segue.chaos.verify import Verdict
+from segue.policy.load import load_policies
+from segue.run.progress import Silent
+from segue.run.warmup import warm_up
+from segue.settings import secret
+
+ROW_BYTES_MIN = 1_024
+POLICIES = 8  # mixed ones: enough for such rows
+FILL_RATE = 60_000.0
+SKIP_S = 5.0
+BACK_S_MAX = 120.0
+QUICK_RATE = 1_000.0
+SAMPLE = b"017"  # customers whose number ends so: one in a thousand
+_FORM = "many"
+_DELIVERY = "idempotent"
+
+
+@dataclass
+class Checkpoints:
+    """One run of the benchmark."""
+
+    bench: Bench
+    folder: Path
+    customers: int
+    rate: float
+    seconds: float
+
+    def measure(self) -> dict[str, Any]:
+        """All figures."""
+        bench = self.bench
+        policies = load_policies(bench.settings.policies, secret=secret(), native=False)
+        row_bytes = policies.row_words * 8
+        if row_bytes < ROW_BYTES_MIN:
+            raise RuntimeError(f"rows of {row_bytes} bytes: choose more policies")
+        first = self._start("first")
+        try:
+            _say(f"filling {self.customers:,} customers of {row_bytes:,} bytes")
+            filled = self._fill()
+            _say(f"{self.rate:,.0f} events/s for {self.seconds:.0f} s, then kill -9")
+            path = self.folder / "schedule-load"
+            load = bench.load(self.rate, self.seconds + BACK_S_MAX, path)
+            schedule = _schedule(path)
+            _sleep_until(schedule.start_ns + int(self.seconds * 1e9))
+        finally:
+            first.kill()
+        killed_ns, killed_at = time.time_ns(), time.monotonic_ns()
+        steady_ns = int(max(self.seconds - SKIP_S, self.seconds / 2) * 1e9)
+        gaps = gaps_ms(reads(self.folder / "reads-first"), killed_at - steady_ns, killed_at)
+        second = self._start("second")
+        try:
+            back_s = self._back_after(killed_ns, schedule)
+            load.terminate()
+            load.wait()
+            bench.drain()
+        finally:
+            second.kill()
+        verdict = bench.verdict(SAMPLE)
+        return {
+            "customers": self.customers,
+            "row_bytes": row_bytes,
+            "rate": self.rate,
+            "seconds": self.seconds,
+            "filled_s": round(filled, 1),
+            "gaps": quantiles(gaps),
+            "restart_s": round(back_s, 2),
+            "oracle": _oracle(verdict),
+        }
+
+    def _start(self, name: str) -> EngineProcess:
+        self._started_ns = time.time_ns()
+        command = [
+            word.replace("{reads}", str(self.folder / f"reads-{name}")) for word in self.bench.command()
+        ]
+        self.bench.engine = EngineProcess(command, self.folder / f"engine-{name}.log")
+        return self.bench.engine
+
+    def _fill(self) -> float:
+        began = time.monotonic()
+        load = self.bench.load(
+            FILL_RATE, self.customers / FILL_RATE, self.folder / "schedule-fill", "--each-once"
+        )
+        if load.wait():
+            raise RuntimeError(f"the load ended with {load.returncode}")
+        self.bench.drain()
+        return time.monotonic() - began
+
+    def _back_after(self, killed_ns: int, schedule: Schedule) -> float:
+        """Seconds from the start to the first action for an event that was sent after the kill."""
+        kafka = self.bench.settings.kafka
+        consumer = Consumer(
+            {
+                "bootstrap.servers": kafka.brokers,
+                "group.id": "segue-checkpoint",
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": "20",
+            }
+        )
+        topic = f"{kafka.prefix}{CHANNEL}"
+        places = [TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(kafka.lanes)]
+        for place, ends in [(p, consumer.get_watermark_offsets(p, timeout=10.0)) for p in places]:
+            place.offset = ends[1]
+        consumer.assign(places)
+        deadline = time.monotonic() + BACK_S_MAX
+        try:
+            while time.monotonic() < deadline:
+                for message in consumer.consume(1_000, 0.05):
+                    number = action_number(message.value() or b"") if message.error() is None else None
+                    # no number of the filling: those come before the schedule's first
+                    if number is not None and schedule.intended_ns(number) > killed_ns:
+                        return (time.time_ns() - self._started_ns) / 1e9
+        finally:
+            consumer.close()
+        assert self.bench.engine is not None
+        raise RuntimeError(f"no new action for {BACK_S_MAX:.0f} s\n{self.bench.engine.last_words()}")
+
+
+def _schedule(path: Path) -> Schedule:
+    while (schedule := read_schedule(path)) is None:
+        time.sleep(0.01)
+    return schedule
+
+
+def _sleep_until(time_ns: int) -> None:
+    time.sleep(max(0.0, (time_ns - time.time_ns()) / 1e9))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def quantiles(gaps: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+    """Of gaps in ms."""
+    if not len(gaps):
+        return {"reads": 0}
+    p50, p99, p999, most = np.percentile(gaps, [50, 99, 99.9, 100]).tolist()
+    return {
+        "reads": len(gaps) + 1,
+        "p50_ms": round(p50, 3),
+        "p99_ms": round(p99, 3),
+        "p99.9_ms": round(p999, 3),
+        "max_ms": round(most, 3),
+    }
+
+
+def _oracle(verdict: Verdict) -> dict[str, Any]:
+    found = sum(counts.found for counts in verdict.outputs.values())
+    return {
+        "customers": verdict.customers,
+        "compared": found,
+        "missing": verdict.missing,
+        "wrong": verdict.beyond_repair,
+        "right": verdict.ok and found > 0,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and fail if the oracle disagrees."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.checkpoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--customers", type=int, default=1_000_000)
+    parser.add_argument("--rate", type=float, default=50_000.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--epoch-ms", type=int, default=1_000)
+    parser.add_argument("--quick", action="store_true", help="few customers, short: to see that it works")
+    parser.add_argument("--folder", type=Path, help="keep logs and states here")
+    parser.add_argument(
+        "--engine", default="", help="the command that stands for `segue run`; no gaps are seen"
+    )
+    chosen = parser.parse_args(arguments)
+    customers, rate, seconds = chosen.customers, chosen.rate, chosen.seconds
+    if chosen.quick:
+        customers, rate, seconds = min(customers, 2_000), min(rate, QUICK_RATE), min(seconds, 10.0)
+    warm_up(Silent().step)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = chosen.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        policies = folder / "policies"
+        write_mixed(policies, POLICIES)
+        broker = own_broker(folder / "broker", throughput=True)
+        try:
+            engine = tuple(chosen.engine.split()) or (
+                sys.executable,
+                "-m",
+                "benchmarks.reads",
+                "{reads}",
+                "run",
+            )
+            engine += ("--epoch", f"{chosen.epoch_ms}ms")
+            plan = Plan(customers, seconds, 0.0, 0.0, 0.0, (), engine)
+            bench = Bench(broker.brokers, None, folder, _FORM, _DELIVERY, plan, str(policies))
+            figures = Checkpoints(bench, folder, customers, rate, seconds).measure()
+        finally:
+            broker.kill()
+        settings = broker_settings(folder / "broker")
+    gaps = figures["gaps"]
+    print(
+        f"{customers:,} customers of {figures['row_bytes']:,} bytes, {rate:,.0f} events/s, "
+        f"epochs of {chosen.epoch_ms} ms"
+    )
+    print(
+        f"gap between reads  p50 {gaps.get('p50_ms', 0):.1f}  p99 {gaps.get('p99_ms', 0):.1f}  "
+        f"p99.9 {gaps.get('p99.9_ms', 0):.1f}  longest {gaps.get('max_ms', 0):.1f} ms  ({gaps['reads']:,} reads)"
+    )
+    print(f"kill -9 to the first new action  {figures['restart_s']:.1f} s from the start of the process")
+    print(f"oracle: {figures['oracle']}")
+    if chosen.json:
+        result = {**machine(), "epoch_ms": chosen.epoch_ms, "broker": settings, **figures}
+        chosen.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0 if figures["oracle"]["right"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

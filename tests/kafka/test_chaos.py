@@ -1,0 +1,90 @@
+"""A chaos run finds nothing on an engine that is right, and says how to repeat what it found on one that is not."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.kafka.broker import Broker
+from segue.chaos import run as chaos_run
+from segue.chaos.load import Town
+from segue.chaos.run import ChaosSettings, run_chaos
+from segue.chaos.schedule import (
+    BROKER_KILL,
+    BROKER_PAUSE,
+    KILL,
+    KILL_AT,
+    KILL_POINTS,
+    STOP,
+    TWICE,
+    ZOMBIE,
+    steps,
+)
+
+STAND_IN = (sys.executable, "-m", "tests.kafka.stand_in")
+
+
+def short(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, folder: Path, *more: str, seed: int, steps_max: int
+) -> tuple[int, list[str]]:
+    chosen = ChaosSettings(
+        seed=seed,
+        minutes=5,
+        rate=200.0,
+        brokers=broker.brokers,
+        folder=str(folder),
+        steps_max=steps_max,
+        engine=(*STAND_IN, *more),
+        lateness_ms=5_000,
+    )
+    told: list[str] = []
+    monkeypatch.setattr(chaos_run, "POINT_S_MAX", 3.0)  # of the points only some are in the stand-in
+    return run_chaos(chosen, told.append), told
+
+
+def test_a_right_engine_survives(monkeypatch: pytest.MonkeyPatch, broker: Broker, tmp_path: Path) -> None:
+    seed = 753
+    kinds = {step.kind for step in itertools.islice(steps(seed, 1, broker=False), 3)}
+    assert kinds == {ZOMBIE, KILL, STOP}
+    code, told = short(monkeypatch, broker, tmp_path, seed=seed, steps_max=3)
+    assert code == 0, "\n".join(told)
+    assert f"right after 3 disturbances (seed {seed})" in told[-1]
+
+
+def test_a_failure_says_how_to_repeat_it(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, tmp_path: Path
+) -> None:
+    code, told = short(monkeypatch, broker, tmp_path, "--fault=double", seed=3, steps_max=1)
+    assert code == 1
+    assert "an action twice" in "\n".join(told)
+    assert told[-1].startswith(
+        "to repeat it:  segue chaos --seed 3 --minutes 5 --processes 1 --rate 200 --brokers "
+    )
+    assert "doubled" in (tmp_path / "verdict.txt").read_text()
+    assert list(tmp_path.glob("engine-*.log"))
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_seed_gives_the_same_steps(processes: int) -> None:
+    first = list(itertools.islice(steps(7, processes, broker=True), 300))
+    assert first == list(itertools.islice(steps(7, processes, broker=True), 300))
+    assert first != list(itertools.islice(steps(8, processes, broker=True), 300))
+    assert {step.processes for step in first} == set(range(1, processes + 1))
+    assert {step.point.split(":")[0] for step in first if step.kind in (KILL_AT, TWICE)} == set(KILL_POINTS)
+    assert all(str(step) for step in first)
+    kinds = {step.kind for step in first}
+    assert kinds - {step.kind for step in itertools.islice(steps(7, 1, broker=False), 300)} == {
+        BROKER_KILL,
+        BROKER_PAUSE,
+    }
+
+
+def test_a_seed_gives_the_same_town() -> None:
+    def town(seed: int) -> list[object]:
+        one = Town(seed)
+        return [one.event(1_772_438_400_000) for _ in range(500)]
+
+    assert town(1) == town(1) != town(2)
