@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from segue.errors import SettingsError
-from segue.run.arguments import duration_ms, time_ms
+from segue.kafka.settings import InputTopic
+from segue.run.arguments import duration_ms, input_topics, need_inputs, time_ms
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,37 @@ def test_times(text, milliseconds):
 def test_no_time():
     with pytest.raises(SettingsError, match="no time"):
         time_ms("--x", "tomorrow")
+
+
+def test_topics_with_and_without_a_form():
+    assert input_topics(["orders", "web:cloudevents"]) == (
+        InputTopic("orders", "auto"),
+        InputTopic("web", "cloudevents"),
+    )
+
+
+@pytest.mark.parametrize("text", ["", ":json", "web:jsn"])
+def test_no_topics(text):
+    with pytest.raises(SettingsError, match=r"is not NAME\[:FORM\]"):
+        input_topics([text])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "brokers", "topics", "found"),
+    [
+        ([], "out", "", [], "no input was given"),
+        (["a"], "", "", [], "no output folder"),
+        (["a"], "out", "", ["t"], "--topic without --brokers"),
+        (["a"], "", "b:9092", ["t"], "from files or from topics"),
+        ([], "out", "b:9092", ["t"], "goes to topics"),
+        ([], "", "b:9092", [], "without a topic"),
+    ],
+)
+def test_files_or_topics(inputs, out, brokers, topics, found):
+    with pytest.raises(SettingsError, match=found):
+        need_inputs(inputs, out, brokers, topics)
+
+
+def test_files_and_topics_that_are_right():
+    need_inputs(["a"], "out", "", [])
+    need_inputs([], "", "b:9092", ["t"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from segue.checkpoints.store import ResumePoint, resume_point
 from segue.checkpoints.world import merged_world
 from segue.limits import LANES_MAX
 from segue.policy.load import load_policies
+from segue.run.failure import say
 from segue.settings import Settings, secret
 from segue.sinks.kafka.message import LanePosition, lane_label
 from segue.sources.interface import Source
@@ -25,6 +26,8 @@ from segue.state.delta import ShardDelta
 
 if TYPE_CHECKING:
     from segue.sinks.kafka.tail import Tail
+
+NOTES = "notes.log"  # in the state folder: what people should know of its runs
 
 Words = npt.NDArray[np.int64]
 
@@ -58,11 +61,15 @@ class Recovered:
         return None if self.tail is None else self.tail.receipts.get(part)
 
     def tell(self, sentences: list[str]) -> None:
-        """What changed policies made of the state: each sentence once, though every part says it."""
+        """What changed policies made of the state, for people and for the folder's log: each sentence once, though
+        every part says it."""
+        assert self.folder is not None
         for sentence in sentences:
             if sentence not in self._told:
                 self._told.add(sentence)
-                print(sentence, file=sys.stderr)
+                say(sentence)
+                with open(self.folder.path / NOTES, "a") as notes:
+                    notes.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {sentence}\n")
 
     def close(self) -> None:
         """Let go of the journal."""

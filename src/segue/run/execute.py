@@ -23,7 +23,7 @@ from segue.checkpoints.recovered import Recovered, recover, without_state
 from segue.errors import SettingsError
 from segue.run.board import join_board
 from segue.run.collector import leave_alone_what_is_here
-from segue.run.stop import STARTED, STOP, stop_on_signals
+from segue.run.stop import FAILED, STARTED, STOP, stop_on_signals
 from segue.settings import Settings, load_settings, secret
 from segue.sources.interface import Source
 from segue.sources.open import open_source
@@ -120,6 +120,7 @@ def execute(
                 epoch_interval=timedelta(milliseconds=settings.epoch_ms),
                 recovery_config=recovery_config(folder),
             )
+        FAILED.raise_if_set()
 
 
 def recovery_config(folder: StateFolder) -> RecoveryConfig:

@@ -101,9 +101,19 @@ def keep_log(path: Path, error: BaseException | None = None) -> str:
     return kept
 
 
+_stderr = 2  # where people look
+
+
+def say(text: str) -> None:
+    """A line for people, also while standard error is captured."""
+    with contextlib.suppress(OSError):
+        os.write(_stderr, f"{text}\n".encode())
+
+
 @contextlib.contextmanager
 def captured_stderr(path: Path) -> Iterator[None]:
     """Whatever is written to file descriptor 2 meanwhile, by whatever language, goes into a file."""
+    global _stderr
     if debugging():
         yield
         return
@@ -117,8 +127,10 @@ def captured_stderr(path: Path) -> Iterator[None]:
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.dup2(log, 2)
         os.close(log)
+        _stderr = kept
         yield
     finally:
+        _stderr = 2
         with contextlib.suppress(ValueError, OSError):
             sys.stderr.flush()
         os.dup2(kept, 2)
