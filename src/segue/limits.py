@@ -33,6 +33,7 @@ KAFKA_MESSAGE_BYTES_MAX = 16 << 20  # of a message that holds many events; a lon
 KAFKA_QUEUE_BYTES = 128 << 20  # fetched and not yet read, of all partitions of a process together ...
 KAFKA_QUEUE_MESSAGES = 400_000  # ... and beyond so many nothing is fetched
 KAFKA_FETCH_WAIT_MS = 10  # a broker that has nothing answers so late
+KAFKA_METADATA_MS = 30_000  # between two looks at which topics there are
 KAFKA_LINGER_MS = 5  # after a batch the next one of a partition waits so long, ...
 KAFKA_LINGER_MESSAGES = 1_000  # ... unless so many messages stand in its queue
 KAFKA_END_BEHIND_MS = (
