@@ -43,6 +43,7 @@ KAFKA_END_IDLE_MS = 250  # ... and so often while none does
 KAFKA_ANSWER_MS_MAX = 1_000  # an answer that comes later is none
 KAFKA_TELL_MS = 5_000  # brokers that can't be reached for so long are told about, once
 KAFKA_LOG_AGAIN_MS = MINUTE_MS  # of librdkafka's log one line of a kind in this time
+KAFKA_CLOSE_MS_MAX = 2_000  # a client that has not ended by then is left behind
 KAFKA_START_MS_MAX = 30_000  # at the start somebody must answer within this time
 
 # --- checkpoints -------------------------------------------------------------------------------------
