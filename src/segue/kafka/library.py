@@ -8,6 +8,7 @@ taken.
 from __future__ import annotations
 
 import ctypes
+import threading
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 import confluent_kafka.cimpl
 import numpy as np
 import numpy.typing as npt
+
+from segue.limits import KAFKA_CLOSE_MS_MAX
 
 OFFSET_END = -1
 
@@ -31,6 +34,8 @@ _NO_CONSUMER_CLOSE = 0x8
 _ERROR_BYTES = 512
 
 _ERROR_CALLBACK = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_void_p)
+
+_abandoned: list[Client] = []  # that librdkafka did not end: their callbacks stay
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_conf_new": (c_void_p, []),
@@ -324,7 +329,16 @@ class Client:
     def close(self) -> None:
         """End the client; no partition may be in use, and nobody in `poll`."""
         self._functions.rd_kafka_queue_destroy(self._events)
-        self._functions.rd_kafka_destroy_flags(self._handle, _NO_CONSUMER_CLOSE)
+        # of a topic that was deleted while it was read librdkafka keeps a reference, and waits for it for ever
+        ending = threading.Thread(
+            target=self._functions.rd_kafka_destroy_flags,
+            args=(self._handle, _NO_CONSUMER_CLOSE),
+            daemon=True,
+        )
+        ending.start()
+        ending.join(KAFKA_CLOSE_MS_MAX / 1_000)
+        if ending.is_alive():
+            _abandoned.append(self)
 
 
 def error_text(code: int) -> str:
