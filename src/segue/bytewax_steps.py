@@ -504,8 +504,9 @@ class _KnownLogic(_ShardLogic):
         return self._engine.save({**more, _ARRIVALS: self._arrivals.save()})
 
     def restore(self, delta: ShardDelta) -> list[str]:
-        self._arrivals.restore(read_rest(delta).more[_ARRIVALS])
-        return self._engine.restore(delta)
+        told = self._engine.restore(delta)  # first: histories that wait are carried over by its layout
+        self._arrivals.restore(read_rest(delta).more[_ARRIVALS], self._engine.state.carry_history)
+        return told
 
     def take(self, packets: list[Packet]) -> list[Any]:
         for packet in packets:
