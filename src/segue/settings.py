@@ -39,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kafka        with brokers: events come from topics and actions go to topics, instead of `inputs` and `out`
     state        folder in which the state survives; "" = nowhere
     epoch_ms     time between two checkpoints
+    erase_within_ms  what was given up or erased is in no file of the state any more after so long
     """
 
     inputs: tuple[str, ...] = ()
@@ -64,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kafka: KafkaSettings = KafkaSettings()
     state: str = ""
     epoch_ms: int = limits.EPOCH_MS_DEFAULT
+    erase_within_ms: int = limits.ERASE_WITHIN_MS_DEFAULT
 
     @property
     def is_live(self) -> bool:
@@ -95,6 +97,7 @@ def check(settings: Settings) -> None:
         "quarantine_ms": (0, limits.WINDOW_MS_MAX),
         "sample_share": (0, 1),
         "epoch_ms": (10, 10 * limits.MINUTE_MS),
+        "erase_within_ms": (limits.ERASE_WITHIN_MS_MIN, limits.WINDOW_MS_MAX),
         "customers_per_shard_max": (1, limits.CUSTOMERS_PER_SHARD_MAX),
     }
     for name, (least, most) in bounds.items():

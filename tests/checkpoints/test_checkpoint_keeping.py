@@ -7,6 +7,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from segue import limits
@@ -134,6 +135,47 @@ def test_who_was_erased_is_in_no_file_in_time(tmp_path: Path, replaced: list[int
             time.sleep(0.05)
         for part, row in ((0, 3), (1, 8)):
             assert rows_of(load(tmp_path, manifests[part])).get(row, []) == replaced
+        journal.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_part_that_is_idle_is_gathered_too(tmp_path: Path) -> None:
+    with opened(tmp_path) as folder:
+        journal = Journal(folder, file_bytes=FILE_BYTES, erase_within_ms=1_000)
+        journal.append([(0, delta({1: [5]})), (1, delta({1: [6]}))])
+        until = time.monotonic() + 30
+        manifest = Manifest(1)
+        while not manifest.base and time.monotonic() < until:
+            journal.append([])
+            if len(list(folder.bases.glob("*.base"))) == 2:
+                manifest = journal.append([(1, None)])[1]
+            time.sleep(0.05)
+        assert manifest.chain == ()
+        assert rows_of(load(tmp_path, manifest)) == {1: [6]}
+        journal.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_base_that_a_whole_delta_overtook_is_of_no_use(tmp_path: Path) -> None:
+    def rest(whole: bool) -> bytes:
+        return msgspec.msgpack.encode([1, whole, b"", b"", {}])
+
+    with opened(tmp_path) as folder:
+        journal = Journal(folder, file_bytes=FILE_BYTES, erase_within_ms=1_000)
+        store = Store(folder)
+        store.save(journal.append([(0, delta({1: [PERSON]}, rest(False)))]))
+        time.sleep(0.6)
+        store.save(journal.append([(0, delta({2: [6]}, rest(False)))]))  # the keeper begins with a base
+        kept = {3: [7]}
+        manifests = journal.append([(0, delta(kept, rest(True)))])
+        store.save(manifests)
+        until = time.monotonic() + 30
+        while not manifests[0].base or files_with(tmp_path, PERSON.to_bytes(8, "little")):
+            assert time.monotonic() < until
+            manifests = journal.append([(0, delta({4: [8]}, rest(False)))])
+            store.save(manifests)
+            assert rows_of(load(tmp_path, manifests[0])) == {**kept, 4: [8]}
+            time.sleep(0.05)
         journal.close()
 
 

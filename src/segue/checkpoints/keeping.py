@@ -35,14 +35,16 @@ class Request(msgspec.Struct):
     """With a manifest: make a base of it. Otherwise delete what is not needed: `names` are files of manifests that
     Bytewax's store may not have yet, `current` is the number of the journal that is written to."""
 
+    number: int = 0
     manifest: Manifest | None = None
     names: set[str] = set()
     current: int = 0
 
 
 class Made(msgspec.Struct):
-    """The answer: a new base, or bytes that were freed, or what went wrong."""
+    """The answer: a new base, or bytes that were freed, or what went wrong. `number`: of the request."""
 
+    number: int = 0
     part: int = -1
     base: str = ""
     base_bytes: int = 0
@@ -65,7 +67,9 @@ class Work:
     def answer(self, request: Request) -> Made:
         """Do what is asked. Raises CheckpointError."""
         if request.manifest is not None:
-            return self.compact(request.manifest)
+            made = self.compact(request.manifest)
+            made.number = request.number
+            return made
         self._unseen -= request.names
         kept = manifests_kept(self._folder)
         if kept is None:  # the store is busy: next time
@@ -99,19 +103,24 @@ class Keeper:
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Made] = queue.SimpleQueue()
         self._collecting = False
+        self._number = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._pass_on, name="keeper", daemon=True)
         self._thread.start()
 
-    def compact(self, manifest: Manifest) -> None:
-        """Make a base in the background; `made` tells when it is there."""
-        self._requests.put(Request(manifest))
+    def compact(self, manifest: Manifest) -> int:
+        """Make a base in the background; `made` tells when it is there. The number of the request."""
+        self._number += 1
+        self._requests.put(Request(self._number, manifest))
+        return self._number
 
-    def collect(self, names: set[str], current: int) -> None:
-        """Delete in the background what is not needed, unless that is still being done."""
-        if not self._collecting:
-            self._collecting = True
-            self._requests.put(Request(names=names, current=current))
+    def collect(self, names: set[str], current: int) -> bool:
+        """Delete in the background what is not needed; False: that is still being done from the last time."""
+        if self._collecting:
+            return False
+        self._collecting = True
+        self._requests.put(Request(names=names, current=current))
+        return True
 
     def made(self) -> list[Made]:
         """Bases made since the last time. Raises CheckpointError if something went wrong."""
@@ -135,7 +144,14 @@ class Keeper:
     def _pass_on(self) -> None:
         while (request := self._requests.get()) is not None:
             if self._process is None:
-                self._process = self._started()
+                try:
+                    self._process = self._started()
+                except OSError as error:
+                    found = f"the process that makes bases can't be started: {error.strerror or error}"
+                    self._answers.put(
+                        Made(failure=(_STEP, found, "look at the limits of memory and processes"))
+                    )
+                    return
             process = self._process
             assert process.stdin is not None
             assert process.stdout is not None

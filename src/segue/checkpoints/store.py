@@ -249,7 +249,8 @@ def restore(
 ) -> Restored:
     """Afterwards the next start resumes at this epoch, with every part, source and output as of then.
 
-    Without an epoch: the newest that is whole. The store as it was is kept as a copy. Nothing is changed if an
+    Without an epoch: the newest that is whole. The store as it was is kept as a copy, to look into: what later epochs
+    alone need is deleted once an engine runs again. Nothing is changed if an
     engine runs, the cut is damaged, or `check_positions` raises (topics that no longer hold what would be read).
     """
     path = Path(folder)

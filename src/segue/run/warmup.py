@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from segue.actions.encode import ActionEncoder
+from segue.checkpoints.bases import load, write_base
+from segue.checkpoints.manifest import Manifest
 from segue.decide.engine import Decisions, ShardEngine
 from segue.events.decode import Decoder
 from segue.events.names import CODE_BY_NAME
@@ -32,7 +34,7 @@ from segue.simulate import SimulationSettings, write_simulation
 from segue.sources.files import file_source
 from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch
-from segue.state.delta import merge_deltas
+from segue.state.delta import ShardDelta, merge_deltas
 from segue.state.layout import carry_over
 from segue_kernels.jit import JIT_DISABLED, cache_folder
 from segue_kernels.plan import LOOKUP_FIELD, LOOKUP_TABLE, LOOKUP_WORDS, TABLE_PRICE, TABLE_PROFILE
@@ -91,6 +93,7 @@ def warm_up(step: Step) -> None:
             decided += _decide(known, policies, settings)
             encoder.encode(decided)
             _save(shard, policies, settings)
+            _save_and_load(Path(folder))
     if not JIT_DISABLED:
         with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
             _mark().parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +120,13 @@ def _save(shard: AnonymousShard, policies: CompiledPolicies, settings: Settings)
     AnonymousShard(0, policies, settings.engine(), partitions=2).restore(delta)
     layout = shard.engine.state.layout
     carry_over(delta, layout, layout)
+
+
+def _save_and_load(folder: Path) -> None:
+    (folder / "bases").mkdir()
+    part = ShardDelta(np.array([1]), np.array([0, 1]), np.array([1]), b"")
+    name, size = write_base(folder, 1, 1, 0, part)
+    load(folder, Manifest(0, name, size))
 
 
 def _write(path: Path) -> None:
