@@ -44,6 +44,7 @@ KAFKA_MESSAGE_BYTES_MAX = 16 << 20  # of a message that holds many events; a lon
 KAFKA_QUEUE_BYTES = 128 << 20  # fetched and not yet read, of all partitions of a process together ...
 KAFKA_QUEUE_MESSAGES = 400_000  # ... and beyond so many nothing is fetched
 KAFKA_FETCH_WAIT_MS = 10  # a broker that has nothing answers so late
+KAFKA_METADATA_MS = 30_000  # between two looks at which topics there are
 KAFKA_LINGER_MS = 5  # after a batch the next one of a partition waits so long, ...
 KAFKA_LINGER_MESSAGES = 1_000  # ... unless so many messages stand in its queue
 KAFKA_END_BEHIND_MS = (
@@ -53,6 +54,7 @@ KAFKA_END_IDLE_MS = 250  # ... and so often while none does
 KAFKA_ANSWER_MS_MAX = 1_000  # an answer that comes later is none
 KAFKA_TELL_MS = 5_000  # brokers that can't be reached for so long are told about, once
 KAFKA_LOG_AGAIN_MS = MINUTE_MS  # of librdkafka's log one line of a kind in this time
+KAFKA_CLOSE_MS_MAX = 2_000  # a client that has not ended by then is left behind
 KAFKA_START_MS_MAX = 30_000  # at the start somebody must answer within this time
 
 PENDING_ROWS_PER_BATCH = 4_096  # of the table of what is pending, looked at with each batch

@@ -1,17 +1,23 @@
 """librdkafka itself, the one that confluent-kafka carries: what its Python classes don't show.
 
 Handles are plain addresses. No function of ours is ever called by the library's threads: what it has to say (errors,
-log lines, answers) stands in a queue until somebody asks.
+log lines, answers) stands in a queue until somebody asks, and what it says of a partition comes while its messages are
+taken.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
 from typing import Any, NamedTuple
 
 import confluent_kafka.cimpl
+import numpy as np
+import numpy.typing as npt
+
+from segue.limits import KAFKA_CLOSE_MS_MAX
 
 OFFSET_END = -1
 
@@ -22,15 +28,20 @@ CONSUMER = 1
 EVENT_LOG = 0x4
 EVENT_ERROR = 0x8
 EVENT_LIST_OFFSETS = 0x400000
-_ADMIN_LIST_OFFSETS = 18  # RD_KAFKA_ADMIN_OP_LISTOFFSETS
+_ADMIN_LIST_OFFSETS = 21  # RD_KAFKA_ADMIN_OP_LISTOFFSETS
 _ISOLATION_READ_COMMITTED = 1
 _NO_CONSUMER_CLOSE = 0x8
 _ERROR_BYTES = 512
+
+_ERROR_CALLBACK = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_void_p)
+
+_abandoned: list[Client] = []  # that librdkafka did not end: their callbacks stay
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_conf_new": (c_void_p, []),
     "rd_kafka_conf_destroy": (None, [c_void_p]),
     "rd_kafka_conf_set": (c_int, [c_void_p, c_char_p, c_char_p, c_char_p, c_size_t]),
+    "rd_kafka_conf_set_error_cb": (None, [c_void_p, _ERROR_CALLBACK]),
     "rd_kafka_conf_properties_show": (None, [c_void_p]),
     "rd_kafka_new": (c_void_p, [c_int, c_void_p, c_char_p, c_size_t]),
     "rd_kafka_destroy_flags": (None, [c_void_p, c_int]),
@@ -182,6 +193,10 @@ class Client:
             if functions.rd_kafka_conf_set(conf, name.encode(), value.encode(), text, _ERROR_BYTES) != 0:
                 functions.rd_kafka_conf_destroy(conf)
                 raise RdKafkaError(-186, f"{name} is refused")  # _INVALID_ARG; the text might show a secret
+        # errors of a partition as a whole (it was deleted) are no messages: `take` calls this for them
+        self._said: list[tuple[int, str]] = []
+        self._on_error = _ERROR_CALLBACK(self._note)
+        functions.rd_kafka_conf_set_error_cb(conf, self._on_error)
         handle = functions.rd_kafka_new(CONSUMER, conf, text, _ERROR_BYTES)
         if not handle:
             functions.rd_kafka_conf_destroy(conf)
@@ -207,6 +222,18 @@ class Client:
         if not queue or self._functions.rd_kafka_consume_start(topic, partition, offset) != 0:
             raise RdKafkaError(*self.last_error())
         return int(queue)
+
+    def _note(self, handle: int, code: int, text: bytes | None, opaque: int | None) -> None:
+        self._said.append((code, (text or b"").decode(errors="replace")))
+
+    def take(
+        self, queue: int, messages: npt.NDArray[np.int64], count: int
+    ) -> tuple[int, list[tuple[int, str]]]:
+        """Put the addresses of `count` messages at most, those that are there, into `messages`: how many they are, and
+        what is wrong with the partition, as (code, text). One thread at a time."""
+        got = self._functions.rd_kafka_consume_batch_queue(queue, 0, messages.ctypes.data, count)
+        said, self._said = self._said, []
+        return max(0, got), said
 
     def stop(self, topic: int, partition: int, queue: int) -> None:
         """Fetch no more of a partition; what stands in its queue is gone."""
@@ -252,7 +279,8 @@ class Client:
                 element = functions.rd_kafka_topic_partition_list_add(wanted, topic.encode(), partition)
                 TopicPartition.from_address(element).offset = OFFSET_END
             functions.rd_kafka_AdminOptions_set_request_timeout(options, wait_ms, text, _ERROR_BYTES)
-            functions.rd_kafka_AdminOptions_set_isolation_level(options, _ISOLATION_READ_COMMITTED)
+            refused = functions.rd_kafka_AdminOptions_set_isolation_level(options, _ISOLATION_READ_COMMITTED)
+            assert not refused, "librdkafka has other numbers than ours"
             functions.rd_kafka_AdminOptions_set_opaque(options, opaque)
             functions.rd_kafka_ListOffsets(self._handle, wanted, options, self._events)
         finally:
@@ -301,7 +329,16 @@ class Client:
     def close(self) -> None:
         """End the client; no partition may be in use, and nobody in `poll`."""
         self._functions.rd_kafka_queue_destroy(self._events)
-        self._functions.rd_kafka_destroy_flags(self._handle, _NO_CONSUMER_CLOSE)
+        # of a topic that was deleted while it was read librdkafka keeps a reference, and waits for it for ever
+        ending = threading.Thread(
+            target=self._functions.rd_kafka_destroy_flags,
+            args=(self._handle, _NO_CONSUMER_CLOSE),
+            daemon=True,
+        )
+        ending.start()
+        ending.join(KAFKA_CLOSE_MS_MAX / 1_000)
+        if ending.is_alive():
+            _abandoned.append(self)
 
 
 def error_text(code: int) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
+import msgspec
 import pytest
 from clusters import Cluster, confirmed, lines_of, read_chunks
 from confluent_kafka import TopicPartition
@@ -12,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from segue.clock import WALL_CLOCK
 from segue.errors import SourceError
 from segue.sources.interface import QuietChunk
-from segue.sources.kafka.source import partition_name
+from segue.sources.kafka.source import kafka_source, partition_name
 
 
 def test_only_what_was_committed_is_read(real: Cluster) -> None:
@@ -97,9 +99,11 @@ def test_a_topic_that_was_made_again_is_not_the_same(real: Cluster) -> None:
 
 def test_a_topic_deleted_under_the_reader_is_told(real: Cluster) -> None:
     real.send(b"{}")
-    with real.reading() as partition:
+    properties = {"topic.metadata.refresh.interval.ms": "500", "topic.metadata.propagation.max.ms": "500"}
+    settings = msgspec.structs.replace(real.settings(), properties=properties)
+    with closing(kafka_source(settings).open(partition_name(real.topic, 0))) as partition:
         read_chunks(partition, 1)
         admin = AdminClient({"bootstrap.servers": real.brokers})
         admin.delete_topics([real.topic])[real.topic].result()
         with pytest.raises(SourceError, match="not there"):
-            confirmed(partition, 1 << 60, 60)
+            confirmed(partition, 1 << 60, 30)

@@ -16,6 +16,9 @@ from clusters import Cluster, MockBrokers, broken_of, confirmed, lines_of, read_
 from segue.clock import WALL_CLOCK
 from segue.errors import SettingsError, SourceError
 from segue.events.decode import Decoder
+from segue.events.hashing import key_words
+from segue.events.lines import run_scanner
+from segue.events.rows import Terms
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.limits import MESSAGE_BYTES_MAX
 from segue.sources.interface import LineChunk, TableChunk
@@ -106,6 +109,24 @@ def test_headers_of_a_cloud_event(mock: Cluster) -> None:
         },
         {"id": "bare"},
     ]
+
+
+def test_events_in_headers_take_the_fast_road(mock: Cluster) -> None:
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"1"),
+        ("ce_type", b"Product Viewed"),
+        ("ce_source", b"shop/web"),
+        ("ce_time", b"2026-03-01T12:00:00.000Z"),
+        ("content-type", b"application/json"),
+    ]
+    mock.send(b'{"userId":"u","price":59.95,\n "product_id":"p"}', headers=headers)
+    with mock.reading("cloudevents") as partition:
+        (chunk,) = read_chunks(partition, 1)
+    assert isinstance(chunk, LineChunk)
+    terms = Terms("EUR", 4_000_000_000_000)
+    scanned = run_scanner(chunk.payload, 0, 10, 1, terms, *key_words(b"0123456789abcdef"))
+    assert (len(scanned.records), len(scanned.slow)) == (1, 0)
 
 
 def test_what_can_t_be_read_is_told_and_nothing_else_is_lost(mock: Cluster) -> None:

@@ -17,6 +17,7 @@ from segue.limits import (
     KAFKA_END_BEHIND_MS,
     KAFKA_END_IDLE_MS,
     KAFKA_FETCH_WAIT_MS,
+    KAFKA_METADATA_MS,
     KAFKA_QUEUE_BYTES,
     KAFKA_QUEUE_MESSAGES,
     KAFKA_TELL_MS,
@@ -157,6 +158,8 @@ def _properties(settings: KafkaSettings, partitions: int) -> dict[str, str]:
             "fetch.wait.max.ms": KAFKA_FETCH_WAIT_MS,
             "fetch.queue.backoff.ms": KAFKA_FETCH_WAIT_MS,
             "fetch.error.backoff.ms": 100,
+            # a topic that was deleted is noticed then
+            "topic.metadata.refresh.interval.ms": KAFKA_METADATA_MS,
         },
     )
 

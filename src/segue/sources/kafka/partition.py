@@ -114,6 +114,7 @@ class KafkaPartition:
         self._last = 0
         self._more_at = 0.0  # monotonic time before which a few messages are none yet
         self._envelope_bytes = _ENVELOPE_BYTES_GUESS if self._form == kernel.FORM_CLOUD_EVENTS else 1
+        self._said: list[tuple[int, str]] = []  # what is wrong with the partition
         self._same_errors = (-1, 0)  # (offset, how often)
         self._calls = np.array(
             [
@@ -201,6 +202,9 @@ class KafkaPartition:
 
     def _fetch(self, rows_max: int) -> bool:
         """Take what stands in the queue, if it is time to."""
+        for code, text in self._said:  # once the messages that came with it are handed out
+            self._refused(code, text, -1)
+        self._said = []
         waiting = self._functions.rd_kafka_queue_length(self._queue)
         if waiting == 0:
             self._reading.idle = True
@@ -209,8 +213,8 @@ class KafkaPartition:
         if waiting < KAFKA_LINGER_MESSAGES and time.monotonic() < self._more_at:
             return False
         wanted = min(waiting, rows_max, len(self._messages))
-        got = self._functions.rd_kafka_consume_batch_queue(self._queue, 0, self._messages.ctypes.data, wanted)
-        self._first, self._last = 0, max(0, got)
+        self._first = 0
+        self._last, self._said = self._client.take(self._queue, self._messages, wanted)
         return self._last > 0
 
     def _quiet(self) -> QuietChunk:
