@@ -39,9 +39,8 @@ def next_best_action(
     # batches of columns, and ticks of time; dead letters and late events beside
     events = read_events(flow, source, settings, recovered, pace, clock)
     routes = route(events, policies, settings, recovered)  # one packet a shard
-    decided = decide(
-        routes, policies, settings, recovered, pace
-    )  # windows, conditions, timers, scores, limits
+    # windows, conditions, timers, scores, limits
+    decided = decide(routes, policies, settings, recovered, pace)
     actions = encode(decided, policies, settings)  # JSON a channel, the decision log as columns
     refused = rejected(events, policies, settings)
     write([actions, refused, routes.nobody], policies, settings, recovered)

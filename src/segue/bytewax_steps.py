@@ -496,9 +496,8 @@ class _KnownLogic(_ShardLogic):
         self._engine = ShardEngine(shards.policies, settings.engine(), self._world, merged, self._part)
         self._arrivals = Arrivals(shards.partitions, settings.lateness_ms, merged)
         self._shard = shard
-        self._untold: list[
-            int
-        ] = []  # partitions of packets not yet told to the pace: those of this process's life
+        # partitions of packets not yet told to the pace, which begins anew with each start
+        self._untold: list[int] = []
 
     def save(self, more: dict[str, bytes]) -> ShardDelta:
         return self._engine.save({**more, _ARRIVALS: self._arrivals.save()})

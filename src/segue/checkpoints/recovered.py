@@ -97,7 +97,7 @@ def recover(settings: Settings, source: Source[Any], folder: StateFolder) -> Rec
         folder=folder,
         world=merged_world(load(folder.path, manifest) for manifest in worlds.values()),
         tail=_tail(settings, point) if settings.kafka.brokers else None,
-        journal=Journal(folder),
+        journal=Journal(folder, erase_within_ms=settings.erase_within_ms),
     )
 
 
