@@ -124,13 +124,6 @@ def write_name(shard: Shard, base: int, text: Array, at: int, length: int) -> No
 
 
 @outline
-def name_row(shard: Shard, base: int, text: Array, heap: int) -> None:
-    """write_name, if the row has none: it was made without one, or has been erased."""
-    if (shard.rows[base + FLAGS] >> FLAG_NAME_SHIFT) & 0xFF == 0 and heap & 0xFF != 0:
-        write_name(shard, base, text, heap >> 32, heap & 0xFF)
-
-
-@outline
 def new_row(shard: Shard, lo: int, hi: int, kind: int, text: Array, heap: int, row_words: int) -> int:
     """A row for a customer never seen; the caller has made sure of room in the index, the rows and the pool."""
     meta = shard.meta

@@ -106,6 +106,7 @@ from segue_kernels.shard import (
     WON,
     Out,
     Plan,
+    Replay,
     Scratch,
     Shard,
     World,
@@ -404,6 +405,7 @@ def grant(
     plan: Plan,
     scratch: Scratch,
     world: World,
+    replay: Replay,
     out: Out,
     records: Array,
     header: int,
@@ -424,10 +426,10 @@ def grant(
     """
     for slot in range(len(plan.slot_hash)):
         candidates = scratch.candidates[slot]
-        sent = scratch.sent[slot]  # it won the slot, and all but the log row is done
+        sent = replay.sent[slot]  # it won the slot, and all but the log row is done
         if candidates == 0 and sent < 0:
             continue
-        scratch.sent[slot] = -1
+        replay.sent[slot] = -1
         winner = scratch.best[slot]
         if winner >= 0:
             item = scratch.item[winner]

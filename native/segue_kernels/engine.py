@@ -12,12 +12,10 @@ and goes on from there: what a stop leaves half done is a customer's timers, and
 
 from __future__ import annotations
 
-from segue_kernels.customers import AHEAD, erased_at, forget_behaviour, mark_dirty, name_row
+from segue_kernels.customers import AHEAD, erased_at, forget_behaviour, mark_dirty
 from segue_kernels.decide import add_candidates, grant, keep_one_slot
-from segue_kernels.erase import erase
 from segue_kernels.fire import (
     CHECK,
-    NEVER,
     NO_TIMER,
     WAIT,
     hang_sessions,
@@ -79,6 +77,7 @@ from segue_kernels.row import (
     COUNT_SPILLED,
     EVENTS,
     FIRST_SEEN,
+    FLAG_NAME_SHIFT,
     FLAGS,
     PENDING_NOW,
     POOL_BUMP,
@@ -127,15 +126,17 @@ from segue_kernels.shard import (
     STOP_HISTORY,
     STOP_OUT,
     STOP_POOL,
+    STOP_ROW,
     STOP_SPILL,
     STOP_TIMERS,
     Out,
     Plan,
+    Replay,
     Scratch,
     Shard,
     World,
 )
-from segue_kernels.tables import LAST_PLACE, PLACE_SEQUENCE
+from segue_kernels.tables import HEARD_PARTITIONS, LAST_PLACE, PLACE_SEQUENCE
 from segue_kernels.timers import first_row, hang_by
 from segue_kernels.update import update_streams
 from segue_kernels.waits import arm, next_step
@@ -150,6 +151,7 @@ NOT_ASKED = -1  # in scratch.fired_at
 BEGUN = -2  # a wait
 
 MINUTE_MS = 60_000
+NAME_LENGTH = 0xFF << FLAG_NAME_SHIFT
 CONSENT_GIVEN = 1 << 16
 CONSENT_PRESENT = 1 << 24
 
@@ -212,6 +214,7 @@ def run(
     scratch: Scratch,
     out: Out,
     world: World,
+    replay: Replay,
     records: Array,
     text: Array,
     row_of: Array,
@@ -234,7 +237,7 @@ def run(
     rows = shard.rows
     meta = shard.meta
     slots = len(plan.slot_hash)
-    merged = world.heard.shape[1] == 0
+    merged = world.defaults[HEARD_PARTITIONS] == 0
     # with more used than this and what each record takes, an event might find too little
     spill_most = ((len(shard.spill) * 5) >> 3) - settings[SET_SPILL_ROOM]
     spill_each = settings[SET_SPILL_ROOM_EACH]
@@ -329,24 +332,21 @@ def run(
                 phase = TAKE
                 continue
             if phase == BEFORE:
-                erased = erased_at(rows[base + FLAGS])
-                if erased != 0 and time <= erased:
+                about = rows[base + FLAGS]
+                if time <= erased_at(about):
                     meta[COUNT_ERASED_EVENTS] += 1
                     i = end
                     phase = TAKE
                     continue
+                if kind_of_event == settings[SET_ERASURE_TYPE] or (
+                    about & NAME_LENGTH == 0 and records[header, HEAP] & 0xFF != 0
+                ):
+                    return i, STOP_ROW
                 if flags & FLAG_HAS_HISTORY:
-                    name_row(shard, base, text, records[header, HEAP])  # what joins may bring timers
                     return i, STOP_HISTORY
                 # a consent or a link may come later than the lateness: it counts as of the watermark, behind
                 # which the sweep may have forgotten
                 event_now = max(rows[base + CLOCK], time, records[header, RECORD_CLOCK] - lateness)
-                if kind_of_event == settings[SET_ERASURE_TYPE]:
-                    # after a crash what lies in the customer's future was sent, and may be to who came anew
-                    erase(shard, plan, row, time, event_now if meta[PENDING_NOW] != 0 else NEVER, row_words)
-                    i = end
-                    phase = TAKE
-                    continue
                 if (
                     kind_of_event == settings[SET_CONSENT_TYPE]
                     or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]
@@ -378,9 +378,7 @@ def run(
             phase = AFTER
             mark_dirty(shard, row)
             clock = rows[base + CLOCK]
-            if clock == 0:
-                name_row(shard, base, text, records[header, HEAP])
-            elif event_now - clock > retention:
+            if clock != 0 and event_now - clock > retention:
                 forget_behaviour(shard, plan, base)
                 if rows[base + FIRST_SEEN] != 0:  # else the sweep was here first
                     meta[COUNT_FORGOTTEN] += 1
@@ -530,7 +528,7 @@ def run(
                         arm(shard, plan, source, strings, first, item, journey, key, row, settings)
             replayed = DECIDED
             if fired > 0 and meta[PENDING_NOW] != 0:
-                replayed = replay_trigger(shard, plan, scratch, source, first, step, row, base, now, settings)
+                replayed = replay_trigger(shard, plan, replay, source, first, step, row, base, now, settings)
             if fired > 0 and replayed != SKIPPED:
                 for slot in range(slots):
                     scratch.best[slot] = -1
@@ -568,13 +566,14 @@ def run(
                         shard, plan, scratch, source, item, journey, row, base, row_words, now, count
                     )
                 if replayed == SENT_BEFORE:
-                    keep_sent(plan, scratch, count)
+                    keep_sent(plan, scratch, replay, count)
                 keep_one_slot(plan, scratch, slots)
                 grant(
                     shard,
                     plan,
                     scratch,
                     world,
+                    replay,
                     out,
                     source,
                     first,

@@ -17,7 +17,9 @@ from segue_kernels.customers import (
     mark_dirty,
     mark_erased,
     new_row,
+    write_name,
 )
+from segue_kernels.fire import NEVER
 from segue_kernels.ids import forget_ids, ring_capacity, ring_words
 from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.keyed import SPILL_ENTRY, SPILL_NEXT, SPILL_OWNER, drop_spilled
@@ -30,7 +32,8 @@ from segue_kernels.plan import (
     STREAM_SLOTS,
 )
 from segue_kernels.pool import free_block, wipe
-from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, FLAG_KIND, PACK, TIME
+from segue_kernels.record import CLOCK as RECORD_CLOCK
+from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, FLAG_KIND, HEAP, PACK, TIME
 from segue_kernels.redirect import cut_redirect
 from segue_kernels.row import (
     CLOCK,
@@ -41,6 +44,7 @@ from segue_kernels.row import (
     INDEX_USED,
     NAME,
     NAME_INLINE_BYTES,
+    PENDING_NOW,
     POOL_BUMP,
     REDIRECT,
     REDIRECTS,
@@ -55,6 +59,8 @@ from segue_kernels.row import (
     WAITS_PENDING,
 )
 from segue_kernels.shard import (
+    SET_ERASURE_TYPE,
+    SET_LATENESS_MS,
     SET_POOL_MAX,
     SET_ROW_WORDS,
     SET_ROWS_MAX,
@@ -126,8 +132,8 @@ def _forget_streams(shard: Shard, plan: Plan, base: int, after: int) -> None:
                     rows[at + 1 + i] = 0
 
 
-@outline
-def erase(shard: Shard, plan: Plan, row: int, time: int, after: int, row_words: int) -> None:
+@inline
+def _erase(shard: Shard, plan: Plan, row: int, time: int, after: int, row_words: int) -> None:
     """Empty a row for an erasure at `time`; what was sent later than `after` stays (pending.py), else nothing."""
     rows = shard.rows
     base = row * row_words
@@ -152,6 +158,26 @@ def erase(shard: Shard, plan: Plan, row: int, time: int, after: int, row_words: 
     rows[base + FLAGS] &= ~(0xFF << FLAG_NAME_SHIFT)
     mark_erased(shard, base, time)
     shard.meta[COUNT_ERASURES] += 1
+
+
+@kernel
+def prepare_row(
+    shard: Shard, plan: Plan, records: Array, text: Array, i: int, row: int, settings: Array
+) -> bool:
+    """STOP_ROW: give the row of record i its name, or empty it if that is an erasure; whether it was one."""
+    row_words = settings[SET_ROW_WORDS]
+    base = row * row_words
+    if records[i, PACK] & 0xFF != settings[SET_ERASURE_TYPE]:
+        write_name(shard, base, text, records[i, HEAP] >> 32, records[i, HEAP] & 0xFF)
+        mark_dirty(shard, row)
+        return False
+    after = NEVER
+    if shard.meta[PENDING_NOW] != 0:
+        # after a crash what lies in the customer's future was sent, and may be to who came anew
+        watermark = records[i, RECORD_CLOCK] - settings[SET_LATENESS_MS]
+        after = max(shard.rows[base + CLOCK], records[i, TIME], watermark)
+    _erase(shard, plan, row, records[i, TIME], after, row_words)
+    return True
 
 
 @kernel

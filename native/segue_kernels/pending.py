@@ -5,7 +5,7 @@ whatever is decided after the crash, in whatever order, counts them. Each decisi
 trigger comes by again. Then nothing is decided if it was logged; a slot whose action was sent and not logged is won by
 that action, and logged only. What else the action changes (the joins that wait for it) changes then, as it did before.
 
-A pending decision is a row of Shard.pending (open addressing by its id, linear probing, a power of two of rows).
+A pending decision is a row of Replay.pending (open addressing by its id, linear probing, a power of two of rows).
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ from segue_kernels.shard import (
     STOP_SPILL,
     WON,
     Plan,
+    Replay,
     Scratch,
     Shard,
 )
@@ -82,7 +83,7 @@ from segue_kernels.siphash import siphash128_words
 
 whole = cast("Callable[[Any], int]", np.int64)
 
-# a row of Shard.pending
+# a row of Replay.pending
 PENDING_LO = 0
 PENDING_HI = 1
 PENDING_FLAGS = 2  # RECEIPT_IS_SENT | RECEIPT_IS_LOGGED | PENDING_*; 0 = an empty row
@@ -98,7 +99,7 @@ PENDING_GONE = 8  # no longer pending; the row is in use until the table is made
 # what becomes of a trigger that is decided
 DECIDED = 0  # it was not decided before
 SKIPPED = 1
-SENT_BEFORE = 2  # scratch.sent says what
+SENT_BEFORE = 2  # Replay.sent says what
 
 
 @inline
@@ -141,9 +142,16 @@ def add_pending(pending: Array, meta: Array, rows: Array) -> None:
 
 @kernel
 def charge_receipts(
-    shard: Shard, plan: Plan, receipts: Array, offers: Array, no_text: Array, start: int, settings: Array
+    shard: Shard,
+    plan: Plan,
+    pending: Array,
+    receipts: Array,
+    offers: Array,
+    no_text: Array,
+    start: int,
+    settings: Array,
 ) -> tuple[int, int]:
-    """Charge receipts[start:] and note them as pending; there is room for all in Shard.pending.
+    """Charge receipts[start:] and note them as pending; there is room for all in Replay.pending.
 
     offers int64[n]: the row of the plan's offers for each, -1 = none; no_text: an empty run of bytes. A decision that
     has a receipt of the action and one of the log is charged once. Customers are made where they are missing. Returns
@@ -151,7 +159,6 @@ def charge_receipts(
     """
     row_words = settings[SET_ROW_WORDS]
     meta = shard.meta
-    pending = shard.pending
     for i in range(start, len(receipts)):
         low = receipts[i, RECEIPT_DECISION_LO]
         high = receipts[i, RECEIPT_DECISION_HI]
@@ -220,7 +227,7 @@ def charge_receipts(
 def replay_trigger(
     shard: Shard,
     plan: Plan,
-    scratch: Scratch,
+    replay: Replay,
     records: Array,
     header: int,
     step: int,
@@ -233,7 +240,7 @@ def replay_trigger(
 
     Of one that was logged in any slot all was: its decisions go out together.
     """
-    pending = shard.pending
+    pending = replay.pending
     slots = len(plan.slot_hash)
     found = 0
     skips = False
@@ -248,7 +255,7 @@ def replay_trigger(
             np.uint64(settings[SET_KEY1]),
         )
         at = find_pending(pending, whole(low), whole(high))
-        scratch.sent[slot] = at
+        replay.sent[slot] = at
         if at >= 0:
             found += 1
             # an offer that is gone can't be logged any more
@@ -257,7 +264,7 @@ def replay_trigger(
     if found == 0:
         return DECIDED
     for slot in range(slots):
-        at = scratch.sent[slot]
+        at = replay.sent[slot]
         if at < 0:
             continue
         offer = pending[at, PENDING_INDEX]
@@ -286,7 +293,7 @@ def replay_trigger(
             )
         pending[at, PENDING_FLAGS] |= PENDING_GONE
         shard.meta[PENDING_NOW] -= 1
-        scratch.sent[slot] = -1 if skips else offer
+        replay.sent[slot] = -1 if skips else offer
     if skips:
         shard.meta[COUNT_REPLAYED_SKIPPED] += 1
         return SKIPPED
@@ -295,12 +302,12 @@ def replay_trigger(
 
 
 @outline
-def keep_sent(plan: Plan, scratch: Scratch, count: int) -> None:
+def keep_sent(plan: Plan, scratch: Scratch, replay: Replay, count: int) -> None:
     """The winners of slots whose action was sent before stand: no candidate of such a slot can win it any more, and
     none of another slot that would not have stood alongside."""
     alone = False
     for slot in range(len(plan.slot_hash)):
-        offer = scratch.sent[slot]
+        offer = replay.sent[slot]
         if offer < 0:
             continue
         if plan.journeys[plan.offers[offer, OFFER_JOURNEY], JOURNEY_ALONGSIDE] == 0:
@@ -324,11 +331,9 @@ def keep_sent(plan: Plan, scratch: Scratch, count: int) -> None:
 
 
 @kernel
-def forget_pending(shard: Shard, watermark: int, settings: Array, steps: int) -> None:
+def forget_pending(pending: Array, meta: Array, watermark: int, settings: Array, steps: int) -> None:
     """Look at the next `steps` rows; those whose trigger should have come by long ago are pending no more. All timers
     due before the watermark have fired."""
-    pending = shard.pending
-    meta = shard.meta
     limit = watermark - settings[SET_PENDING_MS]
     position = meta[PENDING_POSITION]
     for _ in range(min(steps, len(pending))):

@@ -20,7 +20,6 @@ class Shard(NamedTuple):
     dirty: Array  # uint8 a row: 1 = changed since the last delta
     dirty_rows: Array  # int32: the rows with dirty = 1, meta[DIRTY_COUNT] of them
     wheel: Array  # int64: heads of the slots of the timer wheel (timers.py)
-    pending: Array  # int64 [n, PENDING_WORDS]: decisions sent before a crash (pending.py)
 
 
 class Plan(NamedTuple):
@@ -75,11 +74,10 @@ class World(NamedTuple):
     month_day: Array  # int64 [days]: the day on which the month of day d begins
     table_index: Array  # int64: key -> newest version (tables.py)
     versions: Array  # int64, flat
-    defaults: Array  # int64 [4]: default zone number, ...
+    defaults: Array  # int64: default zone number; what the shard has heard of tables (tables.py)
     names: Array  # int64: product hash -> its name (names.py)
     name_text: Array  # uint8: the names' bytes
     name_state: Array  # int64: how much of both is in use
-    heard: Array  # int64 [2, partitions]: how far the shard has heard of tables (tables.py); [2, 0] = merged
 
 
 class Scratch(NamedTuple):
@@ -98,11 +96,17 @@ class Scratch(NamedTuple):
     feature: Array  # float64 a feature
     best: Array  # int64 a slot: candidate, or -1
     candidates: Array  # int64 a slot: how many it has
-    sent: Array  # int64 a slot: the offer that was sent before a crash, or -1
     room: Array  # int64 as Out.used: with more used than this an event might find too little left (constant)
     plain: (
         Array  # uint8 a journey: its offers share a slot and have no check or context of their own (constant)
     )
+
+
+class Replay(NamedTuple):
+    """What was sent before a crash (pending.py)."""
+
+    pending: Array  # int64 [n, PENDING_WORDS]
+    sent: Array  # int64 a slot: the offer that was sent for the trigger being decided, or -1
 
 
 class Out(NamedTuple):
@@ -215,6 +219,7 @@ STOP_HISTORY = 4  # the next event brings a history to merge first
 STOP_ROWS = 5  # CUSTOMERS_PER_SHARD_MAX
 STOP_POOL = 6  # POOL_WORDS_PER_SHARD_MAX
 STOP_TIMERS = 7  # as many timers fired as one call may fire
+STOP_ROW = 8  # the next event is an erasure, or its row has no name yet
 
 # reason of a candidate, in the order in which they are checked
 WON = 0

@@ -7,7 +7,7 @@ Whoever adds versions makes room first (src/segue/reference/world.py).
 
 What a row sees is what had arrived in its shard before it. Where partitions are merged, arrival is one order for all
 shards: (clock, row). Where they are not, it is the shard's own: what it heard before the release that the row belongs
-to, and of that release what stands before the row (World.heard).
+to, and of that release what stands before the row (HEARD).
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ STATE_DROPPED = 2  # versions given up because a key had too many
 STATE_UPDATES = 3  # versions that came along the way
 STATE_HEARD = 8  # from here on, a word a partition: SEQUENCE of its last event let in, -1 = none
 
-# World.heard, int64[2, partitions]: SEQUENCE of the last row of a partition that the shard heard, -1 = none; of no
-# partitions where they are merged
-HEARD_BEFORE = 0  # before the release that is being processed
-HEARD = 1  # up to now
+# World.defaults: behind these words the SEQUENCE of the last row that the shard heard of each partition, -1 = none:
+# before the release that is being processed, then up to now
+HEARD_PARTITIONS = 2  # their number; 0 = they are merged
+HEARD = 4
 
 NUMBER_MAX = 9_000_000_000_000 * LOOKUP_SCALE  # a number of a table lies within ±this
 
@@ -138,18 +138,17 @@ def _slot(index: Array, versions: Array, key: int) -> int:
 def version_at(world: World, key: int, now: int, place: int, sequence: int) -> int:
     """The version valid at `now` among those that arrived before (place, sequence): its first word, 0 = none."""
     versions = world.versions
-    merged = world.heard.shape[1] == 0
+    heard = world.defaults
+    partitions = heard[HEARD_PARTITIONS]
     at = world.table_index[_slot(world.table_index, versions, key)]
     while at != 0:
         if versions[at + VERSION_FROM] <= now:
             clock = versions[at + VERSION_CLOCK]
             row = versions[at + VERSION_SEQUENCE]
             arrived = clock < place or (clock == place and row < sequence)
-            if not merged and clock != CLOCK_OF_FILES:
-                partition = row >> PARTITION_SHIFT
-                arrived = row <= world.heard[HEARD_BEFORE, partition] or (
-                    arrived and row <= world.heard[HEARD, partition]
-                )
+            if partitions != 0 and clock != CLOCK_OF_FILES:
+                at_partition = HEARD + (row >> PARTITION_SHIFT)
+                arrived = row <= heard[at_partition] or (arrived and row <= heard[at_partition + partitions])
             if arrived:
                 return at
         at = versions[at + VERSION_NEXT]

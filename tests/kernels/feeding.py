@@ -97,7 +97,6 @@ def world_in_utc() -> World:
         names=np.zeros(NAME_SLOT_WORDS, np.int64),
         name_text=np.zeros(0, np.uint8),
         name_state=np.zeros(NAME_STATE_WORDS, np.int64),
-        heard=np.zeros((2, 0), np.int64),
     )
 
 

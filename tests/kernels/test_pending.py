@@ -160,7 +160,7 @@ def test_an_offer_that_came_back_is_known_again() -> None:
     words[0, PENDING_OFFER] = offer_hash("journey", "second")
     engine = engine_of(made())
     engine.restore_pending(words)
-    assert engine.state.arrays.pending[:, 4].max() == 1
+    assert engine.state.replay.pending[:, 4].max() == 1
 
 
 @pytest.mark.parametrize("count", [5_000])

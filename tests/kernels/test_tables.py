@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from segue import limits
 from segue.events.money import letters_code
 from segue.events.names import CODE_BY_NAME
-from segue.reference.world import MERGED, ReferenceWorld
+from segue.reference.world import ReferenceWorld
 from segue_kernels import plan, record, tables
 from segue_kernels.jit import kernel
 from segue_kernels.row import COUNT_UNKNOWN_KEYS, META_WORDS
@@ -157,7 +157,7 @@ def looked_up(
     store: int,
     now: int,
     place: tuple[int, int],
-    heard: Any = MERGED,
+    heard: Any = None,
 ) -> list[int]:
     plans = SimpleNamespace(
         streams=np.zeros((2, 16), np.int64), moments=np.zeros((1, 3), np.int64), lookups=LOOKUPS
@@ -166,7 +166,8 @@ def looked_up(
     records[0, record.STORE] = store
     location = np.zeros(3 + len(FIELDS), np.int64)
     meta = np.zeros(META_WORDS, np.int64)
-    call(plans, world.arrays._replace(heard=heard), location, meta, records, now, place[0])
+    arrays = world.arrays if heard is None else world.arrays._replace(defaults=heard)
+    call(plans, arrays, location, meta, records, now, place[0])
     assert not location[:3].any()
     return [*location[3:].tolist(), int(meta[COUNT_UNKNOWN_KEYS])]
 
@@ -250,7 +251,7 @@ def test_unmerged_lookups_see_what_their_shard_has_heard(
         records[:, record.SEQUENCE] += p << PARTITION_SHIFT
         streams.append(list(zip(records, said, strict=True)))
     shards = [[list(stream) for stream in streams] for _ in range(2)]
-    heard = [np.full((2, len(partitions)), -1, np.int64) for _ in shards]
+    heard = [world.nothing_heard() for _ in shards]
     chains: list[Chains] = [{}, {}]
     count = 0
     while any(stream for shard in shards for stream in shard):

@@ -20,6 +20,7 @@ EXPRESSIONS = [
     # text, place, part of the message, part of the hint
     ("", "", "empty", "for example"),
     ('exists("Product Viewd")', "column 8", 'no event "Product Viewd"', 'did you mean "Product Viewed"?'),
+    ('exists("Profile Erasure Requested")', "column 8", "leaves nothing to decide on", "is not written to"),
     ('exists("Price Updated")', "column 8", "no customer", "an event that a customer makes"),
     ('exist("Product Viewed")', "column 1", "no function `exist`", 'did you mean "exists"?'),
     ('exists("Product Viewed", withn="1h")', "column 32", "takes no `withn`", 'did you mean "within"?'),

@@ -225,7 +225,7 @@ def forget(engine: object) -> None:
     from segue_kernels.row import PENDING_NOW
 
     assert isinstance(engine, ShardEngine)
-    engine.state.arrays.pending[:] = 0
+    engine.state.replay.pending[:] = 0
     engine.state.arrays.meta[PENDING_NOW] = 0
 
 

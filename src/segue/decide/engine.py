@@ -10,14 +10,15 @@ import numpy.typing as npt
 
 from segue.events.names import CODE_BY_NAME
 from segue.kafka.receipts import offer_hash
-from segue.limits import LINES_PER_EVENT_MAX, PARTITIONS_MAX, PENDING_ROWS_PER_BATCH, TIMERS_PER_STEP
+from segue.limits import LINES_PER_EVENT_MAX, PENDING_ROWS_PER_BATCH, TIMERS_PER_STEP
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import MERGED, ReferenceWorld, empty_world
+from segue.reference.world import ReferenceWorld, empty_world
 from segue.routing.arrivals import Released
 from segue.state.delta import ShardDelta, read_rest
 from segue.state.shard import EngineSettings, ShardState
 from segue_kernels.customers import find_or_add, sweep
 from segue_kernels.engine import run
+from segue_kernels.erase import prepare_row
 from segue_kernels.fire import TIMER_TEXT_MAX
 from segue_kernels.history import H_ZONE
 from segue_kernels.pending import (
@@ -89,6 +90,7 @@ from segue_kernels.shard import (
     STOP_INDEX,
     STOP_OUT,
     STOP_POOL,
+    STOP_ROW,
     STOP_ROWS,
     STOP_SPILL,
     STOP_TIMERS,
@@ -193,7 +195,7 @@ class ShardEngine:
         self._offers: dict[int, int] | None = None  # rows of the plan's offers by the hashes in receipts
         self._policies = policies
         self._merged = merged
-        self.heard = MERGED if merged else np.full((2, PARTITIONS_MAX), -1, np.int64)
+        self.heard = self._world.nothing_heard()
         self.state = ShardState(policies, settings, words, self._world)
         offers = len(policies.offers)
         width = 1
@@ -237,7 +239,6 @@ class ShardEngine:
             feature=np.zeros(max(1, len(policies.features)), np.float64),
             best=np.zeros(slots, np.int64),
             candidates=np.zeros(slots, np.int64),
-            sent=np.full(slots, -1, np.int64),
             room=np.zeros(OUT_USED, np.int64),
             plain=plain_journeys(policies),
         )
@@ -309,7 +310,13 @@ class ShardEngine:
             meta[CLOCK_MAX] = max(int(meta[CLOCK_MAX]), clock_ms)
         done = self._run(decided, watermark_ms=max(watermark_ms, 1), timers_max=timers_max)
         if done and self.state.arrays.meta[PENDING_NOW]:
-            forget_pending(self.state.arrays, watermark_ms, self._words, PENDING_ROWS_PER_BATCH)
+            forget_pending(
+                self.state.replay.pending,
+                self.state.arrays.meta,
+                watermark_ms,
+                self._words,
+                PENDING_ROWS_PER_BATCH,
+            )
         return decided, done
 
     def charge(self, receipts: Words) -> int:
@@ -329,7 +336,14 @@ class ShardEngine:
         position = 0
         while True:
             position, stop = charge_receipts(
-                state.arrays, state.plan, receipts, offers, _NO_TEXT, position, self._words
+                state.arrays,
+                state.plan,
+                state.replay.pending,
+                receipts,
+                offers,
+                _NO_TEXT,
+                position,
+                self._words,
             )
             if stop == STOP_END:
                 return int(state.arrays.meta[COUNT_CHARGED]) - before
@@ -340,7 +354,7 @@ class ShardEngine:
 
     def pending_words(self) -> Words:
         """The decisions that are pending, int64[n, PENDING_WORDS]: part of the state that is saved."""
-        pending = self.state.arrays.pending
+        pending = self.state.replay.pending
         flags = pending[:, PENDING_FLAGS]
         words: Words = pending[(flags != 0) & (flags & PENDING_GONE == 0)]
         return words
@@ -350,7 +364,7 @@ class ShardEngine:
         rows = words.copy()
         rows[:, PENDING_INDEX] = self._offers_of(rows[:, PENDING_OFFER])
         self.state.make_pending_room(len(rows))
-        add_pending(self.state.arrays.pending, self.state.arrays.meta, rows)
+        add_pending(self.state.replay.pending, self.state.arrays.meta, rows)
 
     def _offers_of(self, hashes: Words) -> Words:
         """Rows of the plan's offers by their hashes, -1 = none."""
@@ -394,7 +408,8 @@ class ShardEngine:
                 state.plan,
                 self._scratch,
                 self._out,
-                self._world.arrays._replace(heard=self.heard),
+                self._world.arrays if self._merged else self._world.arrays._replace(defaults=self.heard),
+                state.replay,
                 records,
                 text,
                 row_of,
@@ -412,6 +427,10 @@ class ShardEngine:
                 watermark = int(records[position, CLOCK] - self._words[SET_LATENESS_MS])
                 time = max(int(records[position, TIME]), watermark)
                 state.join(int(row_of[position]), history, time)
+            elif stop == STOP_ROW:
+                row = int(row_of[position])
+                if prepare_row(state.arrays, state.plan, records, text, position, row, self._words):
+                    position += records_of_event(records, position)
             elif stop == STOP_SPILL:
                 state.grow_spill(records_of_event(records, position))
             elif stop == STOP_POOL:

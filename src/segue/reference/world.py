@@ -62,7 +62,6 @@ _STEP = "read the tables"
 # of a row that changes a table: all that the tables take from it
 _KEPT_COLUMNS = (TIME, CLOCK, PRODUCT, STORE, PRICE, PACK, SEQUENCE)
 _AT = {word: at for at, word in enumerate(_KEPT_COLUMNS)}
-MERGED = np.zeros((2, 0), np.int64)  # as World.heard
 _NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
 
 
@@ -125,7 +124,6 @@ class ReferenceWorld:
             names=np.zeros(NAME_SLOT_WORDS, np.int64),
             name_text=np.zeros(0, np.uint8),
             name_state=np.zeros(NAME_STATE_WORDS, np.int64),
-            heard=MERGED,
         )
         self._updates: list[Words] | None = None  # since the last save, if they are kept
         self._kept_up_to = np.full(limits.PARTITIONS_MAX, -1, np.int64)  # SEQUENCE, by partition
@@ -180,13 +178,22 @@ class ReferenceWorld:
         histories = [(int(place_of[at]), history) for at, history in released.histories]
         return Released(released.records[kept], released.text, histories, released.finished)
 
+    def nothing_heard(self) -> Words:
+        """World.defaults of a shard whose partitions are not merged."""
+        heard = np.full(tables.HEARD + 2 * limits.PARTITIONS_MAX, -1, np.int64)
+        heard[: tables.HEARD] = self.arrays.defaults
+        heard[tables.HEARD_PARTITIONS] = limits.PARTITIONS_MAX
+        return heard
+
     def note_heard(self, records: Words, heard: Words) -> None:
         """Move a shard's own order of arrival (tables.HEARD) on to a release of rows."""
-        heard[tables.HEARD_BEFORE] = heard[tables.HEARD]
+        partitions = limits.PARTITIONS_MAX
+        latest = heard[tables.HEARD + partitions :]
+        heard[tables.HEARD : tables.HEARD + partitions] = latest
         told = self._table_of[records[:, PACK] & 0xFF] != 0
         if told.any():
             sequence = records[told, SEQUENCE]
-            np.maximum.at(heard[tables.HEARD], sequence >> ROW_BITS, sequence)
+            np.maximum.at(latest, sequence >> ROW_BITS, sequence)
 
     def heard(self, records: Words) -> npt.NDArray[np.bool_] | None:
         """As take: which rows are left, None if all are."""

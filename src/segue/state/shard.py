@@ -65,6 +65,7 @@ from segue_kernels.shard import (
     SET_WORDS,
     STOP_END,
     Plan,
+    Replay,
     Shard,
 )
 from segue_kernels.timers import WHEEL_WORDS
@@ -211,7 +212,7 @@ def event_room(plan: Plan) -> EventRoom:
 
 
 class ShardState:
-    """The arrays of one shard (`arrays`, taken anew after each growth) and what Python does to them."""
+    """The arrays of one shard (`arrays` and `replay`, taken anew after each growth) and what Python does to them."""
 
     def __init__(
         self, policies: CompiledPolicies, settings: EngineSettings, words: Words, world: ReferenceWorld
@@ -240,11 +241,11 @@ class ShardState:
             dirty=reserve_words((rows_max + 7) // 8, "marks of changed rows").view(np.uint8),
             dirty_rows=reserve_words((rows_max + 1) // 2, "the list of changed rows").view(np.int32),
             wheel=np.zeros(WHEEL_WORDS, np.int64),
-            pending=_NO_PENDING.copy(),
         )
         self._has_base = False  # whether what was saved so far says it all
         self._change: Change | None = None  # of the layout, since the shard was saved
         self._words_each = self.row_words + _BLOCKS_WORDS  # of a saved row, about
+        self.replay = Replay(_NO_PENDING.copy(), np.full(max(1, len(policies.slot_hash)), -1, np.int64))
 
     def grow_index(self) -> None:
         """Give the index of customers a table with room for as many again."""
@@ -273,21 +274,21 @@ class ShardState:
     def make_pending_room(self, decisions: int) -> None:
         """Room for so many more decisions that were sent before a crash."""
         meta = self.arrays.meta
-        old = self.arrays.pending
+        old = self.replay.pending
         if 2 * (int(meta[row_layout.PENDING_USED]) + decisions) < len(old):
             return
         rows = 1 << (2 * (int(meta[row_layout.PENDING_NOW]) + decisions)).bit_length()
         pending = np.zeros((rows, PENDING_WORDS), np.int64)
         meta[row_layout.PENDING_NOW] = meta[row_layout.PENDING_USED] = 0
         add_pending(pending, meta, old)
-        self.arrays = self.arrays._replace(pending=pending)
+        self.replay = self.replay._replace(pending=pending)
 
     def drop_old_tables(self) -> None:
         """Let go of the tables that grew, once all they held has moved, and of one that nothing is pending in."""
         meta = self.arrays.meta
-        if len(self.arrays.pending) > 1 and meta[row_layout.PENDING_NOW] == 0:
+        if len(self.replay.pending) > 1 and meta[row_layout.PENDING_NOW] == 0:
             meta[row_layout.PENDING_USED] = 0
-            self.arrays = self.arrays._replace(pending=_NO_PENDING.copy())
+            self.replay = self.replay._replace(pending=_NO_PENDING.copy())
         if 1 < len(self.arrays.index_old) <= meta[row_layout.INDEX_OLD_POSITION]:
             meta[row_layout.INDEX_OLD_POSITION] = 1
             self.arrays = self.arrays._replace(index_old=_NO_INDEX.copy())
@@ -347,7 +348,7 @@ class ShardState:
             tables += self.arrays.index.nbytes
         if meta[row_layout.SPILL_USED]:
             tables += self.arrays.spill.nbytes
-        tables += self.arrays.wheel.nbytes + self.arrays.pending.nbytes
+        tables += self.arrays.wheel.nbytes + self.replay.pending.nbytes
         return rows + int(meta[row_layout.POOL_BUMP]) * 8 + tables
 
     def counters(self) -> dict[str, int]:
