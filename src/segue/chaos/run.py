@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -302,7 +303,11 @@ class ChaosRun:
             time.sleep(_LOOK_S / 10)
         if engine.code is None:
             self.tell("            the point was not reached: killed as it ran")
-        engine.kill()
+            engine.kill()
+        elif engine.code != -signal.SIGKILL and (self._processes == 1 or engine.code == 0):
+            # of several processes one kills itself, and the others say so
+            found = f"it ended with code {engine.code} before its point\n{engine.last_words()}"
+            raise ChaosError("kill the engine at a point", found)
 
     def _disturb_broker(self, step: Step) -> None:
         assert self._broker is not None
