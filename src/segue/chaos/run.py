@@ -144,6 +144,7 @@ class ChaosRun:
             while number < chosen.steps_max and (number == 0 or time.monotonic() < deadline):
                 thread = _LoadThread(load)
                 try:
+                    self._wait_for_life()  # one that is still starting would fence whoever takes over from it
                     for _ in range(CHECK_EVERY):
                         number += 1
                         self._disturb(number, next(plan))
