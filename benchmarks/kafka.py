@@ -267,7 +267,9 @@ class Bench:
         figures = self.run(rate, self.plan.trial_s)
         why = figures["why_not"] or "sustained"
         _say(f"  {rate:10,.0f} events/s: {why}; p99 {figures['latency']['p99_ms']:,.0f} ms")
-        self.trials.append({"rate": rate, "sustained": figures["sustained"], "why_not": figures["why_not"]})
+        quantiles = {name: told for name, told in figures["latency"].items() if name.endswith("_ms")}
+        kept = ("rate", "sustained", "why_not", "engine_cpu_us_per_event", "cores_used")
+        self.trials.append({**{name: figures[name] for name in kept}, **quantiles})
         return bool(figures["sustained"])
 
     def verdict(self, sample: bytes = SAMPLE) -> Verdict:

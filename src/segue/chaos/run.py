@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import typer
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from segue.chaos.broker import Broker, own_broker
 from segue.chaos.engine import ChaosError, EngineProcess
@@ -143,6 +144,7 @@ class ChaosRun:
             while number < chosen.steps_max and (number == 0 or time.monotonic() < deadline):
                 thread = _LoadThread(load)
                 try:
+                    self._wait_for_life()  # one that is still starting would fence whoever takes over from it
                     for _ in range(CHECK_EVERY):
                         number += 1
                         self._disturb(number, next(plan))
@@ -236,16 +238,22 @@ class ChaosRun:
     def _written(self) -> int:
         """How far the decision log has come."""
         topic = f"{self.settings.kafka.prefix}decisions"
-        places = [TopicPartition(topic, partition) for partition in range(self.settings.kafka.lanes)]
-        total = 0
-        for place in places:
-            ends = self._consumer.get_watermark_offsets(place, timeout=_BROKER_S_MAX)
-            if ends is None:
-                raise ChaosError(
-                    "look at the decision log", f"no answer in {_BROKER_S_MAX:.0f} s", "is the broker up?"
-                )
-            total += ends[1]
-        return total
+        return sum(self._end(TopicPartition(topic, lane)) for lane in range(self.settings.kafka.lanes))
+
+    def _end(self, place: TopicPartition) -> int:
+        """Where a partition ends; a broker that has just come back is asked again."""
+        deadline = time.monotonic() + _BROKER_S_MAX
+        while True:
+            try:
+                ends = self._consumer.get_watermark_offsets(place, timeout=_BROKER_S_MAX)
+                if ends is not None:
+                    return int(ends[1])
+                found = "no answer"
+            except KafkaException as error:
+                found = str(error)
+            if time.monotonic() > deadline:
+                raise ChaosError("look at the decision log", found, "is the broker up?")
+            time.sleep(_LOOK_S)
 
     def _wait_for_life(self, *, may_end: bool = False) -> None:
         """Until the engine writes again. may_end: it may give up meanwhile, for the broker was away; then it is
@@ -302,7 +310,11 @@ class ChaosRun:
             time.sleep(_LOOK_S / 10)
         if engine.code is None:
             self.tell("            the point was not reached: killed as it ran")
-        engine.kill()
+            engine.kill()
+        elif engine.code != -signal.SIGKILL and (self._processes == 1 or engine.code == 0):
+            # of several processes one kills itself, and the others say so
+            found = f"it ended with code {engine.code} before its point\n{engine.last_words()}"
+            raise ChaosError("kill the engine at a point", found)
 
     def _disturb_broker(self, step: Step) -> None:
         assert self._broker is not None
