@@ -8,12 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from segue import limits
 from segue.errors import SegueError, SettingsError
 from segue.events.names import CHANNELS
+from segue.kafka.client import connect_admin, kafka_error
 from segue.kafka.settings import InputTopic, KafkaSettings
 
 DECISIONS = "decisions"
@@ -126,70 +129,12 @@ def plan(
 class Cluster:
     """What a cluster says about its topics. Raises TopicError where it can't be asked."""
 
-    def __init__(self, properties: Mapping[str, str]) -> None:
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
-        self.brokers = properties["bootstrap.servers"]
-        self._failure: Any = None
-        options: dict[str, Any] = {
-            "log_level": 0,
-            **properties,
-            "error_cb": self._noted,
-        }  # what goes wrong is said by errors
-        try:
-            self._admin = AdminClient(options)
-        except KafkaException as error:
-            raise TopicError(
-                _STEP, f"librdkafka: {error.args[0].str()}", "see the Kafka properties"
-            ) from error
-        metadata = self._first_answer()
+    def __init__(self, settings: KafkaSettings, wait_ms: int = limits.KAFKA_ADMIN_MS_MAX) -> None:
+        self.brokers = settings.brokers
+        self._admin, metadata = connect_admin(settings, _STEP, TopicError, wait_ms)
         self.size = len(metadata.brokers)
-        self.topics = sorted(metadata.topics)
-
-    def _first_answer(self) -> Any:
-        from confluent_kafka import KafkaError, KafkaException
-
-        deadline = time.monotonic() + _ADMIN_SECONDS
-        while True:
-            try:
-                return self._admin.list_topics(timeout=1)
-            except KafkaException as error:
-                self._admin.poll(0)  # librdkafka tells why here
-                is_hopeless = self._failure is not None and self._failure.code() in (
-                    KafkaError._AUTHENTICATION,
-                    KafkaError._SSL,
-                )
-                if is_hopeless or time.monotonic() > deadline:
-                    raise self._unreachable(error) from error
-
-    def _noted(self, error: Any) -> None:
-        from confluent_kafka import KafkaError
-
-        # what says more than "all brokers are down" stays
-        if self._failure is None or error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-            self._failure = error
-
-    def _unreachable(self, error: Any) -> TopicError:
-        from confluent_kafka import KafkaError
-
-        code, text = (
-            (self._failure.code(), self._failure.str())
-            if self._failure is not None
-            else (None, error.args[0].str())
-        )
-        if code == KafkaError._AUTHENTICATION:
-            hint = "check sasl.username, sasl.password and sasl.mechanism"
-            return TopicError(_STEP, f"the brokers at {self.brokers} refuse the user: {text}", hint)
-        if code == KafkaError._SSL:
-            hint = "check security.protocol and ssl.ca.location"
-            return TopicError(_STEP, f"no TLS connection to {self.brokers}: {text}", hint)
-        hint = "is the address right, is the broker up, does security.protocol fit its listener?"
-        return TopicError(_STEP, f"no answer from {self.brokers} within {_ADMIN_SECONDS:.0f} s: {text}", hint)
 
     def _result(self, future: Future[Answer], asked: str) -> Answer:
-        from confluent_kafka import KafkaError, KafkaException
-
         try:
             return future.result(_ADMIN_SECONDS + 5)
         except KafkaException as error:
@@ -198,13 +143,11 @@ class Cluster:
                 hint = "an ACL must allow Describe, DescribeConfigs and (to create) Create on the topics"
                 raise TopicError(_STEP, f"{asked}: this user is not authorised", hint) from error
             if code in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
-                raise self._unreachable(error) from error
+                raise kafka_error(_STEP, error.args[0], TopicError) from error
             raise
 
     def describe(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Partitions and replicas of those that are there."""
-        from confluent_kafka import KafkaError, KafkaException, TopicCollection
-
         if not names:
             return {}
         asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=_ADMIN_SECONDS)
@@ -221,9 +164,6 @@ class Cluster:
 
     def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """The configuration of topics that are there."""
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
-
         if not names:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
@@ -239,8 +179,6 @@ class Cluster:
 
     def create(self, topics: Sequence[TopicPlan]) -> list[str]:
         """Make those that are missing; returns their names. Those that are there stay as they are."""
-        from confluent_kafka import KafkaError, KafkaException
-        from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
         there = self.describe([topic.name for topic in topics])
         missing = [topic for topic in topics if topic.name not in there]
@@ -343,24 +281,3 @@ def _of_config(topic: TopicPlan, found: Mapping[str, str]) -> list[Difference]:
         if is_fatal is not None:
             differences.append(Difference(topic.name, name, planned, real, is_fatal))
     return differences
-
-
-def properties_of(settings: KafkaSettings) -> dict[str, str]:
-    """librdkafka's properties of a client that looks after topics."""
-    properties: dict[str, str] = {}
-    if settings.properties_file:
-        try:
-            lines = Path(settings.properties_file).read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            found = f'"{settings.properties_file}" can\'t be read ({error.strerror})'
-            raise SettingsError("read the Kafka properties", found, "check the path") from error
-        for line in lines:
-            name, _, value = line.partition("=")
-            if name.strip() and not name.lstrip().startswith("#"):
-                properties[name.strip()] = value.strip()
-    properties |= settings.properties
-    if settings.brokers:
-        properties["bootstrap.servers"] = settings.brokers
-    if not properties.get("bootstrap.servers"):
-        raise SettingsError(_STEP, "no brokers are given", "--brokers host:port")
-    return properties

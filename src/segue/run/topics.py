@@ -15,7 +15,7 @@ from segue.errors import SettingsError
 from segue.events.names import CHANNELS
 from segue.kafka.asyncapi import asyncapi
 from segue.kafka.settings import InputTopic, KafkaSettings
-from segue.kafka.topics import Cluster, Difference, TopicPlan, compare, plan, properties_of
+from segue.kafka.topics import Cluster, Difference, TopicPlan, compare, plan
 from segue.policy.load import load_policies
 from segue.settings import Settings, secret
 
@@ -117,7 +117,7 @@ def _show(topics: Sequence[TopicPlan], console: Console, states: dict[str, str])
 
 def _planned(options: TopicOptions) -> tuple[Cluster, list[TopicPlan]]:
     settings = _settings(options)
-    cluster = Cluster(properties_of(settings.kafka))
+    cluster = Cluster(settings.kafka)
     if options.replication > cluster.size:
         raise SettingsError(
             "plan topics",
