@@ -38,7 +38,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 DEFAULT_FOLDER = HERE / ".broker"
 DEFAULT_PORT = 19_092
-JARS_VARIABLE = "SEGUE_KAFKA_JARS"
+JARS_VARIABLE = "SEGUE_BROKER_JARS"
 LISTENERS = ("plaintext", "sasl", "tls")
 
 JAVA_VERSION_MIN = 17

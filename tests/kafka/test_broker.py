@@ -164,7 +164,7 @@ def test_what_is_missing_is_said_with_the_way_to_get_it(tmp_path: Path) -> None:
     assert no_java.returncode == 1
     assert "no java found" in no_java.stderr
     assert "hint: install Java 17" in no_java.stderr
-    no_jars = run("start", "--port", "0", *folder, SEGUE_KAFKA_JARS=str(tmp_path))
+    no_jars = run("start", "--port", "0", *folder, SEGUE_BROKER_JARS=str(tmp_path))
     assert no_jars.returncode == 1
 
 
