@@ -1,12 +1,13 @@
-"""Clusters to read from: librdkafka's own for unit tests, and the broker that SEGUE_TEST_BROKER names for the rest."""
+"""Clusters to read from: librdkafka's own for unit tests, the real broker for the rest."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 from clusters import Cluster, MockBrokers, real_cluster
+
+from deploy.kafka.broker import Broker
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +25,6 @@ def mock(mock_brokers: MockBrokers) -> Cluster:
 
 
 @pytest.fixture
-def real() -> Cluster:
-    """A new topic of one partition on a real broker."""
-    brokers = os.environ.get("SEGUE_TEST_BROKER", "")
-    if not brokers:
-        pytest.skip("no broker: set SEGUE_TEST_BROKER=host:port")
-    return real_cluster(brokers)
+def real(broker: Broker) -> Cluster:
+    """A new topic of one partition on the real broker."""
+    return real_cluster(broker.brokers)
