@@ -24,6 +24,7 @@ from tests.flows.runs import OFTEN, seeds
 from tests.reference import random_events, random_policies
 from tests.reference.choice import Choice, Seeded
 from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.engine import ERASURE
 from tests.reference.event import ANONYMOUS, Event
 from tests.reference.journeys import Journey
 from tests.reference.pipeline import Outcome, run_segue
@@ -53,6 +54,9 @@ class Watch:
         self.place: dict[tuple[str, Key], int] = {}  # (event id, whose it is) -> where it first arrives
         self.consent: list[dict[tuple[str, str], int]] = []  # its customer's registers, after each event
         self.merged: dict[Key, tuple[int, Key]] = {}  # anonymous -> (where it became known, who it is)
+        self.erasures: dict[
+            Key, list[int]
+        ] = {}  # where whose were asked for: what was sent before is forgotten
         self.sent: list[Sent] = []
         self.granted: Counter[Key | tuple[str, Key, str]] = Counter()
         self.winners: dict[str, str] = {}
@@ -62,10 +66,27 @@ class Watch:
     def _read(self, events: Sequence[Event]) -> None:
         owners: dict[Key, Key] = {}
         registers: dict[Key, dict[tuple[str, str], int]] = {}
+        erased: dict[Key, int] = {}
+
+        def is_erased(key: Key, time_ms: int) -> bool:
+            return time_ms <= erased.get(key, -1)
+
         for at, event in enumerate(events):
             key = (event.kind, event.customer)
-            if event.anonymous:
-                anonymous = (ANONYMOUS, event.anonymous)
+            gone = is_erased(key, event.time_ms) or is_erased(owners.get(key, key), event.time_ms)
+            if event.type == ERASURE and not is_erased(key, event.time_ms):
+                linked = [anonymous for anonymous, known in owners.items() if known == key]
+                for one in (key, *linked):
+                    erased[one] = max(event.time_ms, erased.get(one, -1))
+                    owners.pop(one, None)
+                    self.erasures.setdefault(one, []).append(at)
+                registers.pop(key, None)
+            if event.type == ERASURE or gone:
+                self.consent.append({})
+                self.place.setdefault((event.id, key), at)
+                continue
+            anonymous = (ANONYMOUS, event.anonymous)
+            if event.anonymous and not is_erased(anonymous, event.time_ms):
                 owners[anonymous] = key
                 self.merged.setdefault(anonymous, (at, key))
                 mine = registers.setdefault(key, {})
@@ -136,6 +157,10 @@ class Watch:
         assert score >= journey.score_min
 
     def belongs(self, sent: Sent, owner: Key, at: int) -> bool:
+        if any(
+            sent.at < erasure <= at for one in (sent.owner, owner) for erasure in self.erasures.get(one, ())
+        ):
+            return False
         if sent.owner == owner:
             return True
         merged = self.merged.get(sent.owner)

@@ -252,6 +252,10 @@ def tables(
         made.setdefault(f"{name}_ids", tuple(f"{name}-{n}" for n in range(len(made[f"{name}s"]))))
     infos = tuple(SimpleNamespace(id=f"journey-{n}") for n in range(len(made["journeys"])))
     made.setdefault("journey_infos", infos)
+    of = made["offers"][:, plan.OFFER_JOURNEY].tolist()
+    made.setdefault(
+        "offer_infos", tuple(SimpleNamespace(id=f"offer-{n}", journey=j) for n, j in enumerate(of))
+    )
     return SimpleNamespace(**made)
 
 

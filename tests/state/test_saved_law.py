@@ -30,7 +30,8 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 # what an index that grew, or entries that were dropped before they were asked for, may change
-UNLIKE = ("keys_spilled", "keys_loaded", "spilled_now", "timers_now")
+# how the state lies in memory, and so when the sweep may take a row that nobody would miss
+UNLIKE = ("keys_spilled", "keys_loaded", "spilled_now", "timers_now", "customers_evicted")
 
 
 @pytest.fixture(autouse=True, scope="module")

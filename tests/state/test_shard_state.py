@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from segue.decide.engine import ShardEngine
 from segue.errors import LimitError
-from segue.limits import DEDUPE_IDS_MAX
+from segue.limits import DEDUPE_IDS_MAX, IDENTIFIER_BYTES_MAX
 from segue.state.memory import reserve_words
-from segue.state.shard import event_room
+from segue.state.shard import block_words, event_room
 from segue_kernels import plan, record, row
 from segue_kernels.customers import find_or_add, sweep
 from tests.kernels import canonical
@@ -208,7 +208,7 @@ def test_evicted_rows_are_listed_too() -> None:
 
 
 def test_the_room_of_an_event_counts_what_can_spill() -> None:
-    ring = 4 * DEDUPE_IDS_MAX
+    ring = 4 * DEDUPE_IDS_MAX + block_words(-(-IDENTIFIER_BYTES_MAX // 8))  # and a name
     assert event_room(_plan([stream(plan.COUNT)])) == (0, 0, ring, 0)
     keyed = [stream(plan.COUNT, by=1, k=4), stream(plan.COUNT, by=2, k=60)]
     assert event_room(_plan(keyed)) == (0, 2, ring, 8 + 64)
