@@ -41,7 +41,9 @@ def month_day_of(day: int) -> int:
 def _local_day(world: World, zone_row: int, now: int) -> int:
     """The row of the local day of `now` in the tables, -1 if it is none that they know."""
     day = now // DAY_MS - TABLE_FIRST_DAY
-    if day < 1 or day > TABLE_DAYS - 2:
+    if (
+        day < 1 or day > TABLE_DAYS - 3
+    ):  # a zone is at most a day away from UTC, and the day after is looked at
         return -1
     while world.day_start[zone_row, day] > now:
         day -= 1

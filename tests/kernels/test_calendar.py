@@ -109,6 +109,7 @@ moments = st.one_of(
 
 
 @quick(400)
+@example("Pacific/Kiritimati", ms(datetime(2046, 1, 30, 18, tzinfo=UTC)), WINDOW_DAY)
 @given(st.sampled_from(ZONES), moments, st.sampled_from((WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH)))
 def test_any_moment_is_in_the_period_that_the_calendar_says(name: str, now: int, window: int) -> None:
     found = periods(world().arrays, zone_numbers()[name], now, window)
