@@ -33,11 +33,11 @@ def next_best_action(
     )
     source = source or open_source(settings)
     recovered = recovered or without_state(source)
-    pace = shared_pace(settings, len(recovered.partitions))
+    pace = shared_pace(settings, recovered.partitions)
 
     flow = Dataflow("next_best_action")
     # batches of columns, and ticks of time; dead letters and late events beside
-    events = read_events(flow, source, settings, recovered, pace, clock)
+    events = read_events(flow, source, policies, settings, recovered, pace, clock)
     routes = route(events, policies, settings, recovered)  # one packet a shard
     # windows, conditions, timers, scores, limits
     decided = decide(routes, policies, settings, recovered, pace)

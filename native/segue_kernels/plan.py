@@ -144,7 +144,7 @@ LOOKUP_FIELD = 1  # word of a version
 LOOKUP_UNKNOWN = 2  # the word for a key that is not in the table
 LOOKUP_WORDS = 3
 
-VERSION_FIELDS = 5  # words of a version before its fields (tables.py)
+VERSION_FIELDS = 6  # words of a version before its fields (tables.py)
 
 # tables and what of the event is their key
 TABLE_CATALOGUE = 0  # product

@@ -29,6 +29,11 @@ ANONYMOUS_LO = PRODUCT
 ANONYMOUS_HI = CATEGORY
 # Consent Changed has no coupon: CODE holds channel | purpose << 8 | granted << 16 (plus 1 << 24: present).
 CONSENT = CODE
+# An event that is a row of a table: its lines are fields, not products. A number is whole millionths with
+# FLAG_HAS_PRICE, a text its hash; a line with neither takes the value away.
+FIELD_TEXT = PRODUCT
+FIELD_NAME = CATEGORY
+FIELD_NUMBER = PRICE
 
 # flags (bits 8-15 of PACK)
 FLAG_KIND = 0b0000_0011  # what identifies the customer: KIND_USER, KIND_LOYALTY, KIND_ANONYMOUS

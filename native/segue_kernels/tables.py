@@ -5,6 +5,9 @@ key hang together, the latest valid_from first (of equal ones that which arrived
 table with linear probing from key to the first of them; 0 is an empty slot, and no version begins at word 0.
 Whoever adds versions makes room first (src/segue/reference/world.py).
 
+What comes along the way makes a version that says what the one before it says, with other values where the event has
+some: a price or a quantity, or (a row) any fields, each in a line of its own (segue_kernels/record.py).
+
 What a row sees is what had arrived in its shard before it. Where partitions are merged, arrival is one order for all
 shards: (clock, row). Where they are not, it is the shard's own: what it heard before the release that the row belongs
 to, and of that release what stands before the row (HEARD).
@@ -33,6 +36,10 @@ from segue_kernels.record import (
     CLOCK,
     CUSTOMER_HI,
     CUSTOMER_LO,
+    FIELD_NAME,
+    FIELD_NUMBER,
+    FIELD_TEXT,
+    FLAG_HAS_LINES,
     FLAG_HAS_PRICE,
     FLAG_HAS_QUANTITY,
     FLAG_IS_LINE,
@@ -57,7 +64,8 @@ VERSION_KEY = 1
 VERSION_FROM = 2  # valid from, ms
 VERSION_CLOCK = 3  # the place in the order of arrival: partition clock ...
 VERSION_SEQUENCE = 4  # ... and row; what a file says was there before any row
-VERSION_FIELDS = 5
+VERSION_TOLD = 5  # bit f: field f came along the way, in this version or one before it
+VERSION_FIELDS = 6
 
 PLACE_SEQUENCE = 1  # of World.defaults: SEQUENCE of the row that timers fire at
 
@@ -71,7 +79,17 @@ COLUMN_UPDATED = 1  # the word that events along the way change, 0 = nobody look
 COLUMN_BLANK = 2  # a version of a key that is not known, outside all chains
 COLUMN_WORDS = 4
 
+# of a type of event: what it changes
+ROWS = 128  # + 1 + table: its lines are fields of a row
 NO_TABLE = 255
+
+# fields of all tables: int64[n, FIELD_WORDS]
+FIELD_TABLE = 0
+FIELD_HASH = 1  # of its name
+FIELD_WORD = 2  # of a version
+FIELD_UNKNOWN = 3  # the word of no value
+FIELD_IS_TEXT = 4
+FIELD_WORDS = 5
 
 # state: int64[STATE_WORDS]
 STATE_USED = 0  # words of versions
@@ -252,6 +270,7 @@ def _add_version(
     versions[new + VERSION_FROM] = valid_from
     versions[new + VERSION_CLOCK] = clock
     versions[new + VERSION_SEQUENCE] = sequence
+    versions[new + VERSION_TOLD] = versions[before + VERSION_TOLD] if before != 0 else whole(0)
     if previous == 0:
         index[slot] = new
     else:
@@ -271,13 +290,17 @@ def load_versions(
 
 
 @kernel
-def count_updates(records: Array, table_of: Array) -> int:
-    """How many records are about no customer (table_of uint8[256]: not 0)."""
+def count_updates(records: Array, table_of: Array) -> tuple[int, int]:
+    """(how many records are about no customer (table_of uint8[256]: not 0), how many versions they make at most)."""
     count = 0
+    versions = 0
     for i in range(len(records)):
-        if table_of[records[i, PACK] & 0xFF] != 0:
+        changes = table_of[records[i, PACK] & 0xFF]
+        if changes != 0:
             count += 1
-    return count
+            if changes < ROWS or (records[i, PACK] >> 8) & FLAG_IS_LINE == 0:
+                versions += 1
+    return count, versions
 
 
 @inline
@@ -289,27 +312,78 @@ def _price_number(minor: int, exponent: int) -> int:
     return minor * factor
 
 
+@inline
+def _new_version(
+    world: World,
+    columns: Array,
+    state: Array,
+    table: int,
+    key: int,
+    valid_from: int,
+    clock: int,
+    sequence: int,
+    room: int,
+) -> int:
+    """A version that says what the one before it says, with room for its own; 0 if it is given up at once."""
+    width = columns[table, COLUMN_WIDTH]
+    new, before = _add_version(world, state, width, key, valid_from, clock, sequence, room)
+    if new != 0:
+        if before == 0:
+            before = columns[table, COLUMN_BLANK]
+        for w in range(VERSION_FIELDS, width):
+            world.versions[new + w] = world.versions[before + w]
+    return new
+
+
+@inline
+def _put_field(world: World, version: int, word: int, value: int) -> None:
+    world.versions[version + word] = value
+    world.versions[version + VERSION_TOLD] |= whole(1) << (word - VERSION_FIELDS)
+
+
+@inline
+def _take_line(world: World, fields: Array, table: int, version: int, records: Array, i: int) -> None:
+    """Put the field of a row's line into its version; one that nobody looks into as what it is changes nothing."""
+    for f in range(len(fields)):
+        if fields[f, FIELD_TABLE] == table and fields[f, FIELD_HASH] == records[i, FIELD_NAME]:
+            is_number = (records[i, PACK] >> 8) & FLAG_HAS_PRICE != 0
+            text = records[i, FIELD_TEXT]
+            if not is_number and text == 0:
+                _put_field(world, version, fields[f, FIELD_WORD], fields[f, FIELD_UNKNOWN])
+            elif fields[f, FIELD_IS_TEXT] == 0 and is_number:
+                _put_field(world, version, fields[f, FIELD_WORD], records[i, FIELD_NUMBER])
+            elif fields[f, FIELD_IS_TEXT] != 0 and not is_number:
+                _put_field(world, version, fields[f, FIELD_WORD], text)
+
+
 @kernel
 def apply_updates(
     world: World,
     records: Array,
     table_of: Array,
     columns: Array,
+    fields: Array,
     exponents: Array,
     state: Array,
     versions_max: int,
     keep: Array,
-) -> int:
-    """Let prices and stock of these rows into the tables; rows that were let in before change nothing.
+    made: Array,
+) -> tuple[int, int]:
+    """Let prices, stock and rows of tables among these rows into the tables; what was let in before changes nothing.
 
-    table_of uint8[256] a type: 1 + the table it changes; NO_TABLE for types about no customer that change none; 0 for
-    all others. keep uint8[n]: 1 for those others; returns how many they are. The rows of a partition come in their
-    order, those of several in any; all shards hear the same. versions_max: of a key, of those that
-    come along the way. There is room for a version and a key a row. The fields that an event does not speak of stay
-    as they were at its time.
+    table_of uint8[256] a type: 1 + the table it changes, ROWS + 1 + the table whose row its lines are; NO_TABLE for
+    types about no customer that change none; 0 for all others. keep uint8[n]: 1 for those others. The rows of a
+    partition come in their order, those of several in any; all shards hear the same. versions_max: of a key, of those
+    that come along the way. There is room for a version and a key a row. The fields that an event does not speak of
+    stay as they were at its time.
+
+    Returns (how many are kept, versions made); made int64[>= that, 2]: where they begin (words that were used again
+    are there twice), and the table.
     """
     kept = 0
+    count = 0
     is_new = False
+    version = whole(0)  # of the row whose lines follow
     for i in range(len(records)):
         pack = records[i, PACK]
         changes = whole(table_of[pack & 0xFF])
@@ -317,7 +391,6 @@ def apply_updates(
         kept += keep[i]
         if changes == 0 or changes == NO_TABLE:
             continue
-        table = changes - 1
         clock = records[i, CLOCK]
         sequence = records[i, SEQUENCE]
         flags = (pack >> 8) & 0xFF
@@ -326,8 +399,29 @@ def apply_updates(
             is_new = sequence > state[last]
             if is_new:
                 state[last] = sequence
+        if not is_new:
+            continue
+        if changes > ROWS:
+            table = changes - ROWS - 1
+            if flags & FLAG_IS_LINE == 0:
+                version = whole(0)
+                key = record_key(table, records, i)
+                if flags & FLAG_HAS_LINES == 0 or columns[table, COLUMN_WIDTH] == 0 or key == 0:
+                    continue
+                state[STATE_UPDATES] += 1
+                version = _new_version(
+                    world, columns, state, table, key, records[i, TIME], clock, sequence, versions_max
+                )
+                if version != 0:
+                    made[count, 0] = version
+                    made[count, 1] = table
+                    count += 1
+            elif version != 0:
+                _take_line(world, fields, table, version, records, i)
+            continue
+        table = changes - 1
         word = columns[table, COLUMN_UPDATED]
-        if not is_new or word == 0 or records[i, PRODUCT] == 0:
+        if word == 0 or records[i, PRODUCT] == 0:
             continue
         if flags & (FLAG_HAS_PRICE if table == TABLE_PRICE else FLAG_HAS_QUANTITY) == 0:
             continue
@@ -335,26 +429,50 @@ def apply_updates(
             number = _price_number(records[i, PRICE], exponents[(pack >> 16) & 0xFFFF])
         else:
             number = ((pack >> QUANTITY_SHIFT) & QUANTITY_MASK) * LOOKUP_SCALE
-        width = columns[table, COLUMN_WIDTH]
-        new, before = _add_version(
+        state[STATE_UPDATES] += 1
+        new = _new_version(
             world,
+            columns,
             state,
-            width,
+            table,
             record_key(table, records, i),
             records[i, TIME],
             clock,
             sequence,
             versions_max,
         )
+        if new != 0:
+            _put_field(world, new, word, number)
+            made[count, 0] = new
+            made[count, 1] = table
+            count += 1
+    return kept, count
+
+
+@kernel
+def restore_versions(
+    world: World, columns: Array, state: Array, table: int, saved: Array, words: Array, versions_max: int
+) -> None:
+    """Let in what came along the way of one table in an earlier run, in its order: int64 saved[n, VERSION_FIELDS + m],
+    as the versions were, but their VERSION_TOLD is over their own m fields; words int64[m]: where each stands now,
+    0 = nowhere. There is room for them."""
+    for i in range(len(saved)):
         state[STATE_UPDATES] += 1
-        if new == 0:
-            continue
-        if before == 0:
-            before = columns[table, COLUMN_BLANK]
-        for w in range(VERSION_FIELDS, width):
-            world.versions[new + w] = world.versions[before + w]
-        world.versions[new + word] = number
-    return kept
+        new = _new_version(
+            world,
+            columns,
+            state,
+            table,
+            saved[i, VERSION_KEY],
+            saved[i, VERSION_FROM],
+            saved[i, VERSION_CLOCK],
+            saved[i, VERSION_SEQUENCE],
+            versions_max,
+        )
+        if new != 0:
+            for f in range(len(words)):
+                if (saved[i, VERSION_TOLD] >> f) & 1 and words[f] != 0:
+                    _put_field(world, new, words[f], saved[i, VERSION_FIELDS + f])
 
 
 @kernel
@@ -382,6 +500,17 @@ def hash_customers(
     for k in range(len(keys)):
         low, high = siphash128(text, offsets[k], offsets[k + 1], customer_key(k0, kinds[k]), k1)
         keys[k] = table_key(TABLE_PROFILE, whole(low), whole(high))
+
+
+@kernel
+def hash_identifiers(
+    text: NDArray[np.uint8], offsets: Array, kinds: Array, k0: np.uint64, k1: np.uint64, hashes: Array
+) -> None:
+    """hashes[k]: low and high of the customer text[offsets[k]:offsets[k + 1]] of kinds[k], as a record holds them."""
+    for k in range(len(hashes)):
+        low, high = siphash128(text, offsets[k], offsets[k + 1], customer_key(k0, kinds[k]), k1)
+        hashes[k, 0] = whole(low)
+        hashes[k, 1] = whole(high)
 
 
 @kernel

@@ -138,12 +138,14 @@ class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
     def __init__(
         self,
         source: Source[Any],
+        fields: tuple[tuple[str, str, str], ...],
         settings: Settings,
         partitions: tuple[str, ...],
         pace: Pace,
         clock: Clock,
     ) -> None:
         self._source = source
+        self._fields = fields
         self._settings = settings
         self._pace = pace
         self._clock = clock
@@ -158,7 +160,7 @@ class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
         index, name = self._names[for_part]
         settings = self._settings
         arrival_ms = _LIVE_ARRIVAL_MS if settings.is_live else settings.arrival_ms
-        decoder = Decoder(secret(), settings.currency, arrival_ms, settings.lateness_ms)
+        decoder = Decoder(secret(), settings.currency, arrival_ms, settings.lateness_ms, self._fields)
         clock = self._clock if settings.is_live else None
         partition = self._source.open(name, resume_state.position if resume_state else None)
         rows = settings.batch_rows
@@ -169,13 +171,15 @@ class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
 def read_events(
     flow: Dataflow,
     source: Source[Any],
+    policies: CompiledPolicies,
     settings: Settings,
     recovered: Recovered,
     pace: Pace,
     clock: Clock = WALL_CLOCK,
 ) -> Stream[ReadBatch]:
     """Batches of decoded, stamped events, with what could not be used. Only a live run looks at the clock."""
-    return op.input("events", flow, _EventSource(source, settings, recovered.partitions, pace, clock))
+    fields = policies.lookup_fields
+    return op.input("events", flow, _EventSource(source, fields, settings, recovered.partitions, pace, clock))
 
 
 def rejected(batches: Stream[ReadBatch], policies: CompiledPolicies, settings: Settings) -> Stream[Output]:
@@ -450,6 +454,7 @@ class _AnonymousLogic(_ShardLogic):
 
     def open(self, shard: int) -> None:
         shards = self._shards
+        self._number = shard
         self._shard = AnonymousShard(
             shard,
             shards.policies,
@@ -466,9 +471,13 @@ class _AnonymousLogic(_ShardLogic):
         return self._shard.restore(delta)
 
     def take(self, packets: list[Packet]) -> list[Any]:
+        pace = self._shards.pace
         for packet in packets:
             self._shard.arrivals.push(packet)
         decided, passed = self._shard.process()
+        for packet in packets:
+            if pace.comes_first(packet.partition):
+                pace.heard(self._number, packet.partition)
         return [*self.counted(decided), *passed]
 
     def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:

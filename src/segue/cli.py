@@ -135,7 +135,8 @@ Tables = Annotated[
     typer.Option(
         "--table",
         metavar="NAME=FILE",
-        help="A table that policies look into: catalogue, price, stock or profile. May be repeated.",
+        help="A table that policies look into: catalogue, price, stock or profile. NAME=topic:TOPIC: a topic of its "
+        "rows (with --brokers); NAME=events: its rows come as events only. May be repeated.",
     ),
 ]
 Lateness = Annotated[str, typer.Option("--lateness", help="Events may come so much later than others.")]
@@ -232,12 +233,14 @@ def run(
       tail -f shop.jsonl | segue run - --out out --live
       segue run year.jsonl.gz --out out --state state
       segue run --brokers localhost:9092 --topic events --state state
+      segue run --brokers localhost:9092 --topic events --table catalogue=topic:products
     """
     from segue.kafka.settings import KafkaSettings
-    from segue.run.arguments import duration_ms, input_topics, named_files, need_inputs
+    from segue.run.arguments import duration_ms, input_topics, named_files, need_inputs, table_topics
     from segue.settings import Settings
 
     need_inputs(inputs or (), out, brokers, topic or ())
+    files, rows = table_topics(named_files("--table", table or ()), brokers)
     settings = Settings(
         inputs=tuple(inputs or ()),
         interleave=interleave,
@@ -246,7 +249,7 @@ def run(
         kafka=KafkaSettings(
             brokers=brokers,
             name=name,
-            topics=input_topics(topic or ()),
+            topics=(*input_topics(topic or ()), *rows),
             prefix=prefix,
             lanes=lanes,
             properties_file=kafka_config,
@@ -255,7 +258,7 @@ def run(
         native=not no_native,
         currency=currency,
         timezone=timezone,
-        tables=named_files("--table", table or ()),
+        tables=files,
         batch_rows=batch,
         arrival_ms=_now_ms(),
         shards=shards,

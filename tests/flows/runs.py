@@ -41,10 +41,10 @@ from tests.reference.compare import (
     expected_credits,
     expected_decisions,
 )
-from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.oracle import logged
 from tests.reference.policies import read_policies
-from tests.reference.tables import read_tables
+from tests.reference.tables import ALONG_THE_WAY, read_tables
 
 SEEDS_VARIABLE = "SEGUE_FLOW_SEEDS"
 COUNTED = ("duplicates", "quarantined", "customers_merged", "about_nobody", "dead_letters", "late")
@@ -164,6 +164,7 @@ def write_case(
         "arrival_ms": random_events.ARRIVAL_MS,
         "sample_share": 1.0,
         "customers_per_shard_max": 1 << 12,
+        "tables": ALONG_THE_WAY,
         **settings,
     }
     return Case(folder, tuple(payloads), tuple(texts), Settings(inputs=tuple(inputs), **chosen))
@@ -262,9 +263,8 @@ def judged(case: Case, **bounds: int) -> engine.Reference:
     )
     policies = read_policies(case.texts, chosen.secret, settings.currency)
     reference = engine.Reference(policies, chosen, read_tables(settings.tables), verify=True)
-    decoded = decode(
-        case.payloads, DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
-    )
+    decoding = DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
+    decoded = decode(case.payloads, looking_into(decoding, policies.fields))
     reference.run(decoded.events, decoded.clock_ms)
     reference.counters["dead_letters"] = len(decoded.dead)
     reference.counters["late"] = len(decoded.late)

@@ -24,7 +24,7 @@ from tests.reference.compare import (
     expected_credits,
     expected_decisions,
 )
-from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.oracle import policy_texts
 from tests.reference.policies import read_policies
 from tests.reference.tables import read_tables
@@ -46,7 +46,8 @@ class NaiveOracle:
             policy_texts(settings.policies), self._chosen.secret, settings.currency
         )
         self._tables = read_tables(settings.tables)
-        self._decoding = DecodeSettings(ARRIVAL_MS - FUTURE_MS_MAX, settings.currency, settings.lateness_ms)
+        decoding = DecodeSettings(ARRIVAL_MS - FUTURE_MS_MAX, settings.currency, settings.lateness_ms)
+        self._decoding = looking_into(decoding, self._policies.fields)
 
     def decide(
         self, partitions: Sequence[Sequence[bytes]], due_ms: int, may_ms: int

@@ -28,13 +28,20 @@ from segue.limits import (
     QUANTITY_MAX,
 )
 from tests.reference.event import ANONYMOUS, LOYALTY, USER, Consent, Event, Line
+from tests.reference.journeys import Field
 
+ROWS = {
+    "Catalogue Updated": "catalogue",
+    "Price Row Updated": "price",
+    "Stock Row Updated": "stock",
+    "Profile Updated": "profile",
+}
 WITHOUT_CUSTOMER = ("Inventory Updated", "Price Updated")
 WIDE = Context(prec=200)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-NEVER_LATE = ("Consent Changed", "Unsubscribed", "identify", "alias", "Profile Erasure Requested")
+NEVER_LATE = ("Consent Changed", "Unsubscribed", "identify", "alias", "Profile Erasure Requested", *ROWS)
 
 
 class DeadError(Exception):
@@ -61,11 +68,18 @@ class Late:
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """What a decoder is told: default currency, start of the run, allowed lateness."""
+    """What a decoder is told: default currency, start of the run, allowed lateness, and the fields of tables that are
+    of use: (table, name, whether it is text)."""
 
     arrival_ms: int
     currency: str = "EUR"
     lateness_ms: int = LATENESS_MS_DEFAULT
+    fields: tuple[tuple[str, str, bool], ...] = ()
+
+
+def looking_into(settings: DecodeSettings, fields: Iterable[Field]) -> DecodeSettings:
+    """The same where policies look into these fields."""
+    return replace(settings, fields=tuple((field.table, field.name, field.text) for field in fields))
 
 
 @dataclass(frozen=True)
@@ -217,6 +231,8 @@ def event_of(fields: dict[str, Any], settings: DecodeSettings) -> Event:
     moment = moment_of(fields)
     if not EVENT_TIME_MS_MIN <= moment <= settings.arrival_ms + FUTURE_MS_MAX:
         raise DeadError("time out of range")
+    if kind in ROWS:
+        return row_of(fields, kind, identifier, moment, settings)
     user, loyalty, anonymous = (text(fields, name) for name in ("userId", "loyaltyId", "anonymousId"))
     if not (user or loyalty or anonymous) and kind not in WITHOUT_CUSTOMER:
         raise DeadError("no customer")
@@ -263,6 +279,54 @@ def event_of(fields: dict[str, Any], settings: DecodeSettings) -> Event:
         lines=lines,
         consent=consent,
     )
+
+
+def row_of(
+    fields: dict[str, Any], kind: str, identifier: str, moment: int, settings: DecodeSettings
+) -> Event:
+    """A row of a table: its key, and those of its fields that are of use."""
+    table = ROWS[kind]
+    event = Event(
+        id=identifier,
+        type=kind,
+        time_ms=moment,
+        customer="",
+        source=text(fields, "source"),
+        currency=settings.currency,
+        told=tuple(
+            (name, cell(fields[name], is_text))
+            for of, name, is_text in settings.fields
+            if of == table and name in fields
+        ),
+    )
+    if table == "profile":
+        for name, of_kind in (("userId", USER), ("loyaltyId", LOYALTY), ("anonymousId", ANONYMOUS)):
+            if text(fields, name):
+                return replace(event, customer=text(fields, name), kind=of_kind)
+        raise DeadError("no customer")
+    if not text(fields, "product_id"):
+        raise DeadError("no product")
+    store = text(fields, "store_id") if table == "stock" else ""
+    return replace(event, product=text(fields, "product_id"), store=store)
+
+
+def cell(value: Any, is_text: bool) -> Any:
+    """A value of a row's field: None where there is none."""
+    if value is None or value == "":
+        return None
+    if is_text:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise DeadError("field: expected text")
+        return str(value)
+    if not isinstance(value, bool | int | Decimal | str):
+        raise DeadError("field: expected a number")
+    try:
+        number = Decimal(value)
+    except InvalidOperation as error:
+        raise DeadError("field: not a number") from error
+    if not number.is_finite() or abs(number) > 9 * 10**12:
+        raise DeadError("field: out of range")
+    return number
 
 
 def segment_fields(item: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,10 @@ OUTSCORED = 6
 OTHER_SLOT = 7
 
 ERASURE = "Profile Erasure Requested"
-WITHOUT_CUSTOMER = ("Inventory Updated", "Price Updated")
+WITHOUT_CUSTOMER = (
+    *("Inventory Updated", "Price Updated"),
+    *("Catalogue Updated", "Price Row Updated", "Stock Row Updated", "Profile Updated"),
+)
 
 Key = tuple[str, str]  # kind and identifier of a customer
 Slot = tuple[str, str]  # channel and placement

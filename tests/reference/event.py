@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 USER = "user"
 LOYALTY = "loyalty"
@@ -63,3 +64,4 @@ class Event:
     has_quantity: bool = False
     lines: tuple[Line, ...] = ()
     consent: Consent | None = None
+    told: tuple[tuple[str, Any], ...] = ()  # of a row of a table: its fields, None = not known

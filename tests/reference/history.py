@@ -23,6 +23,7 @@ NOT_ACTIVITY = (
     *("Email Delivered", "Email Bounced", "Email Marked as Spam", "Unsubscribed"),
     *("Push Notification Received", "Experiment Viewed", "identify", "alias", "Consent Changed"),
     *("Support Case Closed", "Inventory Updated", "Price Updated", "Profile Erasure Requested"),
+    *("Catalogue Updated", "Price Row Updated", "Stock Row Updated", "Profile Updated"),
     *("Action Delivered", "Action Viewed", "Action Clicked", "Action Dismissed", "Action Failed"),
 )
 ACTIVITY_TYPES = frozenset(code for code, name in enumerate(NAMES, start=1) if name not in NOT_ACTIVITY)

@@ -24,7 +24,7 @@ from tests.reference.compare import (
     expected_credits,
     expected_decisions,
 )
-from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.policies import read_policies
 from tests.reference.tables import read_tables
 
@@ -59,6 +59,7 @@ def judge(inputs: Sequence[Path], settings: Settings, out: Path) -> tuple[engine
     policies = read_policies(policy_texts(settings.policies), chosen.secret, settings.currency)
     reference = engine.Reference(policies, chosen, read_tables(settings.tables))
     decoding = DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
+    decoding = looking_into(decoding, policies.fields)
     decoded = decode([path.read_bytes() for path in inputs], decoding)
     reference.run(decoded.events, decoded.clock_ms)
     actions = [

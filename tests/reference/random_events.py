@@ -29,7 +29,15 @@ TYPES = (
     *("identify", "identify", "alias"),
     "Profile Erasure Requested",
     *("Price Updated", "Inventory Updated"),
+    *("Catalogue Updated", "Price Row Updated", "Stock Row Updated", "Profile Updated", "Profile Updated"),
 )
+# fields of rows of tables, and values that they may have
+ROWS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "Catalogue Updated": {"margin": (0.25, 0.5, "1.5", 2), "brand": ("ajax", "zoë", 7)},
+    "Price Row Updated": {"amount": (1.005, 9.99, 100), "label": ("sale", "new")},
+    "Stock Row Updated": {"quantity": (0, 1, 3), "shelf": ("top", "low")},
+    "Profile Updated": {"tier": ("gold", "none"), "points": (0, 5, -2.5)},
+}
 ZONES = (
     *("Europe/Berlin", "America/New_York"),  # forward in the night of 29 and 8 March 2026
     "Australia/Lord_Howe",  # back by half an hour on 5 April
@@ -139,6 +147,20 @@ def _goods(choice: Choice, world: World) -> Message:
     return fields
 
 
+def _row(choice: Choice, world: World, kind: str) -> Message:
+    """The key of a row of a table, and some of its fields."""
+    if kind == "Profile Updated":
+        row = dict([choice.pick(world.customers())])
+    else:
+        row = {"product_id": f"p{choice.integer(0, world.products - 1)}"}
+        if choice.chance(30):
+            row["store_id"] = f"s{choice.integer(0, 1)}"
+    for name, values in ROWS[kind].items():
+        if choice.chance(60):
+            row[name] = choice.pick((*values, *values, None, "")) if choice.chance(97) else ["wrong"]
+    return row
+
+
 def _message(choice: Choice, world: World, number: int, time_ms: int) -> Message:
     """One event with its canonical field names; `time` is still a number of ms."""
     kind = choice.pick(TYPES)
@@ -148,6 +170,8 @@ def _message(choice: Choice, world: World, number: int, time_ms: int) -> Message
     if kind in ("Price Updated", "Inventory Updated"):
         shop = {"store_id": f"s{choice.integer(0, 1)}"} if choice.chance(60) else {}
         return {**message, **_goods(choice, world), **shop}
+    if kind in ROWS:
+        return {**message, **_row(choice, world, kind)}
     field, customer = choice.pick(world.customers())
     message[field] = customer
     if choice.chance(12):

@@ -40,6 +40,7 @@ class Reach:
 
     event     there is one: its fields, its product, what is known of them
     waiting   it is asked after a wait
+    tables    the tables of TABLES are declared
     """
 
     event: bool = True
@@ -47,8 +48,17 @@ class Reach:
     segments: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     joins: tuple[str, ...] = ()
+    tables: bool = False
 
 
+# what random_events.ROWS bring
+TABLES = (
+    *("[[tables]]", 'name = "catalogue"', 'fields = { margin = "number", brand = "text" }'),
+    "unknown = { margin = 0.1 }",
+    *("[[tables]]", 'name = "price"', 'fields = { label = "text" }'),
+    *("[[tables]]", 'name = "stock"', 'fields = { shelf = "text" }', 'unknown = { shelf = "low" }'),
+    *("[[tables]]", 'name = "profile"', 'fields = { tier = "text", points = "number" }'),
+)
 ANY = Reach()
 CUSTOMER = Reach(event=False)
 
@@ -137,6 +147,8 @@ def _atom(choice: Choice, reach: Reach) -> str:
     if reach.waiting and choice.chance(30):
         return "step"
     fields = ("event.price", "event.amount", "event.quantity", "price.amount", "stock.quantity")
+    if reach.tables and choice.chance(50):
+        fields = ("catalogue.margin", "profile.points")
     return choice.pick(fields)
 
 
@@ -205,6 +217,20 @@ def _about_the_customer(choice: Choice, reach: Reach) -> str:
     return f'age({_event(choice)}{_keywords(choice, reach, "by", "source")}) {sign} duration("{span}")'
 
 
+def _about_tables(choice: Choice, sign: str) -> str:
+    return choice.pick(
+        (
+            f"catalogue.margin {sign} 0.5",
+            'catalogue.brand == "ajax"',
+            'catalogue.brand in ("zoë", "7")',
+            'price.label == "sale"',
+            'stock.shelf != "low"',
+            'profile.tier == "gold"',
+            f"profile.points {sign} 0",
+        )
+    )
+
+
 def _about_the_event(choice: Choice, sign: str) -> str:
     field = choice.pick(("price", "amount", "quantity"))
     text, value = choice.pick(TEXTS)
@@ -225,6 +251,8 @@ def _about_the_event(choice: Choice, sign: str) -> str:
 
 
 def _simple_condition(choice: Choice, reach: Reach) -> str:
+    if reach.tables and reach.event and choice.chance(15):
+        return _about_tables(choice, choice.pick(COMPARISONS))
     if reach.event and choice.chance(25):
         return _about_the_event(choice, choice.pick(COMPARISONS))
     if reach.waiting and choice.chance(40):
@@ -405,7 +433,9 @@ def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True) 
     segments = tuple(f"{name}-segment-{n}" for n in range(choice.integer(0, 3)))
     passed = tuple(f"{name}-stage-{n}" for n in range(choice.pick((0, 2, 4)) if stages else 0))
     joins = tuple(f"{name}-join-{n}" for n in range(choice.integer(0, 2)))
-    reach = Reach(segments=segments, stages=passed, joins=joins)
+    reach = Reach(segments=segments, stages=passed, joins=joins, tables=stages)
+    if stages:
+        written += TABLES
     written += _segments(choice, segments)
     written += _stages(choice, passed, segments)
     written += _joins(choice, joins, journeys)

@@ -22,6 +22,7 @@ from segue.state.shard import EngineSettings
 from segue_kernels import receipt, record
 from segue_kernels import shard as words
 from tests.reference.journeys import Journey
+from tests.reference.tables import ALONG_THE_WAY
 
 _TABLES = {DECISIONS: "decisions", CHANGES: "changes", JOINS: "joins"}
 
@@ -32,7 +33,9 @@ class Run:
     def __init__(
         self, policies: CompiledPolicies, settings: EngineSettings, partitions: int, merged: bool
     ) -> None:
-        world = ReferenceWorld("UTC", policies.lookups, policies.lookup_fields, secret=settings.secret)
+        world = ReferenceWorld(
+            "UTC", policies.lookups, policies.lookup_fields, ALONG_THE_WAY, settings.secret
+        )
         self._policies = policies
         self._partitions = partitions
         self._types = types_for_all(policies)

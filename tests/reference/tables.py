@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
 from segue_kernels import plan
-from tests.reference.decoding import exponent_of, time_ms
-from tests.reference.event import Event
+from tests.reference.decoding import ROWS, exponent_of, time_ms
+from tests.reference.event import USER, Event
 from tests.reference.hashing import field_hash
 from tests.reference.journeys import Field
 
-Value = str | float
+Value = str | float | Decimal
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ def read_tables(paths: Mapping[str, str]) -> list[Version]:
     """The versions in files of JSON lines, by table; other formats are not read here."""
     versions = []
     for table, path in paths.items():
+        if path == "events":
+            continue
         for line in Path(path).read_text().splitlines():
             row = json.loads(line)
             since = row.pop("valid_from", 0)
@@ -48,6 +51,10 @@ def read_tables(paths: Mapping[str, str]) -> list[Version]:
     return versions
 
 
+# where there is no file of a table, its rows come along the way
+ALONG_THE_WAY = {"catalogue": "events", "profile": "events"}
+
+
 class Tables:
     """What has arrived so far. A question is answered by the latest version that is valid then."""
 
@@ -61,18 +68,39 @@ class Tables:
     def add(self, version: Version) -> None:
         self._versions.setdefault((version.table, version.key), []).append(version)
 
+    def change(
+        self, table: str, key: tuple[str, ...], time_ms: int, told: Mapping[str, Value | None]
+    ) -> None:
+        """A version of the key that says what the one before it says, but for what is told."""
+        before = self._seen(table, key, time_ms)
+        fields = {**(before.fields if before else {}), **told}
+        self.add(Version(table, key, time_ms, {n: v for n, v in fields.items() if v is not None}))
+
+    def _seen(self, table: str, key: tuple[str, ...], now_ms: int) -> Version | None:
+        newest = None
+        for version in self._versions.get((table, key), []) if key[0] else []:
+            if (newest.valid_from_ms if newest else -1) <= version.valid_from_ms <= now_ms:
+                newest = version
+        return newest
+
     def take(self, event: Event) -> None:
-        """Price Updated and Inventory Updated change the tables they are about."""
+        """What comes along the way changes the tables it is about: Price Updated, Inventory Updated, and rows."""
+        if event.type in ROWS:
+            table = ROWS[event.type]
+            key = (event.product, event.store) if table == "stock" else (event.product or event.customer,)
+            if event.told and (table != "profile" or event.kind == USER):
+                self.change(table, key, event.time_ms, dict(event.told))
+            return
         items = event.lines or (event,)
         for item in items:
             if not item.product:
                 continue
             if event.type == "Price Updated" and item.has_price:
                 amount = item.price_minor / 10 ** exponent_of(event.currency)
-                self.add(Version("price", (item.product,), event.time_ms, {"amount": amount}))
+                self.change("price", (item.product,), event.time_ms, {"amount": amount})
             elif event.type == "Inventory Updated" and item.has_quantity:
                 key = (item.product, event.store)
-                self.add(Version("stock", key, event.time_ms, {"quantity": float(item.quantity)}))
+                self.change("stock", key, event.time_ms, {"quantity": float(item.quantity)})
 
     def word(self, index: int, product: str, store: str, customer: str, now_ms: int) -> int:
         """Lookup `index` as an integer: millionths of a number, the hash of a text."""
@@ -83,11 +111,9 @@ class Tables:
             "stock": (product, store),
             "profile": (customer,),
         }[asked.table]
-        value = asked.unknown
-        newest = -1
-        for version in self._versions.get((asked.table, key), []) if key[0] else []:
-            if newest <= version.valid_from_ms <= now_ms and asked.name in version.fields:
-                newest, value = version.valid_from_ms, version.fields[asked.name]
+        version = self._seen(asked.table, key, now_ms)
+        value: Value = version.fields.get(asked.name, asked.unknown) if version else asked.unknown
         if asked.text:
             return field_hash(str(value), self._secret)
-        return round(float(value) * plan.LOOKUP_SCALE)
+        exact = Decimal(value) if isinstance(value, str) else Decimal(str(value))
+        return int((exact * plan.LOOKUP_SCALE).to_integral_value(ROUND_HALF_EVEN))

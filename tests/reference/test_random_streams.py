@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.reference import random_events, random_policies, strategies
 from tests.reference.choice import Seeded
 from tests.reference.compare import difference, expected_actions, expected_decisions
-from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.engine import WON, Reference, Settings
 from tests.reference.policies import read_policies, scope_of
 
@@ -25,7 +25,7 @@ QUICK = settings(
 
 def run(texts: list[str], payloads: list[bytes], chosen: Settings) -> Reference:
     reference = Reference(read_policies(texts, chosen.secret), chosen, verify=True)
-    decoded = decode(payloads, DECODING)
+    decoded = decode(payloads, looking_into(DECODING, reference.policies.fields))
     reference.run(decoded.events, decoded.clock_ms)
     return reference
 

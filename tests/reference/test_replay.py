@@ -112,7 +112,7 @@ def random_case(seed: int, erasures: bool, partitions: int) -> Case:
         for n, text in enumerate(texts):
             Path(folder, f"{n}.toml").write_text(text)
         compiled = load_policies([folder], secret=SECRET, native=False)
-    decoder = Decoder(SECRET, "EUR", random_events.ARRIVAL_MS, LATENESS_MS_DEFAULT)
+    decoder = Decoder(SECRET, "EUR", random_events.ARRIVAL_MS, LATENESS_MS_DEFAULT, compiled.lookup_fields)
     settings = EngineSettings(
         SECRET, shards=2, customers_per_shard_max=1 << 12, pool_words_per_shard_max=1 << 21
     )

@@ -33,13 +33,14 @@ from tests.reference.compare import (
     expected_credits,
     expected_decisions,
 )
-from tests.reference.decoding import DecodeSettings, decode
+from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.engine import Reference, Settings
 from tests.reference.event import Event
 from tests.reference.hashing import KINDS, customer_hash, field_hash, message_hash, signed
 from tests.reference.history import currency_code
 from tests.reference.pipeline import run_segue
 from tests.reference.policies import read_policies
+from tests.reference.tables import ALONG_THE_WAY
 
 DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
 BOUNDS = ("session_bound_met", "waits_refused")
@@ -64,8 +65,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def decoder(secret: bytes, scanner: bool = True) -> Decoder:
-    return Decoder(secret, "EUR", DECODING.arrival_ms, LATENESS_MS_DEFAULT, scanner=scanner)
+def decoder(secret: bytes, scanner: bool = True, fields: tuple[tuple[str, str, str], ...] = ()) -> Decoder:
+    return Decoder(secret, "EUR", DECODING.arrival_ms, LATENESS_MS_DEFAULT, fields, scanner=scanner)
+
+
+def world_of(policies: CompiledPolicies, secret: bytes) -> ReferenceWorld:
+    """A world whose tables come along the way."""
+    return ReferenceWorld("UTC", policies.lookups, policies.lookup_fields, ALONG_THE_WAY, secret)
 
 
 def compiled(texts: Sequence[str], secret: bytes, native: bool) -> CompiledPolicies:
@@ -81,7 +87,7 @@ def check(
     """Run both and compare all that must agree."""
     policies = compiled(texts, chosen.secret, native)
     reference = Reference(read_policies(texts, chosen.secret), chosen, verify=True)
-    decoded = decode(payloads, DECODING)
+    decoded = decode(payloads, looking_into(DECODING, reference.policies.fields))
     reference.run(decoded.events, decoded.clock_ms)
     engine = EngineSettings(
         secret=chosen.secret,
@@ -93,8 +99,9 @@ def check(
         customers_per_shard_max=1 << 12,
         pool_words_per_shard_max=1 << 22,
     )
-    world = ReferenceWorld("UTC", policies.lookups, policies.lookup_fields, secret=chosen.secret)
-    outcome = run_segue(payloads, policies, decoder(chosen.secret), engine, choice, world=world)
+    world = world_of(policies, chosen.secret)
+    reader = decoder(chosen.secret, fields=policies.lookup_fields)
+    outcome = run_segue(payloads, policies, reader, engine, choice, world=world)
     assert len(outcome.dead) == len(decoded.dead)
     assert len(outcome.late) == len(decoded.late)
     assert outcome.about_nobody == reference.counters["reference_events"]

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from segue.errors import LimitError, SettingsError
-from segue.events.names import CODE_BY_NAME
+from segue.events.names import CODE_BY_NAME, ROW_CODES
+from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.reference import world as world_module
 from segue.reference.world import ReferenceWorld, empty_world, leave_world, types_for_all, worker_world
 from segue.reference.zones import day_starts, zone_names, zone_number, zone_numbers
@@ -42,6 +43,7 @@ def policies_with(*fields: tuple[str, str, str]) -> Any:
 MARGIN = ("catalogue", "margin", "number")
 AMOUNT = ("price", "amount", "number")
 QUANTITY = ("stock", "quantity", "number")
+TIER = ("profile", "tier", "text")
 
 
 @pytest.fixture
@@ -55,11 +57,19 @@ def test_a_table_that_is_looked_into_needs_its_file(catalogue: str) -> None:
     with pytest.raises(SettingsError) as error:
         ReferenceWorld.of(Settings(), policies_with(MARGIN))
     assert "look up margin" in error.value.found
-    assert error.value.hint == "say where it is: --table catalogue=FILE"
+    assert error.value.hint.startswith("say where it is: --table catalogue=FILE, or catalogue=events")
     made = ReferenceWorld.of(Settings(tables={"catalogue": catalogue}), policies_with(MARGIN))
     assert made.counters()["table_keys"] == 2
     # what comes along the way may be all there is
     assert ReferenceWorld.of(Settings(), policies_with(AMOUNT, QUANTITY)).counters()["table_keys"] == 0
+    along = Settings(
+        tables={"catalogue": "events", "profile": "events"}
+    )  # one that is not looked into is no error
+    assert ReferenceWorld.of(along, policies_with(MARGIN)).counters()["table_keys"] == 0
+    topic = Settings(kafka=KafkaSettings(topics=(InputTopic("products", table="catalogue"),)))
+    assert ReferenceWorld.of(topic, policies_with(MARGIN)).counters()["table_keys"] == 0
+    with pytest.raises(SettingsError, match='no policy looks into a table "catalogue"'):
+        ReferenceWorld.of(topic, policies_with(AMOUNT))
 
 
 def test_a_table_that_nobody_looks_into(catalogue: str) -> None:
@@ -76,9 +86,11 @@ def test_which_types_all_shards_hear_of() -> None:
     def types(*fields: tuple[str, str, str]) -> list[int]:
         return np.flatnonzero(types_for_all(policies_with(*fields)) == FOR_ALL).tolist()
 
-    assert types() == types(MARGIN) == []
-    assert types(AMOUNT) == [PRICE_UPDATED]
-    assert types(QUANTITY, MARGIN, AMOUNT) == sorted([PRICE_UPDATED, INVENTORY_UPDATED])
+    assert types() == []
+    catalogue, price, stock, profile = ROW_CODES
+    assert types(MARGIN) == [catalogue]
+    assert types(AMOUNT) == [PRICE_UPDATED, price]
+    assert types(QUANTITY, TIER) == [INVENTORY_UPDATED, stock, profile]
 
 
 def test_rows_that_nobody_is_about_are_taken_out() -> None:

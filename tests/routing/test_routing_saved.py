@@ -91,7 +91,7 @@ def test_only_the_strings_of_what_waits_are_kept() -> None:
     assert strings(arrivals.release()) == [b"customer 1", b"customer 2m"]
     assert len(arrivals.save()) < 300
     again = restored(arrivals, partitions=1)
-    assert [len(of) for of in again.waiting_rows()] == [1]
+    assert [len(packet.records) for packet in again._waiting] == [1]
 
 
 def test_partitions_may_be_added() -> None:

@@ -46,15 +46,14 @@ class Journal:
     def new_parts(self) -> Parts:
         return new_parts(self.policies, self.settings, self.partitions, self.make_world())
 
-    def save(self, parts: Parts, ahead: bool = False) -> None:
+    def save(self, parts: Parts) -> None:
         for engine, arrivals in parts.known:
             self.deltas.setdefault(engine.part, []).append(engine.save())
             self.arrivals[engine.part] = arrivals.save()
         for shard in parts.anonymous:
             self.deltas.setdefault(shard.engine.part, []).append(shard.save())
         assert parts.world is not None
-        waiting = parts.known[0][1].waiting_rows() if ahead else []
-        self.worlds.append(parts.world.save(waiting))
+        self.worlds.append(parts.world.save())
 
     def restored(self) -> Parts:
         """New parts in the state that was saved last."""

@@ -20,7 +20,7 @@ from tests.reference import random_events, random_policies, strategies
 from tests.reference.choice import Choice, Seeded
 from tests.reference.engine import Settings
 from tests.reference.pipeline import Outcome, Parts, run_segue
-from tests.reference.test_segue_agrees import compiled, decoder
+from tests.reference.test_segue_agrees import compiled, decoder, world_of
 from tests.state.saving import Journal, said, whole
 
 QUICK = settings(
@@ -72,12 +72,17 @@ def check(texts: Sequence[str], payloads: Sequence[bytes], chosen: Settings, see
     )
 
     def make_world() -> ReferenceWorld:
-        world = ReferenceWorld("UTC", policies.lookups, policies.lookup_fields, secret=chosen.secret)
+        world = world_of(policies, chosen.secret)
         world.keep_updates()
         return world
 
     whole_run = run_segue(
-        payloads, policies, decoder(chosen.secret), engine, Seeded(seed), world=make_world()
+        payloads,
+        policies,
+        decoder(chosen.secret, fields=policies.lookup_fields),
+        engine,
+        Seeded(seed),
+        world=make_world(),
     )
     journal = Journal(make_world, policies, engine, len(payloads))
     cuts: Choice = Seeded(seed + 1)
@@ -88,7 +93,7 @@ def check(texts: Sequence[str], payloads: Sequence[bytes], chosen: Settings, see
         if count > 0 and not cuts.chance(percent):
             return parts
         count += 1
-        journal.save(parts, ahead=len(payloads) == 1 and cuts.chance(50))
+        journal.save(parts)
         if cuts.chance(50):
             return parts
         again = journal.restored()
@@ -99,7 +104,7 @@ def check(texts: Sequence[str], payloads: Sequence[bytes], chosen: Settings, see
     cut_run = run_segue(
         payloads,
         policies,
-        decoder(chosen.secret),
+        decoder(chosen.secret, fields=policies.lookup_fields),
         engine,
         Seeded(seed),
         world=make_world(),

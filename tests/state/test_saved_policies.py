@@ -19,7 +19,7 @@ from tests.reference import random_events, random_policies, strategies
 from tests.reference.choice import Choice, Drawn, Seeded
 from tests.reference.engine import Settings
 from tests.reference.pipeline import Outcome, Parts, run_segue
-from tests.reference.test_segue_agrees import compiled, decoder
+from tests.reference.test_segue_agrees import compiled, decoder, world_of
 from tests.state.saving import Journal
 from tests.state.test_saved_law import told
 
@@ -92,8 +92,10 @@ def check(choice: Choice, payloads: list[bytes], chosen: Settings, seed: int, st
     )
     all_of = [compiled(texts, chosen.secret, native=False) for texts in sets]
 
+    fields = tuple(dict.fromkeys(field for policies in all_of for field in policies.lookup_fields))
+
     def world_for(policies: CompiledPolicies) -> ReferenceWorld:
-        world = ReferenceWorld("UTC", policies.lookups, policies.lookup_fields, secret=chosen.secret)
+        world = world_of(policies, chosen.secret)
         world.keep_updates()
         return world
 
@@ -128,7 +130,7 @@ def check(choice: Choice, payloads: list[bytes], chosen: Settings, seed: int, st
         return run_segue(
             payloads,
             first,
-            decoder(chosen.secret),
+            decoder(chosen.secret, fields=fields),
             engine,
             Seeded(seed),
             world=world_for(first),

@@ -107,7 +107,9 @@ class UndisturbedRun:
         self._settings = settings
         self._types = types_for_all(policies)
         self._encoder = ActionEncoder(policies)
-        self._decoder = Decoder(settings.secret, currency, ARRIVAL_MS, settings.lateness_ms)
+        self._decoder = Decoder(
+            settings.secret, currency, ARRIVAL_MS, settings.lateness_ms, policies.lookup_fields
+        )
         self._places: list[Place] = [(-1, partition << ROW_BITS) for partition in range(partitions)]
         self._batches = [0] * partitions
         self._known = [

@@ -6,6 +6,7 @@ is not certain of to msgspec (slow.py). Whether the scanner runs changes the spe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from segue.events.names import NEVER_LATE_CODES
 from segue.events.refusal import Refusal
 from segue.events.rows import Terms
 from segue.events.slow import SlowRows
+from segue.events.updates import TopicRows, decode_topic_rows, table_fields
 from segue_kernels.stamp import LATE_WORDS, stamp_rows
 
 if TYPE_CHECKING:
@@ -38,18 +40,26 @@ class Decoder:
     currency    ISO 4217 code of events that give none
     arrival_ms  start of the run: events further ahead of it than limits.FUTURE_MS_MAX are dead letters
     lateness_ms how far behind its partition's clock an event may be
+    fields      of tables, that policies look into (CompiledPolicies.lookup_fields): of rows that come along the way
     scanner     False reads every line by msgspec
     """
 
     def __init__(
-        self, secret: bytes, currency: str, arrival_ms: int, lateness_ms: int, *, scanner: bool = True
+        self,
+        secret: bytes,
+        currency: str,
+        arrival_ms: int,
+        lateness_ms: int,
+        fields: Iterable[tuple[str, str, str]] = (),
+        *,
+        scanner: bool = True,
     ) -> None:
         try:
             currency_code(currency)
         except Refusal as refusal:
             raise SettingsError("read the settings", str(refusal)) from None
         self.k0, self.k1 = key_words(secret)
-        self.terms = Terms(currency, arrival_ms)
+        self.terms = Terms(currency, arrival_ms, table_fields(fields))
         self.lateness_ms = lateness_ms
         self.scanner = scanner
 
@@ -88,6 +98,10 @@ class Decoder:
         from segue.events.table import decode_table
 
         return decode_table(batch, origin, self.terms, self.k0, self.k1)
+
+    def topic_rows(self, rows: TopicRows, origin: Origin) -> Decoded:
+        """Decode messages of a table's topic; a bad one is a dead letter."""
+        return decode_topic_rows(rows, origin, self.terms, self.k0, self.k1)
 
     def stamp(self, decoded: Decoded, clock_ms: int, partition: int, row0: int) -> int:
         """Set CLOCK and SEQUENCE in place and move late events from the records to `late`; the new clock, ms.

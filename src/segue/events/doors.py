@@ -16,6 +16,7 @@ from segue import limits
 from segue.errors import did_you_mean
 from segue.events.refusal import Refusal
 from segue.events.types import ENVELOPE_FIELDS, CloudEvent, Event, Message
+from segue.events.updates import RowEvent, open_row
 
 _DECODER = msgspec.json.Decoder(Message)
 _CLOUD_DECODER = msgspec.json.Decoder(CloudEvent)
@@ -38,9 +39,15 @@ _SEGMENT_FIELDS = (
 )
 
 
-def open_message(raw: bytes) -> list[tuple[Event | Refusal, bytes]]:
+Opened = Event | RowEvent | Refusal
+
+
+def open_message(raw: bytes) -> list[tuple[Opened, bytes]]:
     """The events of one message with the bytes each came from. Never raises for what is in `raw`."""
     try:
+        row = _row(raw)
+        if row is not None:
+            return [(row, raw)]
         message = _decode(raw)
         if message.batch is None:
             return [(_one(message), raw)]
@@ -49,15 +56,29 @@ def open_message(raw: bytes) -> list[tuple[Event | Refusal, bytes]]:
         return [(refusal, raw)]
 
 
-def _decode(raw: bytes) -> Message:
+def _row(raw: bytes) -> RowEvent | None:
+    """The row of a table that a message is."""
     if len(raw) > limits.MESSAGE_BYTES_MAX:
-        raise Refusal(f"message has {len(raw)} bytes, at most {limits.MESSAGE_BYTES_MAX} are read")
+        return None
+    row = open_row(raw)
+    if row is not None:
+        _check_text(raw)
+    return row
+
+
+def _check_text(raw: bytes) -> None:
     try:
         raw.decode()
     except UnicodeDecodeError as error:
         raise Refusal(f"not UTF-8: byte 0x{raw[error.start]:02x} at {error.start}") from None
     if raw.count(b"[") + raw.count(b"{") > limits.NESTING_MAX and _depth(raw) > limits.NESTING_MAX:
         raise Refusal(f"JSON is nested deeper than {limits.NESTING_MAX}")
+
+
+def _decode(raw: bytes) -> Message:
+    if len(raw) > limits.MESSAGE_BYTES_MAX:
+        raise Refusal(f"message has {len(raw)} bytes, at most {limits.MESSAGE_BYTES_MAX} are read")
+    _check_text(raw)
     try:
         return _DECODER.decode(raw)
     except msgspec.ValidationError as error:
@@ -163,11 +184,17 @@ def _told_zone(message: Message) -> Any:
     return None
 
 
-def _batch(message: Message) -> list[tuple[Event | Refusal, bytes]]:
-    opened: list[tuple[Event | Refusal, bytes]] = []
+def _batch(message: Message) -> list[tuple[Opened, bytes]]:
+    opened: list[tuple[Opened, bytes]] = []
     for part in message.batch or ():
         raw = bytes(part)
         try:
+            row = _row(raw)
+            if row is not None:
+                row.event.sent_at = row.event.sent_at or message.sent_at
+                row.event.received_at = row.event.received_at or message.received_at
+                opened.append((row, raw))
+                continue
             call = _decode(raw)
             call.sent_at = call.sent_at or message.sent_at
             call.received_at = call.received_at or message.received_at

@@ -33,6 +33,7 @@ _ROLES = {
     names.UNSUBSCRIBED: scan.ROLE_UNSUBSCRIBED,
     names.CONSENT_CHANGED: scan.ROLE_LEFT,
     **dict.fromkeys(names.REFERENCE_CODES, scan.ROLE_REFERENCE),
+    **dict.fromkeys(names.ROW_CODES, scan.ROLE_LEFT),
 }
 
 

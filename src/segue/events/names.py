@@ -70,6 +70,11 @@ NAMES: tuple[str, ...] = (
     "Action Clicked",
     "Action Dismissed",
     "Action Failed",
+    # rows of tables, with any of their fields
+    "Catalogue Updated",
+    "Price Row Updated",
+    "Stock Row Updated",
+    "Profile Updated",
 )
 CODE_BY_NAME: dict[str, int] = {name: code for code, name in enumerate(NAMES, start=1)}
 
@@ -101,10 +106,20 @@ ALIAS = CODE_BY_NAME["alias"]
 UNSUBSCRIBED = CODE_BY_NAME["Unsubscribed"]
 CONSENT_CHANGED = CODE_BY_NAME["Consent Changed"]
 ERASURE = CODE_BY_NAME["Profile Erasure Requested"]
-# what they say holds from its time on however late it comes: consent, who somebody is, and who is to be forgotten
-NEVER_LATE_CODES: tuple[int, ...] = (CONSENT_CHANGED, UNSUBSCRIBED, IDENTIFY, ALIAS, ERASURE)
-# about the shop, not about a customer
-REFERENCE_CODES: tuple[int, ...] = (CODE_BY_NAME["Inventory Updated"], CODE_BY_NAME["Price Updated"])
+# rows of tables, in the order of plan.TABLE_*
+ROW_CODES: tuple[int, ...] = tuple(
+    CODE_BY_NAME[name]
+    for name in ("Catalogue Updated", "Price Row Updated", "Stock Row Updated", "Profile Updated")
+)
+# what they say holds from its time on however late it comes: consent, who somebody is, who is to be forgotten, and
+# rows of tables, whose time may be that of their last change long ago
+NEVER_LATE_CODES: tuple[int, ...] = (CONSENT_CHANGED, UNSUBSCRIBED, IDENTIFY, ALIAS, ERASURE, *ROW_CODES)
+# they change tables, and reach no customer's state
+REFERENCE_CODES: tuple[int, ...] = (
+    CODE_BY_NAME["Inventory Updated"],
+    CODE_BY_NAME["Price Updated"],
+    *ROW_CODES,
+)
 
 # what a customer does himself: these make a session; messages that reach him, consent and the shop's data do not
 ACTIVITY_NAMES: tuple[str, ...] = (

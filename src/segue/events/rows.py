@@ -35,10 +35,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a deployment adds to a message: its default currency, and when the run began."""
+    """What a deployment adds to a message: its default currency, when the run began, and of each table (plan.TABLE_*)
+    the fields that are of use: name, whether it is text."""
 
     currency: str
     arrival_ms: int
+    fields: tuple[tuple[tuple[str, bool], ...], ...] = ((), (), (), ())
 
 
 def rows_of(event: Event, terms: Terms) -> list[Row]:
@@ -47,7 +49,7 @@ def rows_of(event: Event, terms: Terms) -> list[Row]:
     if not message_id:
         raise Refusal("no id")
     code = _type_code(event.type or event.event)
-    time_ms = _time_ms(event)
+    time_ms = event_time_ms(event)
     check_time_ms(time_ms, terms.arrival_ms)
     kind, customer, anonymous = _customer(event, code)
     if not customer and code not in names.REFERENCE_CODES:
@@ -76,14 +78,16 @@ def rows_of(event: Event, terms: Terms) -> list[Row]:
     header = Row(
         words,
         (
-            _bytes(customer, "customer"),
-            _bytes(message_id, "id"),
-            _bytes(event.product_id, "product_id") if plain else b"",
-            _bytes(event.category, "category") if plain else b"",
-            _bytes(event.store_id, "store_id"),
-            b"" if consent else _bytes(event.coupon_id or event.promotion_id, "coupon_id or promotion_id"),
-            _bytes(event.source, "source"),
-            _bytes(anonymous, "anonymousId or previousId"),
+            string_bytes(customer, "customer"),
+            string_bytes(message_id, "id"),
+            string_bytes(event.product_id, "product_id") if plain else b"",
+            string_bytes(event.category, "category") if plain else b"",
+            string_bytes(event.store_id, "store_id"),
+            b""
+            if consent
+            else string_bytes(event.coupon_id or event.promotion_id, "coupon_id or promotion_id"),
+            string_bytes(event.source, "source"),
+            string_bytes(anonymous, "anonymousId or previousId"),
         ),
     )
     rows = [header]
@@ -100,8 +104,8 @@ def _line(product: Product, number: int, header: list[int], kind: int, exponent:
     flags |= _price(words, product.price, product.quantity, None, exponent, pack, path)
     words[record.PACK] |= flags << 8
     strings: list[bytes] = [b""] * fill.REFERENCES
-    strings[fill.REFERENCE_PRODUCT] = _bytes(product.product_id, path + "product_id")
-    strings[fill.REFERENCE_CATEGORY] = _bytes(product.category, path + "category")
+    strings[fill.REFERENCE_PRODUCT] = string_bytes(product.product_id, path + "product_id")
+    strings[fill.REFERENCE_CATEGORY] = string_bytes(product.category, path + "category")
     a, b, c, d, e, f, g, h = strings
     return Row(words, (a, b, c, d, e, f, g, h))
 
@@ -142,7 +146,8 @@ def _type_code(name: str | None) -> int:
     return code
 
 
-def _time_ms(event: Event) -> int:
+def event_time_ms(event: Event) -> int:
+    """When it happened, by the client's clock corrected if need be."""
     if event.time:
         return parse_time_ms(event.time, "time")
     if event.timestamp:
@@ -204,7 +209,8 @@ def _first(*values: Decimal | None) -> Decimal | None:
     return next((value for value in values if value is not None), None)
 
 
-def _bytes(text: str | None, field: str) -> bytes:
+def string_bytes(text: str | None, field: str) -> bytes:
+    """UTF-8 of an identifier, of at most IDENTIFIER_BYTES_MAX bytes."""
     if not text:
         return b""
     try:

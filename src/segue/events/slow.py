@@ -11,6 +11,7 @@ from segue.events.batch import Bytes, DeadLetter, Origin, Words, dead_letter, re
 from segue.events.doors import open_message
 from segue.events.refusal import Refusal
 from segue.events.rows import Row, Terms, rows_of
+from segue.events.updates import RowEvent, rows_of_row
 from segue_kernels import fill, record
 
 
@@ -104,7 +105,8 @@ def read_message(raw: bytes, terms: Terms) -> list[tuple[list[Row] | Refusal, by
             results.append((event, part))
             continue
         try:
-            results.append((rows_of(event, terms), part))
+            rows = rows_of_row(event, terms) if isinstance(event, RowEvent) else rows_of(event, terms)
+            results.append((rows, part))
         except Refusal as refusal:
             results.append((refusal, part))
     return results

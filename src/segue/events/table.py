@@ -25,6 +25,7 @@ from segue.events.money import EXPONENTS, letters_code
 from segue.events.rows import Terms
 from segue.events.slow import SlowRows
 from segue.events.types import ALIASES, Event
+from segue.events.updates import ROW_NAMES
 from segue.reference.zones import zone_numbers
 from segue_kernels import fill, record
 from segue_kernels.load import PADDING_BYTES
@@ -35,7 +36,11 @@ Mask = NDArray[np.bool_]
 _NAME_OF = {field.name: field.encode_name for field in msgspec.structs.fields(Event)}
 # JSON keys a table's columns may have, from the type itself
 COLUMNS: tuple[str, ...] = tuple(_NAME_OF.values())
-_SETTLED_BY_MSGSPEC = (names.CONSENT_CHANGED, names.UNSUBSCRIBED, names.IDENTIFY, names.ALIAS)
+_SETTLED_BY_MSGSPEC = (
+    *(names.CONSENT_CHANGED, names.UNSUBSCRIBED, names.IDENTIFY, names.ALIAS),
+    *names.ROW_CODES,
+)
+_TYPE_COLUMNS = ("type", "event")
 
 
 @dataclass(slots=True)
@@ -300,8 +305,10 @@ def row_json(batch: Any, row: int) -> bytes:
     """One row as the JSON message it stands for: absent columns left out, decimals as text, times with
     offset."""
     values = {}
+    told = (batch.column(name)[row].as_py() for name in _TYPE_COLUMNS if name in batch.schema.names)
+    is_row = any(name in ROW_NAMES for name in told)  # of a table: every column may be a field
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if name in COLUMNS:
+        if is_row or name in COLUMNS:
             value = _plain(column, row)
             if value is not None:
                 values[name] = value

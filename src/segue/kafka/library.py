@@ -55,6 +55,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_consume_stop": (c_int, [c_void_p, c_int32]),
     "rd_kafka_consume_batch_queue": (c_int64, [c_void_p, c_int, c_void_p, c_size_t]),
     "rd_kafka_message_destroy": (None, [c_void_p]),
+    "rd_kafka_message_timestamp": (c_int64, [c_void_p, c_void_p]),
     "rd_kafka_message_headers": (c_int, [c_void_p, c_void_p]),
     "rd_kafka_header_get_all": (c_int, [c_void_p, c_size_t, c_void_p, c_void_p, c_void_p]),
     "rd_kafka_position": (c_int, [c_void_p, c_void_p]),

@@ -10,6 +10,7 @@ from segue import limits
 
 Start = Literal["earliest", "latest"]
 Form = Literal["auto", "json", "cloudevents", "many", "arrow"]
+TableName = Literal["", "catalogue", "price", "stock", "profile"]
 Delivery = Literal["transactional", "idempotent"]
 IDEMPOTENT_CHANNELS = ("web", "till")  # where every millisecond counts: consumers drop repeats by decision id
 
@@ -21,18 +22,27 @@ class InputTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
           of events · arrow: an Arrow IPC stream · auto: told by the first bytes of each message (no headers are read)
     compact  how the topic is made: only the newest message of each key stays, for ever. For tables whose every
              message is complete (catalogue, stock); of events, or of changes to single fields, it would lose some
+    table    its messages are no events but rows of this table, each complete: a JSON object, named by its fields or by
+             the message's key; without a payload (a tombstone) the row is gone. It is compact, and read from its
+             beginning to its end before any event is decided on. `form` says nothing of it
     """
 
     name: str
     form: Form = "auto"
     compact: bool = False
+    table: TableName = ""
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether only the newest message of each key stays."""
+        return self.compact or bool(self.table)
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Brokers, topics, and how actions are delivered. Without brokers there is no Kafka.
 
     name         identity of the deployment: of two engines with the same one the second fences the first
-    start        where a partition that was never read is begun
+    start        where a partition that was never read is begun; that of a table always at its beginning
     prefix       in front of the names of output topics: prefix + channel, prefix + "decisions", …
     lanes        partitions of every output topic, each with one producer; fixed for life. Shard s goes to lane s modulo
                  lanes

@@ -104,7 +104,7 @@ def plan(
             "",
             partitions,
             replication,
-            compacted if topic.compact else kept(retention_ms),
+            compacted if topic.is_compact else kept(retention_ms),
         )
         for topic in (settings.topics if inputs is None else inputs)
     ]

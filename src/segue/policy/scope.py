@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn, TypeAlias
 
 from segue.errors import PolicyError, did_you_mean
-from segue.events.names import ERASURE
+from segue.events.names import ERASURE, REFERENCE_CODES, type_name
 from segue.limits import (
     DAY_MS,
     HOUR_MS,
@@ -75,7 +75,7 @@ INSTEAD = {
     "session": 'it is a window: count("Product Viewed", session="30m")',
     "after": 'a journey with `wait` asks absent("Order Completed")',
 }
-NO_CUSTOMER = ("Inventory Updated", "Price Updated")  # they reach no customer's row
+NO_CUSTOMER = tuple(type_name(code) for code in REFERENCE_CODES)  # they reach no customer's row
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,10 @@ import csv
 import gzip
 import io
 import json
-import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,27 +26,29 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from segue import limits
 from segue.errors import SourceError, did_you_mean
 from segue.events.batch import read_only
-from segue.events.refusal import Refusal
-from segue.events.time import parse_time_ms
+from segue.reference.cells import (
+    KIND,
+    LOYALTY_COLUMNS,
+    PRODUCT_COLUMNS,
+    STORE_COLUMNS,
+    TABLE_NAMES,
+    USER_COLUMNS,
+    BadCellError,
+    cell_time_ms,
+    customer_kind,
+    is_empty,
+    number_word,
+    shown,
+    text_bytes,
+)
 from segue_kernels import plan, record
-from segue_kernels.tables import NUMBER_MAX, hash_customers, hash_texts, table_keys
+from segue_kernels.tables import hash_customers, hash_texts, table_keys
 
 Words = npt.NDArray[np.int64]
 
-TABLE_NAMES = ("catalogue", "price", "stock", "profile")  # in the order of plan.TABLE_*
-PRODUCT_COLUMNS = ("product_id", "product", "productId")
-STORE_COLUMNS = ("store_id", "store", "storeId")
-USER_COLUMNS = ("customer", "userId", "user_id")
-LOYALTY_COLUMNS = ("loyaltyId", "loyalty_id")
 VALID_FROM = "valid_from"
-KIND = "kind"
-
-_KINDS = {"user": record.KIND_USER, "loyalty": record.KIND_LOYALTY, "anonymous": record.KIND_ANONYMOUS}
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
-_WIDE = Context(prec=60)
 _ABSENT = -1
 
 
@@ -68,15 +68,6 @@ class TableRows:
     keys: Words
     valid_from: Words
     fields: Words
-
-
-class _BadCellError(Exception):
-    """What is wrong with a value, and what to do."""
-
-    def __init__(self, found: str, hint: str) -> None:
-        super().__init__(found)
-        self.found = found
-        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -109,7 +100,7 @@ class _File:
         listed = tuple(self.columns)
         raise self.error(f" has no column {names[0]}", f"{hint}; {did_you_mean(names[0], listed)}")
 
-    def bad(self, column: _Column, value: int, problem: _BadCellError) -> SourceError:
+    def bad(self, column: _Column, value: int, problem: BadCellError) -> SourceError:
         """The error for the first row that has a value."""
         row = int(np.flatnonzero(column.indices == value)[0])
         number = self.row_numbers[row] if self.row_numbers is not None else row + 1
@@ -122,7 +113,7 @@ class _File:
         for at, value in enumerate(column.values):
             try:
                 words[at] = empty if value is None else convert(value)
-            except _BadCellError as problem:
+            except BadCellError as problem:
                 raise self.bad(column, at, problem) from None
         found: Words = words[column.indices]
         return found
@@ -132,8 +123,8 @@ class _File:
         parts: list[bytes] = []
         for at, value in enumerate(column.values):
             try:
-                parts.append(b"" if value is None else _text(value))
-            except _BadCellError as problem:
+                parts.append(b"" if value is None else text_bytes(value))
+            except BadCellError as problem:
                 raise self.bad(column, at, problem) from None
         offsets = np.cumsum([0, *map(len, parts)]).astype(np.int64)
         return read_only(np.frombuffer(b"".join(parts) + bytes(8), np.uint8)), offsets
@@ -151,7 +142,7 @@ class _File:
         """A key has to be in every row."""
         empty = np.flatnonzero(column.indices == _ABSENT)
         if len(empty):
-            raise self.bad(column, _ABSENT, _BadCellError("it is empty", "every row needs its key"))
+            raise self.bad(column, _ABSENT, BadCellError("it is empty", "every row needs its key"))
 
 
 _lock = threading.Lock()
@@ -188,7 +179,7 @@ def _read_rows(file: _File, fields: tuple[Field, ...], k0: np.uint64, k1: np.uin
     keys = _keys(file, k0, k1)
     valid_from = np.zeros(file.rows, np.int64)
     if VALID_FROM in file.columns:
-        valid_from = file.converted(file.columns[VALID_FROM](), _time, 0)
+        valid_from = file.converted(file.columns[VALID_FROM](), partial(cell_time_ms, name=VALID_FROM), 0)
     words = np.empty((file.rows, len(fields)), np.int64)
     for at, wanted in enumerate(fields):
         column = file.column(wanted.name, hint="policies look it up")
@@ -219,7 +210,7 @@ def _customers(file: _File, k0: np.uint64, k1: np.uint64) -> Words:
     usual = record.KIND_LOYALTY if customer.name in LOYALTY_COLUMNS else record.KIND_USER
     kinds = np.full(file.rows, usual, np.int64)
     if KIND in file.columns:
-        kinds = file.converted(file.columns[KIND](), _kind, usual)
+        kinds = file.converted(file.columns[KIND](), customer_kind, usual)
     text, offsets = file.texts(customer)
     keys = np.zeros(file.rows, np.int64)
     for kind in np.unique(kinds).tolist():
@@ -228,79 +219,6 @@ def _customers(file: _File, k0: np.uint64, k1: np.uint64) -> Words:
         mine = kinds == kind
         keys[mine] = found[customer.indices[mine]]
     return keys
-
-
-# --- values ------------------------------------------------------------------------------------------
-
-
-def number_word(value: Any) -> int:
-    """A number as whole millionths."""
-    if isinstance(value, str):
-        text = value.strip()
-        if not _NUMBER.fullmatch(text):
-            hint = "write 1.5, not 1,5" if "," in text else "write a number as 12.5, or leave the cell empty"
-            raise _BadCellError(f'"{value[:40]}" is no number', hint)
-        number = Decimal(text)
-    elif isinstance(value, float | np.floating):
-        number = Decimal(str(value))  # its shortest text
-    elif isinstance(value, int | Decimal):
-        number = Decimal(value)
-    else:
-        raise _BadCellError(f"{_shown(value)} is no number", "write a number, or leave the cell empty")
-    most = NUMBER_MAX // plan.LOOKUP_SCALE
-    if not number.is_finite() or (number and number.adjusted() > 15) or abs(number) > most:
-        raise _BadCellError(f"{_shown(value)} is out of range", f"numbers lie within ±{most}")
-    if number.adjusted() < -30:
-        return 0
-    return int((number * plan.LOOKUP_SCALE).to_integral_value("ROUND_HALF_EVEN", _WIDE))
-
-
-def _text(value: Any) -> bytes:
-    """A text as events have it; whole numbers are taken as their digits."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise _BadCellError(f"{_shown(value)} is no text", "store it as text")
-    try:
-        text = value.encode()
-    except UnicodeEncodeError:
-        raise _BadCellError(f"{_shown(value)} has half of a surrogate pair", "store it as UTF-8") from None
-    if len(text) > limits.IDENTIFIER_BYTES_MAX:
-        raise _BadCellError(
-            f"{_shown(value)} has {len(text)} bytes", f"at most {limits.IDENTIFIER_BYTES_MAX} are read"
-        )
-    return text
-
-
-def _time(value: Any) -> int:
-    hint = "write 2026-03-01T12:00:00Z, or milliseconds since 1970"
-    if isinstance(value, str) and value.strip().isdigit():
-        value = int(value)
-    if isinstance(value, str):
-        try:
-            value = parse_time_ms(value.strip(), VALID_FROM)
-        except Refusal as refusal:
-            raise _BadCellError(str(refusal), hint) from None
-    elif isinstance(value, datetime):
-        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-        value = round(moment.timestamp() * 1_000)
-    elif isinstance(value, date):
-        value = (value.toordinal() - date(1970, 1, 1).toordinal()) * limits.DAY_MS
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _BadCellError(f"{_shown(value)} is no time", hint)
-    if not 0 <= value < 1 << 53:
-        raise _BadCellError(f"{value} is no time in milliseconds", hint)
-    return value
-
-
-def _kind(value: Any) -> int:
-    if value not in _KINDS:
-        raise _BadCellError(f"{_shown(value)} is no kind of customer", "user, loyalty or anonymous")
-    return _KINDS[value]
-
-
-def _shown(value: Any) -> str:
-    return f'"{value[:40]}"' if isinstance(value, str) else str(value)[:40]
 
 
 # --- files -------------------------------------------------------------------------------------------
@@ -375,7 +293,7 @@ def _arrow_column(file: _File, name: str, column: Any) -> _Column:
 
 def _without_empty(column: _Column) -> _Column:
     for at, value in enumerate(column.values):
-        if value is None or value == "" or value != value:  # NaN
+        if is_empty(value):
             column.indices[column.indices == at] = _ABSENT
             column.values[at] = None
     return column
@@ -410,7 +328,7 @@ def _take_lines(file: _File, data: bytes) -> None:
         except (ValueError, RecursionError) as error:
             raise file.error(f", row {number}: not JSON: {error}", "each line is an object") from None
         if not isinstance(fields, dict):
-            raise file.error(f", row {number}: {_shown(fields)} is no object", "each line is an object")
+            raise file.error(f", row {number}: {shown(fields)} is no object", "each line is an object")
         for name in fields:
             if name not in found:
                 found[name] = _Column(name, [], np.zeros(0, np.int64))

@@ -4,7 +4,7 @@ names of products that actions list."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from segue import limits
 from segue.errors import LimitError, SettingsError, did_you_mean
-from segue.events.hashing import key_words
+from segue.events.hashing import hash_text, key_words
 from segue.events.money import exponent_table
-from segue.events.names import CODE_BY_NAME, ERASURE
+from segue.events.names import CODE_BY_NAME, ERASURE, ROW_CODES
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.files import TABLE_NAMES, Field, TableRows, read_table
+from segue.reference.cells import TABLE_NAMES
+from segue.reference.files import Field, TableRows, read_table
 from segue.reference.zones import calendar, zone_number
 from segue.routing.arrivals import Released
 from segue.routing.packet import REFERENCE_TYPES, ROW_BITS
@@ -30,20 +31,7 @@ from segue_kernels.names import (
     NAMES_USED,
     grow_names,
 )
-from segue_kernels.record import (
-    CLOCK,
-    FLAG_HAS_PRICE,
-    FLAG_HAS_QUANTITY,
-    PACK,
-    PRICE,
-    PRODUCT,
-    RECORD_WORDS,
-    SEQUENCE,
-    STORE,
-    TIME,
-    ZONE_MASK,
-    ZONE_SHIFT,
-)
+from segue_kernels.record import PACK, SEQUENCE, ZONE_MASK, ZONE_SHIFT
 from segue_kernels.route import FOR_ALL, FOR_ANONYMOUS
 from segue_kernels.shard import World
 
@@ -52,28 +40,30 @@ if TYPE_CHECKING:
 
 Words = npt.NDArray[np.int64]
 
-# types of events that change a table along the way, and the field they change
+ALONG_THE_WAY = "events"  # in place of a file: rows of the table come along the way, and only there
+# types of events that change one field of a table along the way
 UPDATES = {
     CODE_BY_NAME["Price Updated"]: (plan.TABLE_PRICE, "amount"),
     CODE_BY_NAME["Inventory Updated"]: (plan.TABLE_STOCK, "quantity"),
 }
 _FIRST_WORD = 8  # of versions: word 0 means none
 _STEP = "read the tables"
-# of a row that changes a table: all that the tables take from it
-_KEPT_COLUMNS = (TIME, CLOCK, PRODUCT, STORE, PRICE, PACK, SEQUENCE)
-_AT = {word: at for at, word in enumerate(_KEPT_COLUMNS)}
 _NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
 
 
 def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
-    """Of events about no customer, those that change a table some policy looks into: every shard hears of them. Of an
+    """Of events that change a table, those whose table some policy looks into: every shard hears of them. Of an
     erasure every shard of anonymous identifiers does.
 
     uint8 a type, as segue.routing.packet takes it.
     """
     types = REFERENCE_TYPES.copy()
     looked_up = set(policies.lookups[:, plan.LOOKUP_TABLE].tolist())
-    for code, (table, _) in UPDATES.items():
+    changes = [
+        *((code, table) for code, (table, _) in UPDATES.items()),
+        *zip(ROW_CODES, range(plan.TABLES), strict=True),
+    ]
+    for code, table in changes:
         if table in looked_up:
             types[code] = FOR_ALL
     types[ERASURE] = FOR_ANONYMOUS
@@ -99,6 +89,7 @@ class ReferenceWorld:
         fields: tuple[tuple[str, str, str], ...] = (),
         files: Mapping[str, str] | None = None,
         secret: bytes = bytes(16),
+        topics: Collection[str] = (),
     ) -> None:
         shared = self._calendar = calendar()
         defaults = np.zeros(4, np.int64)
@@ -109,7 +100,7 @@ class ReferenceWorld:
         self._state = np.zeros(tables.STATE_HEARD + limits.PARTITIONS_MAX, np.int64)
         self._state[tables.STATE_HEARD :] = -1
         layout = _layout(lookups, fields)
-        rows = _read_files(layout, dict(files or {}), secret)
+        rows = _read_files(layout, dict(files or {}), secret, topics)
         width = {table: tables.VERSION_FIELDS + len(of) for table, of in layout.items()}
         count = sum(len(read.keys) for read in rows.values())
         words = _FIRST_WORD + sum(width.values()) + sum(width[t] * len(read.keys) for t, read in rows.items())
@@ -125,10 +116,13 @@ class ReferenceWorld:
             name_text=np.zeros(0, np.uint8),
             name_state=np.zeros(NAME_STATE_WORDS, np.int64),
         )
-        self._updates: list[Words] | None = None  # since the last save, if they are kept
-        self._kept_up_to = np.full(limits.PARTITIONS_MAX, -1, np.int64)  # SEQUENCE, by partition
+        # since the last save, if they are kept: by table the versions that came along the way
+        self._updates: list[dict[int, Words]] | None = None
+        self._given_up = 0  # updates since the last save of which there is no version
         self._width_max = max(width.values(), default=0)
-        self._lay_out(layout, width)
+        self._layout = layout
+        self._fields = np.zeros((sum(map(len, layout.values())), tables.FIELD_WORDS), np.int64)
+        self._lay_out(layout, width, secret)
         for table, read in rows.items():
             tables.load_versions(
                 self.arrays, self._state, width[table], read.keys, read.valid_from, read.fields
@@ -139,14 +133,22 @@ class ReferenceWorld:
         """The world that a run begins with: its default time zone, and the tables its policies look into."""
         from segue.settings import secret
 
-        world = cls(settings.timezone, policies.lookups, policies.lookup_fields, settings.tables, secret())
+        topics = {topic.table for topic in settings.kafka.topics if topic.table}
+        files = settings.tables
+        world = cls(settings.timezone, policies.lookups, policies.lookup_fields, files, secret(), topics)
         if settings.state:
             world.keep_updates()
         return world
 
-    def _lay_out(self, layout: dict[int, tuple[Field, ...]], width: dict[int, int]) -> None:
+    def _lay_out(self, layout: dict[int, tuple[Field, ...]], width: dict[int, int], secret: bytes) -> None:
         """Where fields stand, and a version of what is not known for each table."""
         at = _FIRST_WORD
+        rows = [
+            (table, hash_text(field.name, *key_words(secret)), word, field.unknown, field.kind == "text")
+            for table, fields in layout.items()
+            for word, field in enumerate(fields, start=tables.VERSION_FIELDS)
+        ]
+        self._fields[:] = np.array(rows, np.int64).reshape(-1, tables.FIELD_WORDS)
         for table, fields in layout.items():
             column = self._columns[table]
             column[tables.COLUMN_WIDTH] = width[table]
@@ -161,11 +163,14 @@ class ReferenceWorld:
                 self._table_of[code] = 1 + table
             if name in names:
                 self._columns[table, tables.COLUMN_UPDATED] = tables.VERSION_FIELDS + names.index(name)
+        for table, code in enumerate(ROW_CODES):
+            if table in layout:
+                self._table_of[code] = tables.ROWS + 1 + table
 
     # --- along the way --------------------------------------------------------------------------------
 
     def take(self, records: Words) -> Words:
-        """Let the rows about prices and stock into the tables; the rows that are left, all but those about nobody."""
+        """Let what changes tables into them; the rows that are left, all but those about nobody."""
         kept = self.heard(records)
         return records if kept is None else records[kept]
 
@@ -197,23 +202,27 @@ class ReferenceWorld:
 
     def heard(self, records: Words) -> npt.NDArray[np.bool_] | None:
         """As take: which rows are left, None if all are."""
-        updates = tables.count_updates(records, self._table_of)
+        updates, versions = tables.count_updates(records, self._table_of)
         if updates == 0:
             return None
-        self._make_room(updates)
+        self._make_room(versions)
         keep = np.empty(len(records), np.uint8)
-        tables.apply_updates(
+        made = np.empty((versions, 2), np.int64)
+        told = int(self._state[tables.STATE_UPDATES])
+        _, count = tables.apply_updates(
             self.arrays,
             records,
             self._table_of,
             self._columns,
+            self._fields,
             exponent_table(),
             self._state,
             limits.TABLE_VERSIONS_MAX,
             keep,
+            made,
         )
         if self._updates is not None:
-            self._updates.append(self._not_kept(records))
+            self._keep(made[:count], int(self._state[tables.STATE_UPDATES]) - told)
         return keep.view(np.bool_)
 
     def _make_room(self, updates: int) -> None:
@@ -268,47 +277,71 @@ class ReferenceWorld:
     def keep_updates(self) -> None:
         """From here on keep what changes the tables along the way, for `save`: before the first row."""
         self._updates = []
+        self._given_up = 0
 
-    def _changing(self, records: Words) -> Words:
-        """The rows that may change a table."""
-        table = self._table_of[records[:, PACK] & 0xFF]
-        changing: Words = records[(table != 0) & (table != tables.NO_TABLE)]
-        return changing
+    def _keep(self, made: Words, updates: int) -> None:
+        """Note the versions that rows have made. Words that were used again hold the last one."""
+        assert self._updates is not None
+        last = len(made) - 1 - np.unique(made[::-1, 0], return_index=True)[1]
+        made = made[np.sort(last)]
+        self._given_up += updates - len(made)
+        versions = self.arrays.versions
+        tables_made = {}
+        for table, fields in self._layout.items():
+            mine = made[made[:, 1] == table, 0]
+            if len(mine):
+                width = tables.VERSION_FIELDS + len(fields)
+                tables_made[table] = versions[mine[:, None] + np.arange(width)]
+        if tables_made:
+            self._updates.append(tables_made)
 
-    def _not_kept(self, records: Words) -> Words:
-        """Of rows that were let in, those that change a table and were not kept before; from here on they are."""
-        rows = self._changing(records)
-        partition = rows[:, SEQUENCE] >> ROW_BITS
-        rows = rows[rows[:, SEQUENCE] > self._kept_up_to[partition]]
-        np.maximum.at(self._kept_up_to, rows[:, SEQUENCE] >> ROW_BITS, rows[:, SEQUENCE])
-        kept: Words = rows[:, _KEPT_COLUMNS]
-        return kept
-
-    def save(self, ahead: Sequence[Words] = ()) -> bytes:
+    def save(self) -> bytes:
         """What changed the tables since the last call (merge_worlds makes one of several). Files are read again, and
-        names of products come with the customers' rows.
-
-        ahead  rows that a shard has received and not released: those among them that change a table count as let in.
-               A world that knows more than a shard has seen is as good, one that knows less is not
-        """
+        names of products come with the customers' rows."""
         assert self._updates is not None, "updates were not kept"
-        coming = [self._changing(records)[:, _KEPT_COLUMNS] for records in ahead]
-        rows = np.concatenate([np.zeros((0, len(_KEPT_COLUMNS)), np.int64), *self._updates, *coming])
-        self._updates = []
-        return _encode(_Saved(int(self.arrays.defaults[tables.PLACE_SEQUENCE]), 0, rows.tobytes()))
+        saved = []
+        for table, fields in self._layout.items():
+            rows = [of[table] for of in self._updates if table in of]
+            if rows:
+                layout = tuple((field.name, field.kind, field.unknown) for field in fields)
+                saved.append(_SavedTable(table, layout, np.concatenate(rows).tobytes()))
+        heard = self._state[tables.STATE_HEARD :]
+        told = np.flatnonzero(heard >= 0)
+        place = int(self.arrays.defaults[tables.PLACE_SEQUENCE])
+        known = _Saved(
+            place, self._given_up, dict(zip(told.tolist(), heard[told].tolist(), strict=True)), saved
+        )
+        self.keep_updates()
+        return _encode(known)
 
     def restore(self, saved: bytes) -> None:
         """Let what was saved into a world to which nothing was told yet."""
         known = msgspec.msgpack.decode(saved, type=_Saved)
-        rows = known.table()
-        records = np.zeros((len(rows), RECORD_WORDS), np.int64)
-        records[:, _KEPT_COLUMNS] = rows
-        self.keep_updates()
-        self.heard(records)
+        for of in known.tables:
+            if of.table in self._layout:
+                self._restore(of)
+        for partition, sequence in known.heard.items():
+            self._state[tables.STATE_HEARD + partition] = sequence
         self.keep_updates()
         self._state[tables.STATE_UPDATES] += known.given_up
         self._state[tables.STATE_DROPPED] += known.given_up
         self.arrays.defaults[tables.PLACE_SEQUENCE] = known.place_sequence
+
+    def _restore(self, of: _SavedTable) -> None:
+        """One table's versions. A field that nobody looks into any more, or as something else, is left out; what was
+        unknown is what is declared so now."""
+        rows = of.rows_of().copy()
+        words = np.zeros(len(of.layout), np.int64)
+        for at, (name, kind, unknown) in enumerate(of.layout):
+            for word, field in enumerate(self._layout[of.table], start=tables.VERSION_FIELDS):
+                if (field.name, field.kind) == (name, kind):
+                    words[at] = word
+                    column = rows[:, tables.VERSION_FIELDS + at]
+                    column[column == unknown] = field.unknown
+        self._make_room(len(rows))
+        tables.restore_versions(
+            self.arrays, self._columns, self._state, of.table, rows, words, limits.TABLE_VERSIONS_MAX
+        )
 
     # --- time zones -----------------------------------------------------------------------------------
 
@@ -324,20 +357,33 @@ class ReferenceWorld:
             at = find_new_zone(records, self.arrays.zone_of, at + 1)
 
 
+class _SavedTable(msgspec.Struct, frozen=True, array_like=True):
+    """Versions of a table.
+
+    layout   of each field: name, kind, and the word of no value
+    rows     int64[n, VERSION_FIELDS + fields] in the order in which they were let in; one may be there twice
+    """
+
+    table: int
+    layout: tuple[tuple[str, str, int], ...]
+    rows: bytes
+
+    def rows_of(self) -> Words:
+        return np.frombuffer(self.rows, np.int64).reshape(-1, tables.VERSION_FIELDS + len(self.layout))
+
+
 class _Saved(msgspec.Struct, frozen=True, array_like=True):
     """What a world was told along the way.
 
     place_sequence  World.defaults[PLACE_SEQUENCE]
     given_up        updates that are left out, for their keys have had enough later ones
-    rows            int64[n, _KEPT_COLUMNS] in the order in which they were let in; one may be there twice
+    heard           by partition SEQUENCE of the last event let in
     """
 
     place_sequence: int
     given_up: int
-    rows: bytes
-
-    def table(self) -> Words:
-        return np.frombuffer(self.rows, np.int64).reshape(-1, len(_KEPT_COLUMNS))
+    heard: dict[int, int]
+    tables: list[_SavedTable]
 
 
 def _encode(saved: _Saved) -> bytes:
@@ -345,34 +391,60 @@ def _encode(saved: _Saved) -> bytes:
 
 
 def merge_worlds(saves: Sequence[bytes]) -> bytes:
-    """One save that says what these say one after the other: each update once, and of a key the last ones only."""
+    """One save that says what these say one after the other: each update once, and of a key the last ones only. What
+    is given up is in those after it: each has all that had come along the way."""
     known = [msgspec.msgpack.decode(saved, type=_Saved) for saved in saves]
-    rows = np.concatenate([saved.table() for saved in known])
-    rows = rows[_first_times(rows[:, _AT[SEQUENCE]])]
-    pack = rows[:, _AT[PACK]]
-    is_price = (pack & 0xFF) == CODE_BY_NAME["Price Updated"]
-    tells = np.where(is_price, FLAG_HAS_PRICE, FLAG_HAS_QUANTITY) << 8
-    counts = (pack & tells != 0) & (rows[:, _AT[PRODUCT]] != 0)
-    store = np.where(is_price, 0, rows[:, _AT[STORE]])
-    key = (store, rows[:, _AT[PRODUCT]], is_price, counts)
-    order = np.lexsort((np.arange(len(rows)), rows[:, _AT[TIME]], *key))
+    given_up = sum(saved.given_up for saved in known)
+    heard: dict[int, int] = {}
+    by_table: dict[int, list[_SavedTable]] = {}
+    for saved in known:
+        for partition, sequence in saved.heard.items():
+            heard[partition] = max(heard.get(partition, -1), sequence)
+        for of in saved.tables:
+            by_table.setdefault(of.table, []).append(of)
+    merged = []
+    for table, several in sorted(by_table.items()):
+        layout = several[-1].layout
+        rows = np.concatenate([_with_layout(of, layout) for of in several])
+        rows = rows[_first_times(rows[:, tables.VERSION_SEQUENCE])]
+        stays = _last_of_keys(rows)
+        given_up += int(np.count_nonzero(~stays))
+        merged.append(_SavedTable(table, layout, rows[stays].tobytes()))
+    return _encode(_Saved(known[-1].place_sequence, given_up, heard, merged))
+
+
+def _with_layout(of: _SavedTable, layout: tuple[tuple[str, str, int], ...]) -> Words:
+    """The versions with the fields of another layout: other policies have looked into other fields."""
+    rows = of.rows_of()
+    if of.layout == layout:
+        return rows
+    moved = np.zeros((len(rows), tables.VERSION_FIELDS + len(layout)), np.int64)
+    moved[:, : tables.VERSION_FIELDS] = rows[:, : tables.VERSION_FIELDS]
+    moved[:, tables.VERSION_TOLD] = 0
+    for at, (name, kind, unknown) in enumerate(layout):
+        for before, (other, its_kind, its_unknown) in enumerate(of.layout):
+            if (name, kind) == (other, its_kind):
+                column = rows[:, tables.VERSION_FIELDS + before]
+                moved[:, tables.VERSION_FIELDS + at] = np.where(column == its_unknown, unknown, column)
+                moved[:, tables.VERSION_TOLD] |= ((rows[:, tables.VERSION_TOLD] >> before) & 1) << at
+    return moved
+
+
+def _last_of_keys(rows: Words) -> npt.NDArray[np.bool_]:
+    """Which versions are among the TABLE_VERSIONS_MAX of their key that are valid last."""
+    key = rows[:, tables.VERSION_KEY]
+    order = np.lexsort((np.arange(len(rows)), rows[:, tables.VERSION_FROM], key))
     begins = np.ones(len(rows), np.bool_)
-    if len(rows):
-        begins[1:] = np.any([np.diff(column[order]) != 0 for column in key], axis=0)
+    begins[1:] = np.diff(key[order]) != 0
     group = np.cumsum(begins) - 1
     last = np.append(np.flatnonzero(begins)[1:], len(rows)) - 1  # of each group
-    newer = last[group] - np.arange(len(rows))  # updates of the same key that hold after it
     stays = np.empty(len(rows), np.bool_)
-    stays[order] = newer < limits.TABLE_VERSIONS_MAX
-    stays &= counts
-    # an event's rows stay together: its lines count if its header does
-    stays = np.isin(rows[:, _AT[SEQUENCE]], rows[stays, _AT[SEQUENCE]])
-    given_up = sum(saved.given_up for saved in known) + int(np.count_nonzero(counts & ~stays))
-    return _encode(_Saved(known[-1].place_sequence, given_up, rows[stays].tobytes()))
+    stays[order] = last[group] - np.arange(len(rows)) < limits.TABLE_VERSIONS_MAX
+    return stays
 
 
 def _first_times(sequence: Words) -> npt.NDArray[np.bool_]:
-    """Which rows are there for the first time: an event's rows stand behind each other."""
+    """Which rows are there for the first time: an event's versions stand behind each other."""
     begins = np.ones(len(sequence), np.bool_)
     begins[1:] = sequence[1:] != sequence[:-1]
     event = np.cumsum(begins) - 1
@@ -429,13 +501,16 @@ def _layout(lookups: Words, fields: tuple[tuple[str, str, str], ...]) -> dict[in
 
 
 def _read_files(
-    layout: dict[int, tuple[Field, ...]], files: dict[str, str], secret: bytes
+    layout: dict[int, tuple[Field, ...]], files: dict[str, str], secret: bytes, topics: Collection[str]
 ) -> dict[int, TableRows]:
-    """The files of the tables that are looked into; SettingsError for one too many or one too few."""
+    """The files of the tables that are looked into; SettingsError for one too many or one too few.
+
+    topics  tables of which there is one
+    """
     names = tuple(TABLE_NAMES[table] for table in layout)
     along_the_way = {table for table, _ in UPDATES.values()}
-    for name, path in files.items():
-        if name not in names:
+    for name, path in [*files.items(), *((name, "topic:…") for name in topics)]:
+        if name not in names and not (path == ALONG_THE_WAY and name in TABLE_NAMES):
             known = f"they look into: {', '.join(names)}" if names else "they look into none"
             hint = did_you_mean(name, names) if names else "leave --table out"
             raise SettingsError(
@@ -444,14 +519,16 @@ def _read_files(
     rows = {}
     for table, fields in layout.items():
         name = TABLE_NAMES[table]
+        if files.get(name) == ALONG_THE_WAY:
+            continue
         if name in files:
             rows[table] = read_table(name, files[name], fields, *key_words(secret))
-        elif table not in along_the_way:
+        elif table not in along_the_way and name not in topics:
             listed = ", ".join(field.name for field in fields)
             raise SettingsError(
                 _STEP,
                 f'policies look up {listed} in the table "{name}", and there is no file of it',
-                f"say where it is: --table {name}=FILE",
+                f"say where it is: --table {name}=FILE, or {name}={ALONG_THE_WAY} if its rows come as events",
             )
     return rows
 

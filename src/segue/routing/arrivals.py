@@ -152,10 +152,6 @@ class Arrivals:
 
     # --- out of memory and back ---------------------------------------------------------------------------
 
-    def waiting_rows(self) -> list[Words]:
-        """The rows that have arrived and were not released."""
-        return [packet.records for packet in self._waiting]
-
     def save(self) -> bytes:
         """All that has arrived and is not done with: rows with their own strings only."""
         unfinished = [(packet.partition, packet.batch, packet.end) for packet in self._unfinished]

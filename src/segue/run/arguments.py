@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import get_args
 
 from segue.errors import SettingsError, did_you_mean
-from segue.kafka.settings import Form, InputTopic
+from segue.kafka.settings import Form, InputTopic, TableName
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
@@ -57,6 +57,29 @@ def input_topics(texts: Sequence[str]) -> tuple[InputTopic, ...]:
             raise SettingsError(_STEP, f'--topic: "{text}" is not NAME[:FORM]', hint)
         topics.append(InputTopic(name, found))
     return tuple(topics)
+
+
+TOPIC = "topic:"  # in place of a table's file
+
+
+def table_topics(files: dict[str, str], brokers: str) -> tuple[dict[str, str], tuple[InputTopic, ...]]:
+    """What `named_files` gave: the files, and the topics of rows (catalogue=topic:products)."""
+    left: dict[str, str] = {}
+    topics = []
+    tables: tuple[TableName, ...] = get_args(TableName)
+    for name, path in files.items():
+        if not path.startswith(TOPIC):
+            left[name] = path
+            continue
+        table = next((each for each in tables if each and each == name), None)
+        if table is None or path == TOPIC:
+            hint = did_you_mean(name, tables[1:]) if table is None else f"--table {name}=topic:NAME"
+            raise SettingsError(_STEP, f'--table: "{name}={path}" is no table and its topic', hint)
+        if not brokers:
+            found = f"--table {name}={path} without --brokers"
+            raise SettingsError(_STEP, found, "say where it is: --brokers HOST:PORT")
+        topics.append(InputTopic(path.removeprefix(TOPIC), table=table))
+    return left, tuple(topics)
 
 
 def named_files(option: str, texts: Sequence[str]) -> dict[str, str]:

@@ -14,14 +14,15 @@ import msgspec
 from segue import limits
 from segue.checkpoints.folder import StateFolder, holder_of, one_at_a_time
 from segue.errors import SettingsError
-from segue.sources.pace import Pace
+from segue.settings import Settings
+from segue.sources.open import new_pace
 
 _LOOK_S = 0.05
 _BOARD = "pace"
 _MEMBERS = "pace-members.json"
 
 
-def join_board(folder: StateFolder, pid: int, partitions: int, shards: int, merged: bool) -> str:
+def join_board(folder: StateFolder, pid: int, settings: Settings) -> str:
     """The path of the board. Raises SettingsError if an old cluster does not end."""
     board = folder.path / _BOARD
     members_file = folder.path / _MEMBERS
@@ -35,7 +36,7 @@ def join_board(folder: StateFolder, pid: int, partitions: int, shards: int, merg
                 if process != folder.process and _lives(folder.path, process, its)
             }
             if not others:
-                Pace.create(partitions, shards, str(board), merged=merged)
+                new_pace(settings, folder.deployment.partitions, str(board))
             if not others or folder.process not in members:
                 joined = {**others, folder.process: pid}
                 members_file.write_bytes(msgspec.json.encode(joined))

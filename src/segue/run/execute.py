@@ -155,8 +155,7 @@ def deployed(make: Callable[..., Dataflow]) -> Dataflow:
     folder = state_folder(settings, source, process, processes, cluster)
     settings = of_this_run(settings)
     if processes > 1:
-        partitions = len(folder.deployment.partitions)
-        board = join_board(folder, os.getpid(), partitions, settings.shards, not settings.kafka.brokers)
+        board = join_board(folder, os.getpid(), settings)
         settings = msgspec.structs.replace(settings, pace_path=board)
     stop_on_signals()
     threading.Thread(target=_wait_for_the_start, args=(processes,), name="start", daemon=True).start()

@@ -45,7 +45,7 @@ from segue.sinks.files import output_path, prepare_folder
 from segue.sources.files import STDIN, FileSource
 from segue.sources.formats import Form, Format
 from segue.sources.interface import Source
-from segue.sources.open import open_source
+from segue.sources.open import new_pace, open_source
 from segue.sources.pace import Pace
 from segue.summary import OUTPUT, read_summary
 
@@ -170,7 +170,7 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
         board = str(folder / "pace")
         settings = msgspec.structs.replace(prepared.settings, pace_path=board)
         partitions = prepared.source.partitions if state is None else state.deployment.partitions
-        pace = Pace.create(len(partitions), settings.shards, board, merged=not settings.kafka.brokers)
+        pace = new_pace(settings, partitions, board)
         total = total_of(prepared.source)
         if prepared.processes == 1:
             seconds = _run_here(prepared, settings, folder, display, pace, total, epoch)

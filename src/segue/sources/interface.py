@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from segue.events.updates import TopicRows
+
 
 @dataclass(frozen=True, slots=True)
 class LineChunk:
@@ -46,6 +48,15 @@ class TableChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class RowChunk:
+    """Messages of a table's topic, in order. offsets: int64[messages], ascending."""
+
+    rows: TopicRows
+    file: str
+    offsets: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenChunk:
     """A part of an input that can't be read; reading goes on after it.
 
@@ -73,7 +84,7 @@ class QuietChunk:
     caught_up_ms: int | None = None
 
 
-Chunk = LineChunk | TableChunk | BrokenChunk | QuietChunk
+Chunk = LineChunk | TableChunk | RowChunk | BrokenChunk | QuietChunk
 
 QUIET = QuietChunk()
 

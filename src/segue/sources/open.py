@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from segue.settings import Settings
@@ -23,8 +24,16 @@ def open_source(settings: Settings) -> Source[Any]:
     return file_source(settings.inputs, interleave=settings.interleave, live=settings.live)
 
 
-def shared_pace(settings: Settings, partitions: int) -> Pace:
+def new_pace(settings: Settings, partitions: Sequence[str], path: str | None = None) -> Pace:
+    """A fresh board for these partitions (Pace.create)."""
+    if not settings.kafka.brokers:
+        return Pace.create(len(partitions), settings.shards, path)
+    from segue.sources.kafka.source import first_to_read
+
+    first = first_to_read(settings.kafka, partitions)
+    return Pace.create(len(partitions), settings.shards, path, merged=False, first=first)
+
+
+def shared_pace(settings: Settings, partitions: Sequence[str]) -> Pace:
     """The run's board: made by whoever started its processes, or this process's own."""
-    if settings.pace_path:
-        return Pace.attach(settings.pace_path)
-    return Pace.create(partitions, settings.shards, merged=not settings.kafka.brokers)
+    return Pace.attach(settings.pace_path) if settings.pace_path else new_pace(settings, partitions)

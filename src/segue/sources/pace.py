@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,9 @@ _MAGIC = 0x5345_4755_4550_4143
 _LINE_WORDS = 8  # a cache line: cells of different writers don't share one
 _HEAD = _LINE_WORDS  # magic, partitions, shards, in flight, whether partitions are merged
 # cells of a partition, then its latest clocks in a ring
-_EMITTED, _CLOCK, _DONE, _EVENTS, _BYTES, _RING = range(6)
+_EMITTED, _CLOCK, _DONE, _EVENTS, _BYTES, _FIRST, _RING = range(7)
+# of _FIRST: any time, before all others, was read to its end
+_ANY, _BEFORE, _WAS_READ = range(3)
 
 Words = npt.NDArray[np.int64]
 
@@ -28,16 +31,18 @@ def _padded(words: int) -> int:
 
 
 def _words(partitions: int, shards: int, in_flight: int) -> int:
-    return _HEAD + partitions * _padded(_RING + in_flight + 1) + shards * _padded(partitions)
+    return _HEAD + partitions * _padded(_RING + in_flight + 1) + 2 * shards * _padded(partitions)
 
 
 class Pace:
-    """A board of counters that all worker processes see; `may_read` keeps two bounds and cannot deadlock.
+    """A board of counters that all worker processes see; `may_read` keeps three bounds and cannot deadlock.
 
     1. A partition has fewer than `in_flight` batches that some shard has not taken.
     2. Where partitions are merged by clock, its own as it stood `in_flight` batches ago is at most the least clock
        of the unfinished ones; so they run ahead of the slowest by that many batches, and the one with the least
        clock is never held back.
+    3. While a partition that comes first (a topic of a table) was not read to its end, and heard by all shards, only
+       such ones are read.
 
     Each cell has one writer (a partition's reader, a shard's owner), and all values only grow: who sees an
     old one waits a little longer, nothing else, so there are no locks. Clocks are event times, ms since 1970.
@@ -55,7 +60,9 @@ class Pace:
         width = _padded(_RING + in_flight + 1)
         middle = _HEAD + partitions * width
         self._partition: Words = words[_HEAD:middle].reshape(partitions, width)
-        self._taken: Words = words[middle:].reshape(shards, _padded(partitions))
+        # of known customers, then of anonymous identifiers, who count only what comes first
+        self._taken: Words = words[middle:].reshape(2 * shards, _padded(partitions))
+        self._waits = True  # as far as was seen: some partition that comes first was not read to its end
 
     @staticmethod
     def create(
@@ -64,10 +71,12 @@ class Pace:
         path: str | None = None,
         in_flight: int = IN_FLIGHT_BATCHES_MAX,
         merged: bool = True,
+        first: Sequence[int] = (),
     ) -> Pace:
         """A fresh board, made before the workers start: in a file for all of them, else for this process.
 
         merged: rows wait for the clocks of all partitions (segue.routing.arrivals), not only of their own.
+        first: partitions that are read to their end before any other.
         Raises SourceError if the file can't be written.
         """
         words = _words(partitions, shards, in_flight)
@@ -84,6 +93,7 @@ class Pace:
         board[:5] = _MAGIC, partitions, shards, in_flight, merged
         pace = Pace(board)
         pace._partition[:, [_CLOCK, *range(_RING, _RING + in_flight + 1)]] = CLOCK_UNKNOWN_MS
+        pace._partition[list(first), _FIRST] = _BEFORE
         return pace
 
     @staticmethod
@@ -95,8 +105,12 @@ class Pace:
         """Whether the partition's reader may emit its next batch now."""
         cells = self._partition[partition]
         emitted = int(cells[_EMITTED])
-        if emitted - int(self._taken[:, partition].min()) >= self.in_flight:
+        if emitted - int(self._taken[: self.shards, partition].min()) >= self.in_flight:
             return False
+        if self._waits and cells[_FIRST] == _ANY:
+            self._waits = bool((self._partition[:, _FIRST] == _BEFORE).any())
+            if self._waits:
+                return False
         if not self.merged:
             return True
         before = int(cells[_RING + emitted % (self.in_flight + 1)])
@@ -134,6 +148,29 @@ class Pace:
         """The partition has ended; it holds nobody back any more."""
         self._partition[partition, _DONE] = 1
 
+    def comes_first(self, partition: int) -> bool:
+        """Whether others wait until it was read to its end, or have waited."""
+        return bool(self._partition[partition, _FIRST] != _ANY)
+
+    def was_read(self, partition: int) -> bool:
+        """Whether nobody waits for it (any more)."""
+        return bool(self._partition[partition, _FIRST] != _BEFORE)
+
+    def at_end(self, partition: int) -> None:
+        """Its reader stands at its end: others need not wait for it once every shard has heard all of it."""
+        cells = self._partition[partition]
+        if cells[_FIRST] == _BEFORE and int(self._taken[:, partition].min()) >= int(cells[_EMITTED]):
+            cells[_FIRST] = _WAS_READ
+
+    def go_on(self, partition: int) -> None:
+        """An earlier run has read it to its end."""
+        if self.comes_first(partition):
+            self._partition[partition, _FIRST] = _WAS_READ
+
+    def heard(self, shard: int, partition: int) -> None:
+        """The shard of anonymous identifiers has merged a further batch of a partition that comes first."""
+        self._taken[self.shards + shard, partition] += 1
+
     def taken(self, shard: int, partition: int, batches: int = 1) -> None:
         """The shard has merged so many further batches of the partition (also those without a row for it)."""
         self._taken[shard, partition] += batches
@@ -157,7 +194,8 @@ class Pace:
 
     def in_flight_batches(self, partition: int) -> int:
         """Batches of the partition that some shard has not taken."""
-        return int(self._partition[partition, _EMITTED]) - int(self._taken[:, partition].min())
+        taken = int(self._taken[: self.shards, partition].min())
+        return int(self._partition[partition, _EMITTED]) - taken
 
 
 def _mapped(path: str) -> Words:

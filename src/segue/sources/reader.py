@@ -13,10 +13,11 @@ from segue.events.batch import DeadLetter, Decoded, Late, Origin
 from segue.events.decode import Decoder
 from segue.limits import AHEAD_MS_MAX, BATCH_BYTES_MAX, TICK_BEHIND_MS, TICK_MS
 from segue.routing.packet import CLOCK_END, ROW_BITS, Place, SourceBatch
-from segue.sources.interface import BrokenChunk, LineChunk, Partition, QuietChunk, TableChunk
+from segue.sources.interface import BrokenChunk, LineChunk, Partition, QuietChunk, RowChunk, TableChunk
 from segue.sources.pace import Pace
 from segue_kernels.record import FLAG_IS_LINE, PACK, SEQUENCE, TIME
 
+_Numbered = LineChunk | TableChunk | RowChunk | BrokenChunk
 LINE_BITS = 20  # of the number of what was refused: its line in its message, whose offset stands above them
 
 
@@ -57,6 +58,7 @@ class ReaderState(msgspec.Struct, frozen=True):
     ticked_ms: int
     counts: ReadCounts
     ended: bool
+    was_read: bool = True  # nobody waits until it is read to its end
 
 
 class BatchReader:
@@ -111,6 +113,7 @@ class BatchReader:
             ticked_ms=self._ticked_ms,
             counts=msgspec.structs.replace(self._counts),
             ended=self._ended,
+            was_read=self._pace.was_read(self._index),
         )
 
     def _resume(self, state: ReaderState) -> None:
@@ -122,6 +125,8 @@ class BatchReader:
         self._counts = msgspec.structs.replace(state.counts)
         self._ended = state.ended
         self._pace.resumed(self._index, state.clock_ms)
+        if state.was_read:
+            self._pace.go_on(self._index)
         if self._ended:
             self._pace.done(self._index)
 
@@ -169,12 +174,18 @@ class BatchReader:
             origin = Origin(chunk.file, chunk.first_row, 0, offsets, chunk.first_row)
             self._add(self._decoder.table(chunk.batch, origin), result)
             self._number(result, chunk)
+        elif isinstance(chunk, RowChunk):
+            origin = Origin(chunk.file, offsets=chunk.offsets)
+            self._add(self._decoder.topic_rows(chunk.rows, origin), result)
+            self._number(result, chunk)
         elif isinstance(chunk, BrokenChunk):
             result.dead.append(DeadLetter(chunk.file, chunk.row, chunk.offset, chunk.reason, chunk.raw))
             self._number(result, chunk)
             self._counts.dead_letters += 1
         else:
             assert isinstance(chunk, QuietChunk)
+            if chunk.caught_up_ms is not None:
+                self._pace.at_end(self._index)
             if self._clock is not None and chunk.caught_up_ms is not None:
                 self._tick(chunk.caught_up_ms, result)
         return result
@@ -228,7 +239,7 @@ class BatchReader:
         self._batch += 1
         self._pace.emitted(self._index, self._clock_ms)
 
-    def _number(self, result: ReadBatch, chunk: LineChunk | TableChunk | BrokenChunk) -> None:
+    def _number(self, result: ReadBatch, chunk: _Numbered) -> None:
         """Give what was refused of this chunk a number that is the same in a replay, however it is cut."""
         result.dead = [_numbered(letter, self._index, chunk) for letter in result.dead]
         result.late = [_numbered(event, self._index, chunk) for event in result.late]
@@ -247,7 +258,7 @@ class BatchReader:
 _Refused = TypeVar("_Refused", DeadLetter, Late)
 
 
-def _numbered(refused: _Refused, partition: int, chunk: LineChunk | TableChunk | BrokenChunk) -> _Refused:
+def _numbered(refused: _Refused, partition: int, chunk: _Numbered) -> _Refused:
     """Of a topic: the message's offset and the line within it; of a file the line. (Several events of one line share
     a number: they go out together or not at all.)"""
     of_file = isinstance(chunk, LineChunk) and chunk.offsets is None

@@ -76,7 +76,7 @@ def play(example: Example, policies: CompiledPolicies, secret: bytes, at: str = 
         pool_words_per_shard_max=_POOL_WORDS_MAX,
     )
     played = Played()
-    batch = _batch(example, policies.policies[0].currency, secret, played)
+    batch = _batch(example, policies, secret, played)
     end_ms = example.start_ms + example.end_ms
     encoder = ActionEncoder(policies)
     world = _world(example, policies, at)
@@ -101,11 +101,13 @@ def _world(example: Example, policies: CompiledPolicies, at: str) -> ReferenceWo
             raise PolicyError(STEP, found, error.hint) from None
 
 
-def _batch(example: Example, currency: str, secret: bytes, played: Played) -> SourceBatch:
+def _batch(example: Example, policies: CompiledPolicies, secret: bytes, played: Played) -> SourceBatch:
     told = messages(example)
     payload = np.frombuffer(msgspec.json.Encoder().encode_lines(told), np.uint8)
     arrival_ms = example.start_ms + max(example.end_ms, 0) + DAY_MS
-    decoder = Decoder(secret, currency, arrival_ms, LATENESS_MS_DEFAULT)
+    decoder = Decoder(
+        secret, policies.policies[0].currency, arrival_ms, LATENESS_MS_DEFAULT, policies.lookup_fields
+    )
     rows = 1 + sum(1 + len(message.get("products", ())) for message in told)
     decoded, end = decoder.json_lines(payload, 0, rows, Origin(example.name))
     assert end == len(payload)

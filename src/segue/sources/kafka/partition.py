@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import time
 
 import msgspec
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from segue.errors import SourceError
+from segue.events.updates import TopicRows
 from segue.kafka.client import LOG, kafka_error
 from segue.kafka.library import (
     RdKafkaError,
@@ -28,7 +30,7 @@ from segue.limits import (
     KAFKA_START_MS_MAX,
     MESSAGE_BYTES_MAX,
 )
-from segue.sources.interface import QUIET, BrokenChunk, Chunk, LineChunk, QuietChunk, TableChunk
+from segue.sources.interface import QUIET, BrokenChunk, Chunk, LineChunk, QuietChunk, RowChunk, TableChunk
 from segue.sources.kafka.consumer import Consumer, Reading, leave_consumer, shared_consumer
 from segue_kernels import messages as kernel
 
@@ -42,6 +44,9 @@ _FORMS: dict[Form, int] = {
 _BUFFER_PADDING_BYTES = 64
 _ENVELOPE_BYTES_GUESS = 512  # of a CloudEvent's line beside its payload, until some were seen
 _ASK_MS = 1_000
+_MESSAGE = struct.Struct(
+    "=i20xQQQQq"
+)  # of rd_kafka_message_t: error, payload, its length, key, its length, offset
 _GONE = ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE")
 _UNREADABLE = ("_BAD_MSG", "_BAD_COMPRESSION", "INVALID_MSG", "MSG_SIZE_TOO_LARGE", "INVALID_MSG_SIZE")
 _ENDING = (
@@ -71,7 +76,8 @@ class KafkaPartition:
 
     A message that can't be read becomes a BrokenChunk with its offset, and reading goes on behind it. After a chunk
     the partition is quiet for KAFKA_LINGER_MS unless KAFKA_LINGER_MESSAGES have come: at low rates messages share a
-    batch. It is confirmed to be caught up when the broker told an end that was read up to.
+    batch. Messages that are rows of a table (`table`: plan.TABLE_*, -1 = none) come as RowChunk. It is confirmed to be
+    caught up when the broker told an end that was read up to.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class KafkaPartition:
         topic: str,
         partition: int,
         form: Form,
+        table: int,
         settings: KafkaSettings,
         partitions: int,
         topic_id: str,
@@ -89,6 +96,7 @@ class KafkaPartition:
         self._topic_name = topic
         self._number = partition
         self._form = _FORMS[form]
+        self._table = table
         self._settings = settings
         self._topic_id = topic_id
         self._functions = library()
@@ -168,7 +176,7 @@ class KafkaPartition:
         """The offset to begin at, once it is known to be there."""
         first, end = self._watermarks()
         if position is None:
-            return first if self._settings.start == "earliest" else end
+            return first if self._settings.start == "earliest" or self._table >= 0 else end
         step = f'go on reading "{self._name}"'
         back = "restore a checkpoint that the topic still covers (segue checkpoints list), or start afresh"
         if position.topic_id and self._topic_id and position.topic_id != self._topic_id:
@@ -232,6 +240,8 @@ class KafkaPartition:
 
     def _take(self, rows_max: int, bytes_max: int) -> Chunk | None:
         """What becomes of the messages from the first on; None = nothing that has to be told."""
+        if self._table >= 0:
+            return self._take_rows(rows_max, bytes_max)
         last = min(self._last, self._first + rows_max)
         limits = np.array([rows_max, bytes_max, MESSAGE_BYTES_MAX, KAFKA_MESSAGE_BYTES_MAX], np.int64)
         count = last - self._first
@@ -274,6 +284,33 @@ class KafkaPartition:
         if taken or stop == kernel.STOP_END:
             return None
         return self._strange(stop)
+
+    def _take_rows(self, rows_max: int, bytes_max: int) -> Chunk | None:
+        payloads: list[bytes | None] = []
+        keys: list[bytes | None] = []
+        times: list[int] = []
+        offsets: list[int] = []
+        size = 0
+        while self._first < self._last and len(payloads) < rows_max and size <= bytes_max:
+            message = int(self._messages[self._first])
+            error, payload, length, key, key_length, offset = _MESSAGE.unpack_from(
+                ctypes.string_at(message, _MESSAGE.size)
+            )
+            if error:
+                break
+            payloads.append(ctypes.string_at(payload, length) if payload else None)
+            keys.append(ctypes.string_at(key, key_length) if key else None)
+            times.append(self._functions.rd_kafka_message_timestamp(message, None))
+            offsets.append(offset)
+            size += length
+            self._functions.rd_kafka_message_destroy(message)
+            self._first += 1
+        if not payloads:
+            return self._strange(kernel.STOP_ERROR)
+        self._next = offsets[-1] + 1
+        return RowChunk(
+            TopicRows(self._table, payloads, keys, times), self._name, np.array(offsets, np.int64)
+        )
 
     def _strange(self, stop: int) -> Chunk | None:
         """The message at the front, which is no line; it is destroyed."""

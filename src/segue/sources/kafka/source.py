@@ -12,6 +12,7 @@ from segue.errors import SettingsError, SourceError, did_you_mean
 from segue.kafka.client import connect_admin, kafka_error
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.limits import KAFKA_START_MS_MAX, PARTITIONS_MAX
+from segue.reference.cells import TABLE_NAMES
 from segue.sources.kafka.partition import KafkaPartition, KafkaPosition
 
 _STEP = "find the topics"
@@ -21,6 +22,12 @@ _IDENTITY_SECONDS = 5.0
 def partition_name(topic: str, partition: int) -> str:
     """The name of a partition among the inputs."""
     return f"{topic}/{partition:05d}"
+
+
+def first_to_read(settings: KafkaSettings, partitions: Sequence[str]) -> list[int]:
+    """Indices of the partitions that are read to their end before any other: those of tables."""
+    tables = {topic.name for topic in settings.topics if topic.table}
+    return [index for index, name in enumerate(partitions) if name.rpartition("/")[0] in tables]
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -56,6 +63,7 @@ class KafkaSource(msgspec.Struct, frozen=True):
             place.topic.name,
             place.partition,
             place.topic.form,
+            TABLE_NAMES.index(place.topic.table) if place.topic.table else -1,
             self.settings,
             len(self.places),
             self.topic_ids.get(place.topic.name, ""),
