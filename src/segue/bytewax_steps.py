@@ -24,7 +24,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue import limits
 from segue.actions.encode import DEAD_LETTERS, LATE, TABLE_OUTPUTS, ActionEncoder, encode_dead, encode_late
-from segue.checkpoints.group import Group, Saved
+from segue.checkpoints.group import Group, Saved, Words
 from segue.checkpoints.recovered import Recovered
 from segue.checkpoints.world import SavedWorld
 from segue.clock import WALL_CLOCK, Clock
@@ -344,8 +344,8 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         """Make the shard's state."""
         raise NotImplementedError
 
-    def save(self, more: dict[str, bytes]) -> ShardDelta:
-        """What changed since the last call, and `more` with it."""
+    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
+        """What changed since the last call, and `more` with it; the words may live in `room`."""
         raise NotImplementedError
 
     def restore(self, delta: ShardDelta) -> list[str]:
@@ -372,7 +372,7 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         self._part = part
         self.open(part - self.first_part)
         if self._shards.group is not None:
-            self._shards.group.join(part, self._save, saved)
+            self._shards.group.join(part, self._save, saved, lambda: self.engine().state.changed_rows)
 
     def _charge(self) -> None:
         """What was sent behind the snapshot is the truth: it counts before anything is decided again."""
@@ -380,8 +380,8 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         if receipts is not None:
             self.engine().charge(receipts)
 
-    def _save(self) -> ShardDelta:
-        return self.save({_BESIDE: _encode_beside(_Beside(self._offers, self._summed))})
+    def _save(self, room: Words | None) -> ShardDelta:
+        return self.save({_BESIDE: _encode_beside(_Beside(self._offers, self._summed))}, room)
 
     def _touch(self) -> None:
         if self._shards.group is not None:
@@ -459,8 +459,8 @@ class _AnonymousLogic(_ShardLogic):
             merged=not shards.settings.kafka.brokers,
         )
 
-    def save(self, more: dict[str, bytes]) -> ShardDelta:
-        return self._shard.save(more)
+    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
+        return self._shard.save(more, room)
 
     def restore(self, delta: ShardDelta) -> list[str]:
         return self._shard.restore(delta)
@@ -499,8 +499,8 @@ class _KnownLogic(_ShardLogic):
         # partitions of packets not yet told to the pace, which begins anew with each start
         self._untold: list[int] = []
 
-    def save(self, more: dict[str, bytes]) -> ShardDelta:
-        return self._engine.save({**more, _ARRIVALS: self._arrivals.save()})
+    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
+        return self._engine.save({**more, _ARRIVALS: self._arrivals.save()}, room)
 
     def restore(self, delta: ShardDelta) -> list[str]:
         told = self._engine.restore(delta)  # first: histories that wait are carried over by its layout
