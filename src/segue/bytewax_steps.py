@@ -6,7 +6,7 @@ workers for every number of workers that divides LABEL_PERIOD.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -87,10 +87,14 @@ def shard_label(prefix: str, shard: int) -> str:
 
 class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
     """wakes: its first batch wakes the whole flow. A part that had no item in the first epoch would be missing from
-    that epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later."""
+    that epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later.
+    ending: called when an epoch ends: sources are the first to know."""
 
-    def __init__(self, reader: BatchReader, live: bool, wakes: bool) -> None:
+    def __init__(
+        self, reader: BatchReader, live: bool, wakes: bool, ending: Callable[[], None] = lambda: None
+    ) -> None:
         self._reader = reader
+        self._ending = ending
         self._live = live
         self._saves = wakes
         self._wakes = wakes
@@ -127,11 +131,18 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
         if not self._saves:
             return None
         FAILED.raise_if_set()
+        self._ending()
         self._saved = True
         return self._reader.state()
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _hurry_lanes() -> Callable[[], None]:
+    from segue.sinks.kafka.lane import hurry_lanes
+
+    return hurry_lanes
 
 
 class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
@@ -163,7 +174,8 @@ class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
         partition = self._source.open(name, resume_state.position if resume_state else None)
         rows = settings.batch_rows
         reader = BatchReader(partition, index, decoder, self._pace, rows, clock, resume_state)
-        return _PartitionReader(reader, settings.is_live, wakes=bool(settings.state))
+        ending = _hurry_lanes() if settings.kafka.brokers else lambda: None
+        return _PartitionReader(reader, settings.is_live, bool(settings.state), ending)
 
 
 def read_events(
