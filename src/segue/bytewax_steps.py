@@ -6,7 +6,7 @@ workers for every number of workers that divides LABEL_PERIOD.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue import limits
 from segue.actions.encode import DEAD_LETTERS, LATE, TABLE_OUTPUTS, ActionEncoder, encode_dead, encode_late
-from segue.checkpoints.group import Group, Saved
+from segue.checkpoints.group import Group, Saved, Words
 from segue.checkpoints.recovered import Recovered
 from segue.checkpoints.world import SavedWorld
 from segue.clock import WALL_CLOCK, Clock
@@ -87,10 +87,14 @@ def shard_label(prefix: str, shard: int) -> str:
 
 class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
     """wakes: its first batch wakes the whole flow. A part that had no item in the first epoch would be missing from
-    that epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later."""
+    that epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later.
+    ending: called when an epoch ends: sources are the first to know."""
 
-    def __init__(self, reader: BatchReader, live: bool, wakes: bool) -> None:
+    def __init__(
+        self, reader: BatchReader, live: bool, wakes: bool, ending: Callable[[], None] = lambda: None
+    ) -> None:
         self._reader = reader
+        self._ending = ending
         self._live = live
         self._saves = wakes
         self._wakes = wakes
@@ -127,11 +131,18 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
         if not self._saves:
             return None
         FAILED.raise_if_set()
+        self._ending()
         self._saved = True
         return self._reader.state()
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _hurry_lanes() -> Callable[[], None]:
+    from segue.sinks.kafka.lane import hurry_lanes
+
+    return hurry_lanes
 
 
 class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
@@ -165,7 +176,8 @@ class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
         partition = self._source.open(name, resume_state.position if resume_state else None)
         rows = settings.batch_rows
         reader = BatchReader(partition, index, decoder, self._pace, rows, clock, resume_state)
-        return _PartitionReader(reader, settings.is_live, wakes=bool(settings.state))
+        ending = _hurry_lanes() if settings.kafka.brokers else lambda: None
+        return _PartitionReader(reader, settings.is_live, bool(settings.state), ending)
 
 
 def read_events(
@@ -348,8 +360,8 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         """Make the shard's state."""
         raise NotImplementedError
 
-    def save(self, more: dict[str, bytes]) -> ShardDelta:
-        """What changed since the last call, and `more` with it."""
+    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
+        """What changed since the last call, and `more` with it; the words may live in `room`."""
         raise NotImplementedError
 
     def restore(self, delta: ShardDelta) -> list[str]:
@@ -376,7 +388,7 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         self._part = part
         self.open(part - self.first_part)
         if self._shards.group is not None:
-            self._shards.group.join(part, self._save, saved)
+            self._shards.group.join(part, self._save, saved, lambda: self.engine().state.changed_rows)
 
     def _charge(self) -> None:
         """What was sent behind the snapshot is the truth: it counts before anything is decided again."""
@@ -384,8 +396,8 @@ class _ShardLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         if receipts is not None:
             self.engine().charge(receipts)
 
-    def _save(self) -> ShardDelta:
-        return self.save({_BESIDE: _encode_beside(_Beside(self._offers, self._summed))})
+    def _save(self, room: Words | None) -> ShardDelta:
+        return self.save({_BESIDE: _encode_beside(_Beside(self._offers, self._summed))}, room)
 
     def _touch(self) -> None:
         if self._shards.group is not None:
@@ -464,8 +476,8 @@ class _AnonymousLogic(_ShardLogic):
             merged=not shards.settings.kafka.brokers,
         )
 
-    def save(self, more: dict[str, bytes]) -> ShardDelta:
-        return self._shard.save(more)
+    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
+        return self._shard.save(more, room)
 
     def restore(self, delta: ShardDelta) -> list[str]:
         return self._shard.restore(delta)
@@ -508,8 +520,8 @@ class _KnownLogic(_ShardLogic):
         # partitions of packets not yet told to the pace, which begins anew with each start
         self._untold: list[int] = []
 
-    def save(self, more: dict[str, bytes]) -> ShardDelta:
-        return self._engine.save({**more, _ARRIVALS: self._arrivals.save()})
+    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
+        return self._engine.save({**more, _ARRIVALS: self._arrivals.save()}, room)
 
     def restore(self, delta: ShardDelta) -> list[str]:
         told = self._engine.restore(delta)  # first: histories that wait are carried over by its layout

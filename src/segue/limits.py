@@ -66,7 +66,10 @@ BACKUP_MS = 60_000  # epochs of the last so many ms stay resumable
 ERASE_WITHIN_MS_DEFAULT = DAY_MS  # words given up are in no file any more after so long
 ERASE_WITHIN_MS_MIN = 10 * MINUTE_MS  # less can't be held with BACKUP_MS
 JOURNAL_FILE_BYTES = 64 << 20  # a journal goes on in a new file from here on
-JOURNAL_WRITE_BYTES = 2 << 20  # written at once, so that the disk works while more is packed
+JOURNAL_WRITE_BYTES = 1 << 20  # written at once, so that the disk works while more is packed
+SAVE_EARLY_ROWS = 256  # changed rows of a part that are saved before the epoch ends; more, ...
+SAVE_EARLY_SHARE = 8  # ... if an epoch changes more than so many times as many
+SAVE_ROOM_WORDS_MAX = 4 << 20  # kept for what changed in a part: 32 MiB; more gets memory of its own
 CHAIN_FILES_MAX = 12  # journal files of a part since its base: a manifest names them and stays below 1 KB
 CHAIN_RECORDS_MAX = 512  # ... and records: each costs some 0.1 ms when the part is read back
 COMPACT_BYTES_MIN = (
@@ -76,6 +79,8 @@ COMPACT_BYTES_PER_S = 64 << 20  # that a new base is written with, at most
 BASE_BLOCK_WORDS = 1 << 19  # 4 MiB: read, checked and placed by one thread
 BASE_BLOCK_ROWS = 1 << 16
 LOAD_THREADS = 4
+PRELOAD_THREADS = 2  # parts read back at a time, while others are restored
+PRELOAD_BYTES = 256 << 20  # of their files: twice to three times as much memory
 
 # --- time --------------------------------------------------------------------------------------------
 LATENESS_MS_DEFAULT = 5 * MINUTE_MS

@@ -39,14 +39,20 @@ def test_a_rate_is_sustained_while_the_lag_is_bounded() -> None:
 def test_gaps_are_from_the_end_of_a_read_to_the_next(tmp_path: Path) -> None:
     path = tmp_path / "reads"
     assert len(reads.reads(path)) == 0
-    times = np.memmap(path, np.int64, "w+", shape=(100, 2))
-    times[:4] = [[1, 2_000_001], [5_000_001, 6_000_001], [6_000_001, 7_000_001], [9_500_001, 9_600_001]]
-    assert reads.gaps_ms(reads.reads(path), 0, 10**9).tolist() == [3.0, 0.0, 2.5]
-    assert reads.gaps_ms(reads.reads(path), 6_000_000, 8_000_000).tolist() == [0.0]
+    times = np.memmap(path, np.int64, "w+", shape=(100, 4))
+    times[:4, :2] = [[1, 2_000_001], [5_000_001, 6_000_001], [6_000_001, 7_000_001], [9_500_001, 9_600_001]]
+    times[:4, 2:] = [[0, 500_000], [1_500_000, 1_500_000], [1_500_000, 1_600_000], [1_600_000, 1_600_000]]
+    noted = reads.reads(path)
+    gaps = reads.gaps_ms(noted)
+    assert gaps.tolist() == [3.0, 0.0, 2.5]
+    assert reads.own_gaps_ms(noted).tolist() == [2.0, 0.0, 2.5]
+    assert reads.gaps_ms(reads.between(noted, 6_000_000, 8_000_000)).tolist() == [0.0]
+    assert reads.longest_ms(noted, gaps, 1, 6_500_000).tolist() == [3.0, 2.5]
+    assert reads.longest_ms(noted[:0], gaps[:0], 1, 5).tolist() == []
     assert quantiles(np.array([1.0, 2.0, 9.0])) == {
-        "reads": 4, "p50_ms": 2.0, "p99_ms": 8.86, "p99.9_ms": 8.986, "max_ms": 9.0
+        "count": 3, "p50_ms": 2.0, "p99_ms": 8.86, "p99.9_ms": 8.986, "max_ms": 9.0
     }  # fmt: skip
-    assert quantiles(np.zeros(0)) == {"reads": 0}
+    assert quantiles(np.zeros(0)) == {"count": 0}
 
 
 def test_cpu_of_a_process_grows_with_its_work() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from segue import limits
 from segue.checkpoints import world as world_module
 from segue.checkpoints.bases import load
 from segue.checkpoints.group import Group
@@ -49,6 +54,78 @@ def test_the_first_that_is_asked_has_all_saved(tmp_path: Path) -> None:
         assert [part.saves for part in parts] == [2, 2, 1]
         loaded = [rows_of(load(tmp_path, decode_manifest(manifest))) for (manifest,) in saved]
         assert loaded == [{0: [20, 2]}, {0: [10, 2]}, {0: [30, 1]}]
+        journal.close()
+
+
+class Counting:
+    """A part of many rows; `change` counts one of them up."""
+
+    def __init__(self) -> None:
+        self.rows: Rows = {}
+        self.dirty: set[int] = set()
+        self.rooms: list[bool] = []
+
+    def change(self, row: int) -> None:
+        self.rows[row] = [self.rows.get(row, [0])[0] + 1]
+        self.dirty.add(row)
+
+    def save(self, room: np.ndarray[Any, np.dtype[np.int64]] | None) -> ShardDelta:
+        self.rooms.append(room is not None)
+        saved = delta({row: self.rows[row] for row in self.dirty})
+        self.dirty.clear()
+        if room is None or len(room) < len(saved.words):
+            return saved
+        room[: len(saved.words)] = saved.words
+        return ShardDelta(saved.rows, saved.starts, room[: len(saved.words)], saved.rest)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    epochs=st.lists(
+        st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), max_size=60), min_size=1, max_size=5
+    ),
+    early=st.integers(1, 12),
+)
+def test_rows_saved_early_are_as_they_are_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, epochs: list[list[tuple[int, int]]], early: int
+) -> None:
+    """However often rows change after they were saved; what an older manifest tells of stays as it was."""
+    monkeypatch.setattr(limits, "SAVE_EARLY_ROWS", early)
+    with tempfile.TemporaryDirectory() as path, opened(Path(path)) as folder:
+        journal = Journal(folder, keep=False, file_bytes=1 << 16)
+        group = Group(journal)
+        parts = [Counting() for _ in range(3)]
+        for number, part in enumerate(parts):
+            group.join(number, part.save, changed=partial(len, part.dirty))
+        told: list[tuple[bytes, Rows]] = []
+        for changes in epochs:
+            for number, row in changes:
+                group.touch(number)
+                assert len(parts[number].dirty) <= max(early, 60 // limits.SAVE_EARLY_SHARE)
+                parts[number].change(row)
+            told += [(group.saved(number)[0], dict(part.rows)) for number, part in enumerate(parts)]
+        for manifest, rows in told:
+            assert rows_of(load(folder.path, decode_manifest(manifest))) == rows
+        journal.close()
+
+
+def test_a_part_that_changes_much_is_saved_early_less_often(tmp_path: Path) -> None:
+    with opened(tmp_path) as folder:
+        journal = Journal(folder, keep=False)
+        group = Group(journal)
+        part = Counting()
+        group.join(0, part.save, changed=lambda: len(part.dirty))
+        group.saved(0)
+        often = []
+        for _ in range(2):
+            part.rooms.clear()
+            for row in range(16 * limits.SAVE_EARLY_ROWS):
+                group.touch(0)
+                part.change(row)
+            group.saved(0)
+            often.append(len(part.rooms))
+        assert often == [16, 8]
+        assert all(part.rooms)
         journal.close()
 
 

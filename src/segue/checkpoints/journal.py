@@ -11,7 +11,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -36,7 +36,11 @@ from segue.state.delta import ShardDelta
 
 _BLOCK_BYTES = 4_096  # what is written past the page cache begins and ends at multiples of it
 _BLOCK_WORDS = _BLOCK_BYTES // 8
-_BACKGROUND_BYTES = 1 << 19  # less is written at once: waking a thread takes as long
+_BACKGROUND_BYTES = 1 << 18  # less is written at once: waking a thread takes as long
+_ROOMS_MAX = 8  # that wait to be written, before who fills them waits too
+_ZEROS_BYTES = 1 << 20  # written at once
+_ZEROS_PAUSE_S = 0.004  # in between: the file in use is written and synced meanwhile
+_FIRST_FILE_BYTES = 8 << 20  # a start waits for its first file
 _NOTHING = ShardDelta(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64), b"")
 
 
@@ -48,10 +52,13 @@ class _File:
     """A journal file, its room reserved: a disk that is full says so here, not in the middle of a record.
 
     Written past the page cache where that is possible: fresh pages cost three times what the disk needs, and what
-    others have written is not in the way of fdatasync.
+    others have written is not in the way of fdatasync. Its blocks were written before: otherwise each fdatasync would
+    wait for the file system's own journal, which says which blocks have been.
     """
 
-    def __init__(self, folder: StateFolder, number: int, size: int) -> None:
+    def __init__(
+        self, folder: StateFolder, number: int, size: int, zeros_pause_s: float | None = 0.0
+    ) -> None:
         self.name = journal_name(folder.generation, number)
         self.number = number
         self.path = folder.journals / self.name
@@ -62,6 +69,8 @@ class _File:
         try:
             self.fd = self._open()
             os.posix_fallocate(self.fd, 0, size)
+            if zeros_pause_s is not None:  # else somebody waits
+                self._write_zeros(zeros_pause_s)
             head = Room().words(_BLOCK_WORDS)
             head[:FILE_WORDS] = np.frombuffer(
                 file_head(JOURNAL_MAGIC, folder.generation, number, 0), np.int64
@@ -87,12 +96,31 @@ class _File:
                 self.path.unlink()
             return os.open(self.path, flags, 0o644)
 
+    def _write_zeros(self, pause_s: float) -> None:
+        zeros = Room().words(_ZEROS_BYTES // 8).data.cast("B")
+        for offset in range(0, self.size, _ZEROS_BYTES):
+            whole = -(-min(_ZEROS_BYTES, self.size - offset) // _BLOCK_BYTES) * _BLOCK_BYTES
+            write_all(self.fd, zeros[:whole], offset)
+            time.sleep(pause_s)
+
     def write(self, words: Words, offset: int) -> None:
         """Write whole blocks. Raises CheckpointError."""
         try:
             write_all(self.fd, words.data, offset)
         except OSError as error:
             raise unwritable(self.path, error) from error
+
+    def sync(self) -> None:
+        """Make durable what was written. Raises CheckpointError."""
+        try:
+            os.fdatasync(self.fd)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def finish(self) -> None:
+        """Make durable what was written, and close. Raises CheckpointError."""
+        self.sync()
+        self.close()
 
     def close(self) -> None:
         """Give back the room that was not used."""
@@ -188,8 +216,8 @@ class Journal:
                      the rest is for doing it, for the epochs that stay resumable and for the deletion
     keep             bases are made and files deleted in the background (a process of its own)
 
-    Where parts change much, call append_early as batches finish: 30 MB of rows are some 7 ms of packing and writing,
-    of which less than 1 ms is then left for the epoch's end.
+    Where parts change much, call append_early as batches finish: it packs, and writes in the background, and so leaves
+    little for the epoch's end.
 
     Raises CheckpointError; after one every later call raises the same: nothing can follow a gap.
     """
@@ -208,14 +236,14 @@ class Journal:
         self._file_bytes = file_bytes
         self._chains: dict[int, _Chain] = {}
         self._room = Room()
-        self._other_room = Room()  # being written
+        self._rooms_free: list[Room] = []
         self._buffered = 0  # words of the room that wait to be written
         self._dirty = False  # something was written since the last sync
         self._failure: CheckpointError | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
-        self._writing: Future[None] | None = None
+        self._writing: deque[tuple[Future[None], Room | None]] = deque()  # in the background, oldest first
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="journal-ahead")
-        self._file = _File(folder, 1, file_bytes)
+        self._file = _File(folder, 1, min(file_bytes, _FIRST_FILE_BYTES))
         self._next: Future[_File] | None = None
         self._collect_ms = max(250, min(20_000, erase_within_ms // 16))
         self._collected_ms = _now_ms()
@@ -232,7 +260,6 @@ class Journal:
         self._check()
         try:
             self._write(parts, _now_ms())
-            self._flush()
         except CheckpointError as error:
             self._failure = error
             raise
@@ -243,20 +270,28 @@ class Journal:
         extra: Mapping[int, dict[str, int]] | None = None,
     ) -> dict[int, Manifest]:
         """Make durable what changed in these parts (None: nothing since append_early or the last time); the
-        manifests to keep. Without parts: look after what is old, which an idle process should do now and then."""
+        manifests to keep. Each delta is done with when the next is taken: all may live in the same memory.
+        Without parts: look after what is old, which an idle process should do now and then."""
         self._check()
         now_ms = _now_ms()
-        listed = list(parts)
+        listed: list[int] = []
+
+        def changed() -> Iterator[tuple[int, ShardDelta]]:
+            for part, delta in parts:
+                listed.append(part)
+                if delta is not None:
+                    yield part, delta
+
         try:
             self._hear()
-            self._write(((part, delta) for part, delta in listed if delta is not None), now_ms)
+            self._write(changed(), now_ms)
             self._flush()
             self._sync()
         except CheckpointError as error:
             self._failure = error
             raise
         manifests: dict[int, Manifest] = {}
-        for part, _ in listed:
+        for part in listed:
             chain = self._chains.setdefault(part, _Chain(Manifest(part)))
             if extra is not None and part in extra:
                 chain.extra = extra[part]
@@ -310,7 +345,6 @@ class Journal:
 
     def _flush(self) -> None:
         """Write what waits: much of it in the background, for packing goes on meanwhile."""
-        self._settle()
         if not self._buffered:
             return
         whole = -(-self._buffered // _BLOCK_WORDS) * _BLOCK_WORDS
@@ -320,32 +354,36 @@ class Journal:
         file.used += 8 * whole
         self._buffered = 0
         self._dirty = True
-        if 8 * whole >= _BACKGROUND_BYTES:
-            self._writing = self._writer.submit(file.write, words, offset)
-            self._room, self._other_room = self._other_room, self._room
+        if 8 * whole >= _BACKGROUND_BYTES or self._writing:
+            self._writing.append((self._writer.submit(file.write, words, offset), self._room))
+            while self._writing and (self._writing[0][0].done() or len(self._writing) >= _ROOMS_MAX):
+                self._settle_one()
+            self._room = self._rooms_free.pop() if self._rooms_free else Room()
         else:
             file.write(words, offset)
         if self._next is None and file.used > file.size // 2:
-            self._next = self._ahead.submit(_File, self._folder, file.number + 1, self._file_bytes)
+            self._prepare_next()
 
-    def _settle(self) -> None:
-        """Wait for what is written in the background. Raises what went wrong with it."""
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            writing.result()
+    def _prepare_next(self) -> None:
+        number = self._file.number + 1
+        self._next = self._ahead.submit(_File, self._folder, number, self._file_bytes, _ZEROS_PAUSE_S)
+
+    def _settle_one(self) -> None:
+        """Wait for the oldest of what is done in the background. Raises what went wrong with it."""
+        writing, room = self._writing.popleft()
+        if room is not None:
+            self._rooms_free.append(room)
+        writing.result()
 
     def _sync(self) -> None:
-        self._settle()
+        while self._writing:
+            self._settle_one()
         if self._dirty:
-            try:
-                os.fdatasync(self._file.fd)
-            except OSError as error:
-                raise unwritable(self._file.path, error) from error
+            self._file.sync()
             self._dirty = False
 
     def _rotate(self, need: int) -> None:
         """Go on in a new file with room for so many bytes."""
-        self._sync()
         number = self._file.number + 1
         following = self._next.result() if self._next is not None else None
         self._next = None
@@ -356,8 +394,9 @@ class Journal:
             number += 1
             following = None
         if following is None:
-            following = _File(self._folder, number, max(self._file_bytes, need))
-        self._file.close()
+            following = _File(self._folder, number, max(self._file_bytes, need), None)
+        self._writing.append((self._writer.submit(self._file.finish), None))
+        self._dirty = False
         self._file = following
 
     # --- the keeper ----------------------------------------------------------------------------------
@@ -376,11 +415,14 @@ class Journal:
 
     def _look_after(self, now_ms: int) -> None:
         if self._file.first_ms and now_ms - self._file.first_ms > self._erase_within_ms // 8:
-            try:
-                self._rotate(0)
-            except CheckpointError as error:
-                self._failure = error
-                raise
+            if self._next is None:
+                self._prepare_next()
+            elif self._next.done():
+                try:
+                    self._rotate(0)
+                except CheckpointError as error:
+                    self._failure = error
+                    raise
         if self._keeper is not None and now_ms - self._collected_ms >= self._collect_ms:
             self._collected_ms = now_ms
             names = {name for chain in self._chains.values() for files in chain.handed_out for name in files}

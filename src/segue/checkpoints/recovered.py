@@ -14,6 +14,7 @@ from segue.checkpoints.folder import StateFolder
 from segue.checkpoints.group import WORLD_PART, Saved
 from segue.checkpoints.journal import Journal
 from segue.checkpoints.manifest import decode_manifest
+from segue.checkpoints.preload import Preload
 from segue.checkpoints.store import ResumePoint, resume_point
 from segue.checkpoints.world import merged_world
 from segue.limits import LANES_MAX
@@ -23,6 +24,7 @@ from segue.settings import Settings, secret
 from segue.sinks.kafka.message import LanePosition, lane_label
 from segue.sources.interface import Source
 from segue.state.delta import ShardDelta
+from segue_kernels.receipt import ANONYMOUS_PART
 
 if TYPE_CHECKING:
     from segue.sinks.kafka.tail import Tail
@@ -39,6 +41,7 @@ class Recovered:
     partitions  names of the source's, in the order of their index, which is the same in all runs of a deployment
     folder      where the state is; None = nothing survives
     journal     where this process writes its own
+    preload     what was saved of the parts, on its way
     world       what was saved of the reference tables
     tail        of output topics: what was sent behind the cut
     """
@@ -46,15 +49,16 @@ class Recovered:
     partitions: tuple[str, ...]
     folder: StateFolder | None = None
     journal: Journal | None = None
+    preload: Preload | None = None
     world: bytes | None = None
     tail: Tail | None = None
     _told: set[str] = field(default_factory=set)
 
     def load(self, saved: Saved) -> tuple[int, ShardDelta]:
-        """The part's number and its state. Raises CheckpointError."""
-        assert self.folder is not None
+        """The part's number and its state, which lives until the next one is loaded. Raises CheckpointError."""
+        assert self.preload is not None
         manifest = decode_manifest(saved[0])
-        return manifest.part, load(self.folder.path, manifest)
+        return manifest.part, self.preload.take(manifest)
 
     def receipts(self, part: int) -> Words | None:
         """Of the part, behind the cut; None = none."""
@@ -73,6 +77,8 @@ class Recovered:
 
     def close(self) -> None:
         """Let go of the journal."""
+        if self.preload is not None:
+            self.preload.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -82,23 +88,40 @@ def without_state(source: Source[Any]) -> Recovered:
     return Recovered(source.partitions)
 
 
-def recover(settings: Settings, source: Source[Any], folder: StateFolder) -> Recovered:
-    """What the newest epoch that can be resumed left. Raises CheckpointError."""
+def recover(
+    settings: Settings, source: Source[Any], folder: StateFolder, process: int = 0, processes: int = 1
+) -> Recovered:
+    """What the newest epoch that can be resumed left; of the parts, those of this process. Raises CheckpointError."""
     point = resume_point(folder.path)
+    manifests = sorted(point.manifests().items())  # Bytewax asks for the parts in this order
+    preload = Preload(
+        folder.path,
+        (
+            manifest
+            for _, listed in manifests
+            for manifest in listed
+            if manifest.part != WORLD_PART and manifest.part % ANONYMOUS_PART % processes == process
+        ),
+    )
     # a process's world stands beside each part that was saved with it
     worlds = {
         (manifest.base, manifest.file, manifest.offset): manifest
-        for manifests in point.manifests().values()
-        for manifest in manifests
+        for _, listed in manifests
+        for manifest in listed
         if manifest.part == WORLD_PART
     }
-    return Recovered(
-        partitions=folder.deployment.partitions,
-        folder=folder,
-        world=merged_world(load(folder.path, manifest) for manifest in worlds.values()),
-        tail=_tail(settings, point) if settings.kafka.brokers else None,
-        journal=Journal(folder, erase_within_ms=settings.erase_within_ms),
-    )
+    try:
+        return Recovered(
+            partitions=folder.deployment.partitions,
+            folder=folder,
+            preload=preload,
+            world=merged_world(load(folder.path, manifest) for manifest in worlds.values()),
+            tail=_tail(settings, point) if settings.kafka.brokers else None,
+            journal=Journal(folder, erase_within_ms=settings.erase_within_ms),
+        )
+    except BaseException:
+        preload.close()
+        raise
 
 
 def _tail(settings: Settings, point: ResumePoint) -> Tail:

@@ -104,7 +104,7 @@ def execute(
 
     from flows.next_best_action import next_best_action
 
-    with _recovered(settings, source, folder) as recovered:
+    with _recovered(settings, source, folder, process, max(1, len(addresses))) as recovered:
         flow = next_best_action(settings, source, recovered=recovered)
         leave_alone_what_is_here()
         ready()
@@ -130,11 +130,13 @@ def recovery_config(folder: StateFolder) -> RecoveryConfig:
 
 
 @contextlib.contextmanager
-def _recovered(settings: Settings, source: Source[Any], folder: StateFolder | None) -> Iterator[Recovered]:
+def _recovered(
+    settings: Settings, source: Source[Any], folder: StateFolder | None, process: int, processes: int
+) -> Iterator[Recovered]:
     if folder is None:
         yield without_state(source)
         return
-    recovered = recover(settings, source, folder)
+    recovered = recover(settings, source, folder, process, processes)
     try:
         yield recovered
     finally:
@@ -159,7 +161,7 @@ def deployed(make: Callable[..., Dataflow]) -> Dataflow:
         settings = msgspec.structs.replace(settings, pace_path=board)
     stop_on_signals()
     threading.Thread(target=_wait_for_the_start, args=(processes,), name="start", daemon=True).start()
-    return make(settings, source, recovered=recover(settings, source, folder))
+    return make(settings, source, recovered=recover(settings, source, folder, process, processes))
 
 
 def _wait_for_the_start(processes: int) -> None:

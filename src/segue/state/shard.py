@@ -335,6 +335,11 @@ class ShardState:
         return rows
 
     @property
+    def changed_rows(self) -> int:
+        """Rows changed since `save`."""
+        return int(self.arrays.meta[row_layout.DIRTY_COUNT])
+
+    @property
     def customers(self) -> int:
         """Rows in use."""
         return int(self.arrays.meta[row_layout.CUSTOMERS])

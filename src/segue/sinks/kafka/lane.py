@@ -39,6 +39,13 @@ _SEND_S = limits.TRANSACTION_MS_MAX / 1000
 _open_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
 
 
+def hurry_lanes() -> None:
+    """All lanes of this process commit what they have: an epoch ends, and at its end somebody waits for them. What is
+    under way by then is one transaction less to wait for."""
+    for lane in list(_open_lanes):
+        lane.hurry()
+
+
 class _Queued(NamedTuple):
     """Messages for one transaction; before it commits the first `sent_before` messages sent at once are acknowledged:
     nothing is logged as sent that is not there."""
@@ -115,8 +122,7 @@ class Lane:
 
         The other lanes of this process begin to commit too: they are asked next.
         """
-        for lane in list(_open_lanes):
-            lane.hurry()
+        hurry_lanes()
         self._wait(lambda: self._ready and not self._queued)
         sender = self._sender
         while sender is not None and self._acknowledged < self._sent:
