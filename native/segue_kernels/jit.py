@@ -1,5 +1,7 @@
 """How kernels are compiled: `nogil`, never `fastmath`, never `parallel`, cached per version of the sources.
 
+No index in a kernel is negative: a[-1] would be what lies before the array, not its last element (_plain_index).
+
 With NUMBA_DISABLE_JIT=1 every kernel is the plain Python function it looks like. Unsigned words wrap around
 in both modes: NumPy's warning about it is off inside an interpreted kernel.
 """
@@ -17,6 +19,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba import types
 from numba.core import config as numba_config
 
 Array = npt.NDArray[Any]  # what kernels take: mostly int64; the docstring of each says which
@@ -24,6 +27,7 @@ Array = npt.NDArray[Any]  # what kernels take: mostly int64; the docstring of ea
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 JIT_DISABLED = bool(numba_config.DISABLE_JIT)
+_PACKAGE = __name__.partition(".")[0]
 
 
 def _sources_digest() -> str:
@@ -48,6 +52,25 @@ def cache_folder() -> Path:
 
 if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
     numba_config.CACHE_DIR = str(cache_folder())
+
+
+if not JIT_DISABLED:
+    from numba.np import arrayobj
+
+    _wrapping_index = arrayobj.fix_integer_index
+
+    def _plain_index(context: Any, builder: Any, index_type: Any, index: Any, size: Any) -> Any:
+        """An index as it is, in functions of this package; elsewhere one below 0 counts from the array's end.
+
+        That would take a compare, a select and the array's length at every access, and loops would gather what lies
+        side by side: the engine's run took 376 instead of 335 ns an event with it, find_or_add 46 instead of 30 (all
+        shipped policies, the least of eight passes each). With NUMBA_BOUNDSCHECK=1 a negative index is an error.
+        """
+        if _PACKAGE not in builder.function.name:
+            return _wrapping_index(context, builder, index_type, index, size)
+        return context.cast(builder, index, index_type, types.intp)
+
+    arrayobj.fix_integer_index = _plain_index
 
 
 def _interpreted(function: Function) -> Function:
