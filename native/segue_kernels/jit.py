@@ -54,10 +54,15 @@ if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
     numba_config.CACHE_DIR = str(cache_folder())
 
 
+_wrapping_index: Any = (
+    None  # Numba's own; it is no public function, and where it is not found nothing is changed
+)
 if not JIT_DISABLED:
     from numba.np import arrayobj
 
-    _wrapping_index = arrayobj.fix_integer_index
+    _wrapping_index = getattr(arrayobj, "fix_integer_index", None)
+
+if _wrapping_index is not None:
 
     def _plain_index(context: Any, builder: Any, index_type: Any, index: Any, size: Any) -> Any:
         """An index as it is, in functions of this package; elsewhere one below 0 counts from the array's end.
