@@ -29,7 +29,7 @@ TYPES = (
     *("identify", "identify", "alias"),
     "Profile Erasure Requested",
     *("Price Updated", "Inventory Updated"),
-    *("Catalogue Updated", "Price Row Updated", "Stock Row Updated", "Profile Updated", "Profile Updated"),
+    "Profile Updated",  # or another row of a table
 )
 # fields of rows of tables, and values that they may have
 ROWS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -171,6 +171,7 @@ def _message(choice: Choice, world: World, number: int, time_ms: int) -> Message
         shop = {"store_id": f"s{choice.integer(0, 1)}"} if choice.chance(60) else {}
         return {**message, **_goods(choice, world), **shop}
     if kind in ROWS:
+        message["type"] = kind = choice.pick((*ROWS, "Catalogue Updated", "Profile Updated"))
         return {**message, **_row(choice, world, kind)}
     field, customer = choice.pick(world.customers())
     message[field] = customer
