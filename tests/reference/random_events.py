@@ -297,6 +297,11 @@ def _dumped(choice: Choice, fields: Message) -> bytes:
     return json.dumps(fields, separators=separators, ensure_ascii=choice.chance(50)).encode()
 
 
+def _fits_a_batch(message: Message) -> bool:
+    """Segment has no cards; and the reference takes a batch as a whole, or not."""
+    return "loyaltyId" not in message and ["wrong"] not in message.values()
+
+
 def lines(choice: Choice, messages: Sequence[Message]) -> list[bytes]:
     """The messages as lines of JSON, in one form or another, with a few blank and dead ones between."""
     rendered: list[bytes] = []
@@ -305,8 +310,8 @@ def lines(choice: Choice, messages: Sequence[Message]) -> list[bytes]:
         if choice.chance(3):
             rendered.append(choice.pick((b"", b"  ", *DEAD_LINES)))
         taken = [waiting.pop(0)]
-        as_batch = choice.chance(8) and "loyaltyId" not in taken[0]
-        while as_batch and waiting and "loyaltyId" not in waiting[0] and choice.chance(60):
+        as_batch = choice.chance(8) and _fits_a_batch(taken[0])
+        while as_batch and waiting and _fits_a_batch(waiting[0]) and choice.chance(60):
             taken.append(waiting.pop(0))
         written = []
         for message in taken:
