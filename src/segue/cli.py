@@ -498,6 +498,14 @@ Compact = Annotated[
         help="Of this input only the newest message of each key is kept, for ever. May be repeated.",
     ),
 ]
+TopicTables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table",
+        metavar="NAME=topic:TOPIC",
+        help="A topic of rows of catalogue, price, stock or profile: of each key the newest is kept. May be repeated.",
+    ),
+]
 SettingsFile = Annotated[
     str,
     typer.Option(
@@ -591,8 +599,8 @@ def schema(
         str,
         typer.Argument(
             metavar="MESSAGE",
-            help="event, cloudevent, segment-message, segment-batch, action, dead-letter, late, summary; all if not "
-            "given. asyncapi: the topics with their messages.",
+            help="event, cloudevent, segment-message, segment-batch, catalogue-row, price-row, stock-row, profile-row, "
+            "action, dead-letter, late, summary; all if not given. asyncapi: the topics with their messages.",
         ),
     ] = "",
     brokers: Annotated[
@@ -603,6 +611,7 @@ def schema(
         list[str] | None,
         typer.Option("--input", metavar="TOPIC", help="asyncapi: a topic that is read. May be repeated."),
     ] = None,
+    table: TopicTables = None,
     policies: OfPolicies = None,
     settings: SettingsFile = "",
 ) -> None:
@@ -614,10 +623,12 @@ def schema(
     import json
 
     if message == "asyncapi":
+        from segue.run.arguments import named_files
         from segue.run.topics import TopicOptions, document
 
         options = TopicOptions(
             inputs=tuple(inputs or ()),
+            tables=named_files("--table", table or ()),
             settings_file=settings,
             brokers=brokers,
             prefix=prefix,
@@ -705,18 +716,20 @@ def _with_topic_options(command: Callable[[Any, Any], None]) -> Callable[..., No
         replication: Replication = 0,
         retention: Keep = _KEEP,
         compact: Compact = None,
+        table: TopicTables = None,
         policies: OfPolicies = None,
         settings: SettingsFile = "",
         properties: PropertiesFile = "",
     ) -> None:
         from rich.console import Console
 
-        from segue.run.arguments import duration_ms
+        from segue.run.arguments import duration_ms, named_files
         from segue.run.topics import TopicOptions
 
         options = TopicOptions(
             inputs=tuple(inputs or ()),
             compact=tuple(compact or ()),
+            tables=named_files("--table", table or ()),
             settings_file=settings,
             brokers=brokers,
             prefix=prefix,
@@ -739,7 +752,7 @@ def _with_topic_options(command: Callable[[Any, Any], None]) -> Callable[..., No
 def topics_create(options: Any, console: Any) -> None:
     """Make the topics that are missing. Those that are there stay as they are.
 
-    segue topics create events catalogue --compact catalogue --brokers localhost:9092 --lanes 4
+    segue topics create events --table catalogue=topic:products --brokers localhost:9092 --lanes 4
     """
     from segue.run.topics import create
 

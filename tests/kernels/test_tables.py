@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue import limits
+from segue.events.hashing import hash_text, key_words
 from segue.events.money import letters_code
-from segue.events.names import CODE_BY_NAME
+from segue.events.names import CODE_BY_NAME, ROW_CODES
 from segue.reference.world import ReferenceWorld
 from segue_kernels import plan, record, tables
 from segue_kernels.jit import kernel
@@ -81,10 +82,16 @@ def seen(chain: list[Naive], now: int, place: tuple[int, int]) -> Naive | None:
 
 
 def let_in(chain: list[Naive], valid_from: int, place: tuple[int, int], field: str, value: int) -> None:
-    before = seen(chain, valid_from, (1 << 62, 0))
     names = ("amount", "list") if field == "amount" else ("quantity",)
+    let_in_row(chain, valid_from, place, names, {field: value})
+
+
+def let_in_row(
+    chain: list[Naive], valid_from: int, place: tuple[int, int], names: tuple[str, ...], told: dict[str, int]
+) -> None:
+    before = seen(chain, valid_from, (1 << 62, 0))
     fields = dict(before.fields) if before else {name: UNKNOWN[name] for name in names}
-    chain.append(Naive(valid_from, place, {**fields, field: value}))
+    chain.append(Naive(valid_from, place, {**fields, **told}))
     arrived = sorted((v for v in chain if v.place[0] >= 0), key=lambda v: (v.valid_from, v.place))
     if len(arrived) > limits.TABLE_VERSIONS_MAX:
         chain.remove(arrived[0])
@@ -236,6 +243,81 @@ def test_lookups_see_what_had_arrived(
             5,
             unknown,
         ]
+
+
+row_updates = st.tuples(
+    st.sampled_from(("price", "stock", "catalogue")),  # the last one nobody looks into
+    st.integers(0, 2),  # product
+    st.integers(0, 1),  # store
+    st.integers(-40, 40),  # event time, relative
+    st.dictionaries(
+        st.sampled_from(("amount", "list", "quantity", "colour")),
+        st.one_of(st.none(), st.integers(-9, 9), st.just("text")),
+        max_size=3,
+    ),
+)
+WIDTHS = {"price": ("amount", "list"), "stock": ("quantity",)}
+
+
+def row_records(table: str, product: int, store: int, time: int, clock: int, sequence: int, told: Any) -> Any:
+    """A header and a line a field, as decoding makes them."""
+    kind = ROW_CODES[("catalogue", "price", "stock").index(table)]
+    event = {"time": time, "clock": clock, "sequence": sequence, "type": kind, "product": product}
+    lines = []
+    for value in told.values():
+        flags = record.FLAG_IS_LINE | (record.FLAG_HAS_PRICE if isinstance(value, int) else 0)
+        lines.append({**event, "flags": flags, "price": value if isinstance(value, int) else 0})
+    records, _ = records_of([{**event, "flags": record.FLAG_HAS_LINES if told else 0}, *lines])
+    records[:, record.STORE] = store
+    for row, (name, value) in zip(records[1:], told.items(), strict=True):
+        row[record.FIELD_NAME] = hash_text(name, *key_words(bytes(16)))
+        row[record.FIELD_TEXT] = 77 if value == "text" else 0
+    return records
+
+
+@quick(150)
+@given(st.lists(st.one_of(row_updates, updates), max_size=30), st.lists(st.integers(0, 30), max_size=4))
+def test_rows_change_what_they_name(drawn: list[Any], cuts: list[int]) -> None:
+    """Prices and stock, one field at a time, and rows with several, null ones and ones of no use among them."""
+    world = new_world()
+    chains: Chains = {}
+    clock, parts = 1_000, []
+    for n, step in enumerate(drawn):
+        if not isinstance(step[0], str):
+            records, said = rows_for([step], n)
+            records[:, record.TIME] += clock - 1_000
+            records[:, record.CLOCK] += clock - 1_000
+            clock = int(records[-1, record.CLOCK])
+            for row, what in zip(records.tolist(), said, strict=True):
+                if what:
+                    place = (row[record.CLOCK], n)
+                    let_in(chains.setdefault(what[0], []), row[record.TIME], place, what[1], what[2])
+        else:
+            table, product, store, offset, told = step
+            time = max(1, clock + offset)
+            clock = max(clock, time)
+            records = row_records(table, product, store, time, clock, n, told)
+            if table in WIDTHS and product and told:
+                # of the other kind, or no field of this table: nothing changes, but a version is made
+                named = {name: value for name, value in told.items() if name in WIDTHS[table]}
+                words = {name: UNKNOWN[name] if v is None else v for name, v in named.items() if v != "text"}
+                key = (table, product) if table == "price" else (table, product, store)
+                let_in_row(chains.setdefault(key, []), time, (clock, n), WIDTHS[table], words)
+        parts.append(records)
+    for first, end in pairwise(sorted({0, len(parts), *(min(cut, len(parts)) for cut in cuts)})):
+        batch = np.concatenate(parts[first:end])
+        assert len(world.take(batch.copy())) == len(world.take(batch.copy())) == 0
+    for product in range(5):
+        for store in range(2):
+            for now in (940, 990, 1_000, 1_020, 1_060, 1_200):
+                price = seen(chains.get(("price", product), []), now, (1 << 62, 0)) if product else None
+                stock = (
+                    seen(chains.get(("stock", product, store), []), now, (1 << 62, 0)) if product else None
+                )
+                found = looked_up(world, product, store, now, (1 << 62, 0))
+                assert found[1] == (price.fields["amount"] if price else -1)
+                assert found[4] == (price.fields["list"] if price else -3)
+                assert found[3] == (stock.fields["quantity"] if stock else -2)
 
 
 @quick(80)

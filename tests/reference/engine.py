@@ -28,7 +28,7 @@ from segue.policy.interpret import interpret
 from segue.policy.ir import Lookup, LookupIs, Node, Stream, walk
 from segue_kernels import plan, record
 from tests.reference.customer import Customer, Left, Sent, Trigger, Wait
-from tests.reference.event import ANONYMOUS, USER, Event
+from tests.reference.event import ANONYMOUS, Event
 from tests.reference.hashing import action_hash, decision_hash, key_hash, message_hash, signed, timer_hash
 from tests.reference.history import (
     CustomerHistory,
@@ -720,10 +720,8 @@ class Reference:
     def value(
         self, node: Node, key: Key, customer: Customer, subject: Seen, now: int, step: int = 1
     ) -> float:
-        user = key[1] if key[0] == USER else ""
-
         def looked_up(index: int) -> int:
-            return self.tables.word(index, subject.product_text, subject.store_text, user, now)
+            return self.tables.word(index, subject.product_text, subject.store_text, key, now)
 
         history = replace(self.history(customer, subject, now), step=step, looked_up=looked_up)
         return interpret(node, history)

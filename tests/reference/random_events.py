@@ -29,7 +29,7 @@ TYPES = (
     *("identify", "identify", "alias"),
     "Profile Erasure Requested",
     *("Price Updated", "Inventory Updated"),
-    *("Catalogue Updated", "Price Row Updated", "Stock Row Updated", "Profile Updated", "Profile Updated"),
+    "Profile Updated",  # or another row of a table
 )
 # fields of rows of tables, and values that they may have
 ROWS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -171,6 +171,7 @@ def _message(choice: Choice, world: World, number: int, time_ms: int) -> Message
         shop = {"store_id": f"s{choice.integer(0, 1)}"} if choice.chance(60) else {}
         return {**message, **_goods(choice, world), **shop}
     if kind in ROWS:
+        message["type"] = kind = choice.pick((*ROWS, "Catalogue Updated", "Profile Updated"))
         return {**message, **_row(choice, world, kind)}
     field, customer = choice.pick(world.customers())
     message[field] = customer
@@ -296,6 +297,11 @@ def _dumped(choice: Choice, fields: Message) -> bytes:
     return json.dumps(fields, separators=separators, ensure_ascii=choice.chance(50)).encode()
 
 
+def _fits_a_batch(message: Message) -> bool:
+    """Segment has no cards; and the reference takes a batch as a whole, or not."""
+    return "loyaltyId" not in message and ["wrong"] not in message.values()
+
+
 def lines(choice: Choice, messages: Sequence[Message]) -> list[bytes]:
     """The messages as lines of JSON, in one form or another, with a few blank and dead ones between."""
     rendered: list[bytes] = []
@@ -304,8 +310,8 @@ def lines(choice: Choice, messages: Sequence[Message]) -> list[bytes]:
         if choice.chance(3):
             rendered.append(choice.pick((b"", b"  ", *DEAD_LINES)))
         taken = [waiting.pop(0)]
-        as_batch = choice.chance(8) and "loyaltyId" not in taken[0]
-        while as_batch and waiting and "loyaltyId" not in waiting[0] and choice.chance(60):
+        as_batch = choice.chance(8) and _fits_a_batch(taken[0])
+        while as_batch and waiting and _fits_a_batch(waiting[0]) and choice.chance(60):
             taken.append(waiting.pop(0))
         written = []
         for message in taken:

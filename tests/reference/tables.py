@@ -21,7 +21,7 @@ Value = str | float | Decimal
 class Version:
     """What holds of a key from a time on; `fields` by name.
 
-    key   (product,) in catalogue and price, (product, store) in stock, (user,) in profile
+    key   (product,) in catalogue and price, (product, store) in stock, (kind, customer) in profile
     """
 
     table: str
@@ -42,7 +42,7 @@ def read_tables(paths: Mapping[str, str]) -> list[Version]:
             if isinstance(since, str):
                 since = time_ms(since)
             if table == "profile":
-                key: tuple[str, ...] = (row.pop("userId", "") or row.pop("customer", ""),)
+                key: tuple[str, ...] = (USER, row.pop("userId", "") or row.pop("customer", ""))
             elif table == "stock":
                 key = (row.pop("product_id"), row.pop("store", row.pop("store_id", "")))
             else:
@@ -87,9 +87,9 @@ class Tables:
         """What comes along the way changes the tables it is about: Price Updated, Inventory Updated, and rows."""
         if event.type in ROWS:
             table = ROWS[event.type]
-            key = (event.product, event.store) if table == "stock" else (event.product or event.customer,)
-            if event.told and (table != "profile" or event.kind == USER):
-                self.change(table, key, event.time_ms, dict(event.told))
+            keys = {"stock": (event.product, event.store), "profile": (event.kind, event.customer)}
+            if event.told:
+                self.change(table, keys.get(table, (event.product,)), event.time_ms, dict(event.told))
             return
         items = event.lines or (event,)
         for item in items:
@@ -102,14 +102,14 @@ class Tables:
                 key = (item.product, event.store)
                 self.change("stock", key, event.time_ms, {"quantity": float(item.quantity)})
 
-    def word(self, index: int, product: str, store: str, customer: str, now_ms: int) -> int:
+    def word(self, index: int, product: str, store: str, customer: tuple[str, str], now_ms: int) -> int:
         """Lookup `index` as an integer: millionths of a number, the hash of a text."""
         asked = self._fields[index]
         key = {
             "catalogue": (product,),
             "price": (product,),
             "stock": (product, store),
-            "profile": (customer,),
+            "profile": customer,
         }[asked.table]
         version = self._seen(asked.table, key, now_ms)
         value: Value = version.fields.get(asked.name, asked.unknown) if version else asked.unknown

@@ -69,7 +69,7 @@ def test_random_streams_reach_every_rule() -> None:
     """Streams of some length have late and dead lines, duplicates, merges, timers, changes, credits and refusals."""
     found: Counter[str] = Counter()
     reasons: Counter[int] = Counter()
-    for seed in range(6):
+    for seed in range(12):
         choice = Seeded(seed)
         world = replace(random_events.world(choice), anonymous=3, partitions=2)
         decoded = decode(random_events.stream(choice, world, 400), DECODING)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from segue import limits
 from segue.events.batch import Origin, string_of
 from segue.events.decode import Decoder
 from segue.events.names import CODE_BY_NAME
@@ -55,6 +56,14 @@ QUICK = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_version_is_given_up() -> Iterator[None]:
+    """What lies beyond the bound is not the law's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "TABLE_VERSIONS_MAX", 1 << 20)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,13 +7,26 @@ from typing import Any
 import msgspec
 
 from segue.events.names import CODE_BY_SPELLING
-from segue.events.types import CloudEvent, Event, SegmentBatch, SegmentMessage
+from segue.events.types import (
+    CatalogueRow,
+    CloudEvent,
+    Event,
+    PriceRow,
+    ProfileRow,
+    SegmentBatch,
+    SegmentMessage,
+    StockRow,
+)
 
 FORMS: dict[str, type[msgspec.Struct]] = {
     "event": Event,
     "cloudevent": CloudEvent,
     "segment-message": SegmentMessage,
     "segment-batch": SegmentBatch,
+    "catalogue-row": CatalogueRow,
+    "price-row": PriceRow,
+    "stock-row": StockRow,
+    "profile-row": ProfileRow,
 }
 
 

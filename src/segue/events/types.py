@@ -8,7 +8,7 @@ order.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -137,3 +137,48 @@ class SegmentBatch(Struct, kw_only=True):
 
     batch: list[SegmentMessage]
     sent_at: Instant = msgspec.field(default=None, name="sentAt")
+
+
+class _Row(Struct, kw_only=True):
+    """What each row of a table may have beside its own fields, of which any number is allowed: numbers, or texts of at
+    most 255 bytes. null, "" and (in a topic) a field left out is what the policies declare as unknown."""
+
+    time: Annotated[
+        str | int | None, Meta(description="from when on: ISO 8601 with an offset, or ms since 1970")
+    ] = None
+    updated_at: Annotated[str | int | None, Meta(description="the same, where there is no `time`")] = None
+
+
+class CatalogueRow(_Row, kw_only=True):
+    """A message of a topic of the catalogue, and the `data` of Catalogue Updated: what is true of a product."""
+
+    product_id: Annotated[Identifier, Meta(description="else the message's key")] = None
+
+
+class PriceRow(_Row, kw_only=True):
+    """A message of a topic of prices, and the `data` of Price Row Updated."""
+
+    product_id: Annotated[Identifier, Meta(description="else the message's key")] = None
+    amount: Money = None
+
+
+class StockRow(_Row, kw_only=True):
+    """A message of a topic of stock, and the `data` of Stock Row Updated."""
+
+    product_id: Annotated[Identifier, Meta(description="else the message's key")] = None
+    store_id: Annotated[Identifier, Meta(description="none: of the shop as a whole")] = None
+    quantity: Annotated[Decimal | None, Meta(description="pieces")] = None
+
+
+class ProfileRow(_Row, kw_only=True):
+    """A message of a topic of profiles, and the `data` of Profile Updated: what is known of a customer."""
+
+    user_id: Annotated[Identifier, Meta(description="else the message's key")] = msgspec.field(
+        default=None, name="userId"
+    )
+    loyalty_id: Identifier = msgspec.field(default=None, name="loyaltyId")
+    anonymous_id: Identifier = msgspec.field(default=None, name="anonymousId")
+    kind: Annotated[
+        Literal["user", "loyalty", "anonymous"] | None,
+        Meta(description="of the identifier, if it is another"),
+    ] = None

@@ -84,7 +84,7 @@ class _Told(msgspec.Struct):
     specversion: Any = None
     type: Any = None
     event: Any = None
-    properties: msgspec.Raw | None = None
+    properties: msgspec.Raw = msgspec.Raw()
 
 
 _told = msgspec.json.Decoder(_Told).decode
@@ -98,7 +98,8 @@ def open_row(raw: bytes) -> RowEvent | None:
         told = _told(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None  # whoever reads it as an event says what is wrong
-    is_segment = told.specversion is None and (told.properties is not None or told.type == "track")
+    has_properties = bytes(told.properties) not in (b"", b"null")
+    is_segment = told.specversion is None and (has_properties or told.type == "track")
     name = told.event if is_segment else told.type or (None if told.specversion is not None else told.event)
     table = TABLE_OF_NAME.get(name) if isinstance(name, str) else None
     if table is None:

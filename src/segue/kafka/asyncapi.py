@@ -18,7 +18,16 @@ from segue.actions.log import LOG_FIELDS
 from segue.actions.messages import Action, DeadLetterMessage, LateMessage
 from segue.events.names import CHANNELS
 from segue.events.schema import with_numbers
-from segue.events.types import CloudEvent, Event, SegmentBatch, SegmentMessage
+from segue.events.types import (
+    CatalogueRow,
+    CloudEvent,
+    Event,
+    PriceRow,
+    ProfileRow,
+    SegmentBatch,
+    SegmentMessage,
+    StockRow,
+)
 from segue.kafka.settings import Form, InputTopic, KafkaSettings
 from segue.kafka.topics import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE, TopicPlan, plan
 
@@ -28,6 +37,12 @@ RECEIPTS_HEADER = "segue"
 IDS_HEADER = "segue-ids"
 _BINDING = "0.5.0"
 _COMPONENTS = "#/components"
+_ROWS: dict[str, type[msgspec.Struct]] = {
+    "catalogue": CatalogueRow,
+    "price": PriceRow,
+    "stock": StockRow,
+    "profile": ProfileRow,
+}
 _STRUCTS: tuple[type[msgspec.Struct], ...] = (
     Action,
     DeadLetterMessage,
@@ -36,6 +51,7 @@ _STRUCTS: tuple[type[msgspec.Struct], ...] = (
     CloudEvent,
     SegmentMessage,
     SegmentBatch,
+    *_ROWS.values(),
 )
 _LOGS = {DECISIONS: pa.schema(LOG_FIELDS), CHANGES: CHANGES_SCHEMA, JOINS: JOINS_SCHEMA}
 _FORMS: dict[Form, tuple[str, ...]] = {  # messages that a topic of this form may carry
@@ -51,10 +67,9 @@ def asyncapi(settings: KafkaSettings, channels: Iterable[str] = CHANNELS) -> dic
     """The document."""
     inputs = settings.topics or (InputTopic("events"),)
     topics = [topic for topic in plan(settings, channels, inputs=inputs) if topic.output != HEARTBEAT]
-    forms = {topic.name: topic.form for topic in inputs}
+    read = {topic.name: (f"{topic.table}-row",) if topic.table else _FORMS[topic.form] for topic in inputs}
     carried = {
-        topic.name: _FORMS[forms[topic.name]] if topic.role == "input" else (_message_of(topic),)
-        for topic in topics
+        topic.name: read[topic.name] if topic.role == "input" else (_message_of(topic),) for topic in topics
     }
     used = {name for names in carried.values() for name in names}
     messages = {name: message for name, message in _messages(settings).items() if name in used}
@@ -127,6 +142,11 @@ def _channel(topic: TopicPlan, messages: tuple[str, ...], settings: KafkaSetting
 
 def _description(topic: TopicPlan, settings: KafkaSettings) -> str:
     if topic.role == "input":
+        table = next((each.table for each in settings.topics if each.name == topic.name), "")
+        if table:
+            return (
+                f"Rows of the table {table}, each complete: read to its end before any event is decided on."
+            )
         return "What happened; several topics are read side by side."
     if topic.role == "channel":
         how = settings.delivery_of(topic.output)
@@ -249,6 +269,18 @@ def _messages(settings: KafkaSettings) -> dict[str, Any]:
             {},
             nobody,
         ),
+        **{
+            f"{table}-row": _message(
+                f"Row of the table {table}; without a value (a tombstone) it is gone",
+                {"oneOf": [_ref(row), {"type": "null"}]},
+                JSON,
+                {},
+                "the customer's id"
+                if table == "profile"
+                else "the product's id, or an object with the row's keys",
+            )
+            for table, row in _ROWS.items()
+        },
         "event-columns": _message(
             "Many events as columns",
             _text("an Arrow IPC stream with a column for each field of an event, or some of them"),

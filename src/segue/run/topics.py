@@ -17,6 +17,7 @@ from segue.kafka.asyncapi import asyncapi
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.kafka.topics import Cluster, Difference, TopicPlan, compare, plan
 from segue.policy.load import load_policies
+from segue.run.arguments import table_topics
 from segue.settings import Settings, secret
 
 _STEP = "read the settings"
@@ -26,11 +27,13 @@ class TopicOptions(msgspec.Struct, frozen=True):
     """What the command line says; what it leaves out is in the settings file, or has its default.
 
     compact      names among the inputs
+    tables       topics of their rows: {"catalogue": "topic:products"}
     replication  0: as many as the cluster has brokers, TOPIC_REPLICAS_MAX at most
     """
 
     inputs: tuple[str, ...] = ()
     compact: tuple[str, ...] = ()
+    tables: dict[str, str] = {}
     settings_file: str = ""
     brokers: str = ""
     prefix: str | None = None
@@ -143,6 +146,13 @@ def _settings(options: TopicOptions) -> Settings:
     kafka = settings.kafka
     topics = {topic.name: topic for topic in kafka.topics}
     topics |= {name: topics.get(name, InputTopic(name)) for name in options.inputs}
+    files, of_tables = table_topics(options.tables, options.brokers or kafka.brokers or "any")
+    if files:
+        name, path = next(iter(files.items()))
+        raise SettingsError(
+            "plan topics", f'--table "{name}={path}" is no topic', f"--table {name}=topic:NAME"
+        )
+    topics |= {topic.name: topic for topic in of_tables}
     for name in options.compact:
         if name not in topics:
             raise SettingsError(
