@@ -201,7 +201,7 @@ class _Chain:
         if not self.segments or self.compacting is not None:
             return False
         return (
-            self.bytes > max(limits.COMPACT_BYTES_MIN, self.base_bytes)
+            self.bytes > max(limits.COMPACT_BYTES_MIN, 2 * self.base_bytes)
             or self.records > limits.CHAIN_RECORDS_MAX
             or len(self.segments) > limits.CHAIN_FILES_MAX
             or now_ms - self.segments[0].first_ms > erase_within_ms // 2
