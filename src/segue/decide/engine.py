@@ -364,6 +364,8 @@ class ShardEngine:
 
     def restore_pending(self, words: Words) -> None:
         """Take over what `pending_words` gave, perhaps under other policies."""
+        if not len(words):
+            return
         rows = words.copy()
         rows[:, PENDING_INDEX] = self._offers_of(rows[:, PENDING_OFFER])
         self.state.make_pending_room(len(rows))
