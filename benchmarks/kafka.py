@@ -232,8 +232,8 @@ class Bench:
             "cores_used": {name: round(seconds / took, 3) for name, seconds in used.items()},
         }
 
-    def drain(self) -> None:
-        """Until the decision log stands still."""
+    def drain(self, still_s: float = _SETTLE_S) -> None:
+        """Until the decision log has stood still for so long."""
         kafka = self.settings.kafka
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.brokers, "group.id": "segue-drain"})
         places = [confluent_kafka.TopicPartition(f"{kafka.prefix}decisions", n) for n in range(kafka.lanes)]
@@ -245,7 +245,7 @@ class Bench:
         before: list[int] = []
         while before != (now := ends()) and time.monotonic() < deadline:
             before = now
-            time.sleep(_SETTLE_S)
+            time.sleep(still_s)
         consumer.close()
 
     # --- the figures --------------------------------------------------------------------------------------

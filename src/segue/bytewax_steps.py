@@ -303,7 +303,8 @@ class _Shards:
         self.group: Group | None = None
         if recovered.journal is not None:
             self._saved_world = SavedWorld(recovered.world)
-            self.group = Group(recovered.journal, self._save_world if saves_world else None)
+            world = self._save_world if saves_world else None
+            self.group = Group(recovered.journal, world, settings.epoch_ms)
 
     def world(self) -> ReferenceWorld:
         """That of this worker."""

@@ -65,16 +65,16 @@ START_WAIT_S = 60  # for the other processes of a cluster
 BACKUP_MS = 60_000  # epochs of the last so many ms stay resumable
 ERASE_WITHIN_MS_DEFAULT = DAY_MS  # words given up are in no file any more after so long
 ERASE_WITHIN_MS_MIN = 10 * MINUTE_MS  # less can't be held with BACKUP_MS
-JOURNAL_FILE_BYTES = 64 << 20  # a journal goes on in a new file from here on
+JOURNAL_FILE_BYTES = 128 << 20  # a journal goes on in a new file from here on
 JOURNAL_WRITE_BYTES = 1 << 20  # written at once, so that the disk works while more is packed
 SAVE_EARLY_ROWS = 256  # changed rows of a part that are saved before the epoch ends; more, ...
 SAVE_EARLY_SHARE = 8  # ... if an epoch changes more than so many times as many
+SAVE_LATE_MS = 90  # before an epoch is expected to end fewer changed rows are enough: ...
+SAVE_LATE_ROWS = 24  # ... these
 SAVE_ROOM_WORDS_MAX = 4 << 20  # kept for what changed in a part: 32 MiB; more gets memory of its own
 CHAIN_FILES_MAX = 12  # journal files of a part since its base: a manifest names them and stays below 1 KB
 CHAIN_RECORDS_MAX = 512  # ... and records: each costs some 0.1 ms when the part is read back
-COMPACT_BYTES_MIN = (
-    16 << 20
-)  # a part's records are gathered into a base once they exceed this and half its base
+COMPACT_BYTES_MIN = 32 << 20  # a part's records go into a base once they exceed this and twice their base
 COMPACT_BYTES_PER_S = 64 << 20  # that a new base is written with, at most
 BASE_BLOCK_WORDS = 1 << 19  # 4 MiB: read, checked and placed by one thread
 BASE_BLOCK_ROWS = 1 << 16

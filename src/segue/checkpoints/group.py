@@ -6,6 +6,8 @@ part in between. One write and one sync for all of them is what keeps the pause 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -53,13 +55,19 @@ class _Part:
 class Group:
     """The parts of one step that live in this process. `world` saves what they share, if this step saves it.
 
-    Rows that changed are saved while the epoch goes on, some hundred of a part at a time: so that little is left for
-    its end. Until then nothing refers to what was written.
+    Rows that changed are saved while the epoch goes on, some hundred of a part at a time, and fewer shortly before it
+    ends: so that little is left for its end. Until then nothing refers to what was written.
+
+    epoch_ms  how long epochs are; 0 = nobody knows
     """
 
-    def __init__(self, journal: Journal, world: Callable[[], ShardDelta] | None = None) -> None:
+    def __init__(
+        self, journal: Journal, world: Callable[[], ShardDelta] | None = None, epoch_ms: int = 0
+    ) -> None:
         self._journal = journal
         self._world = world
+        self._until_late_s = (epoch_ms - limits.SAVE_LATE_MS) / 1_000 if epoch_ms else math.inf
+        self._late_at = math.inf
         self._parts: dict[int, _Part] = {}
         self._touched: set[int] = set()
         self._room = Room()
@@ -79,13 +87,17 @@ class Group:
         """The part is about to change: what was saved of it is no longer what it is."""
         self._touched.add(part)
         its = self._parts[part]
-        if its.changed is not None and its.changed() >= its.early:
+        if its.changed is None:
+            return
+        changed = its.changed()
+        if changed >= its.early or (changed >= limits.SAVE_LATE_ROWS and time.monotonic() >= self._late_at):
             self._journal.append_early([(part, self._delta(its))])
 
     def saved(self, part: int) -> Saved:
         """The part as it is now; afterwards all parts of the group are durable."""
         if part in self._touched:
             self._append(sorted(self._touched))
+            self._late_at = time.monotonic() + self._until_late_s
             self._touched.clear()
             point("after_delta")
         return self._parts[part].saved

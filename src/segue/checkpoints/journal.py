@@ -41,6 +41,7 @@ _ROOMS_MAX = 8  # that wait to be written, before who fills them waits too
 _ZEROS_BYTES = 1 << 20  # written at once
 _ZEROS_PAUSE_S = 0.004  # in between: the file in use is written and synced meanwhile
 _FIRST_FILE_BYTES = 8 << 20  # a start waits for its first file
+_GROWS = 4  # times as large is the next one, up to JOURNAL_FILE_BYTES
 _NOTHING = ShardDelta(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64), b"")
 
 
@@ -201,7 +202,7 @@ class _Chain:
         if not self.segments or self.compacting is not None:
             return False
         return (
-            self.bytes > max(limits.COMPACT_BYTES_MIN, self.base_bytes // 2)
+            self.bytes > max(limits.COMPACT_BYTES_MIN, 2 * self.base_bytes)
             or self.records > limits.CHAIN_RECORDS_MAX
             or len(self.segments) > limits.CHAIN_FILES_MAX
             or now_ms - self.segments[0].first_ms > erase_within_ms // 2
@@ -361,12 +362,17 @@ class Journal:
             self._room = self._rooms_free.pop() if self._rooms_free else Room()
         else:
             file.write(words, offset)
-        if self._next is None and file.used > file.size // 2:
+        if self._next is None and file.used > file.size // 4:
             self._prepare_next()
 
     def _prepare_next(self) -> None:
-        number = self._file.number + 1
-        self._next = self._ahead.submit(_File, self._folder, number, self._file_bytes, _ZEROS_PAUSE_S)
+        file = self._file
+        size = self._following_bytes()
+        self._next = self._ahead.submit(_File, self._folder, file.number + 1, size, _ZEROS_PAUSE_S)
+
+    def _following_bytes(self) -> int:
+        """A process that writes little needs no large files."""
+        return min(self._file_bytes, _GROWS * self._file.size)
 
     def _settle_one(self) -> None:
         """Wait for the oldest of what is done in the background. Raises what went wrong with it."""
@@ -394,7 +400,7 @@ class Journal:
             number += 1
             following = None
         if following is None:
-            following = _File(self._folder, number, max(self._file_bytes, need), None)
+            following = _File(self._folder, number, max(self._following_bytes(), need), None)
         self._writing.append((self._writer.submit(self._file.finish), None))
         self._dirty = False
         self._file = following

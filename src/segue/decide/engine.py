@@ -108,6 +108,7 @@ _STRING_BYTES_MAX = 255
 _ALL_TIMERS = 1 << 62
 _NO_RECORDS = np.zeros((0, RECORD_WORDS), np.int64)
 _NO_TEXT = np.zeros(0, np.uint8)
+_NOTHING_PENDING = np.zeros((0, PENDING_WORDS), np.int64)
 _NO_ROWS = np.zeros(0, np.int64)
 _HISTORY_BIT = FLAG_HAS_HISTORY << 8
 _LINE_BIT = FLAG_IS_LINE << 8
@@ -354,6 +355,8 @@ class ShardEngine:
 
     def pending_words(self) -> Words:
         """The decisions that are pending, int64[n, PENDING_WORDS]: part of the state that is saved."""
+        if not self.state.arrays.meta[PENDING_NOW]:
+            return _NOTHING_PENDING
         pending = self.state.replay.pending
         flags = pending[:, PENDING_FLAGS]
         words: Words = pending[(flags != 0) & (flags & PENDING_GONE == 0)]
@@ -361,6 +364,8 @@ class ShardEngine:
 
     def restore_pending(self, words: Words) -> None:
         """Take over what `pending_words` gave, perhaps under other policies."""
+        if not len(words):
+            return
         rows = words.copy()
         rows[:, PENDING_INDEX] = self._offers_of(rows[:, PENDING_OFFER])
         self.state.make_pending_room(len(rows))
