@@ -71,6 +71,7 @@ from segue_kernels.siphash import siphash128_words
 from segue_kernels.tables import fill_lookups
 from segue_kernels.timers import hang, hang_by, unhang
 from segue_kernels.waits import (
+    WAIT_MESSAGE_LO,
     WAIT_NEXT,
     WAIT_PACK,
     WAIT_SHAPE,
@@ -154,9 +155,13 @@ def _make_record(
     step: int,
     hash_: int,
     key: int,
+    message: int,
     settings: Array,
 ) -> int:
-    """The part of a timer's record that all kinds share; its row of Out.timer_records."""
+    """The part of a timer's record that all kinds share; its row of Out.timer_records.
+
+    message  of the event that armed a wait: a late one may arm it at the time of one whose wait is over. Else 0
+    """
     rows = shard.rows
     record = out.used[OUT_TIMER_RECORDS]
     made = out.timer_records
@@ -171,7 +176,7 @@ def _make_record(
         key,
         time,
         step,
-        0,
+        message,
         np.uint64(settings[SET_KEY0]),
         np.uint64(settings[SET_KEY1]),
     )
@@ -249,7 +254,7 @@ def next_timer(
             continue
         rows[base + CLOCK] = max(clock, due)
         if kind == CHECK:
-            _make_record(shard, out, base, due, due, 1, 0, 0, settings)
+            _make_record(shard, out, base, due, due, 1, 0, 0, 0, settings)
             # of a check's id the step is no part
             low, high = siphash128_words(
                 0, 0, due, 0, 0, np.uint64(settings[SET_KEY0]), np.uint64(settings[SET_KEY1])
@@ -266,7 +271,7 @@ def next_timer(
                 scratch.journey[t] = plan.session[first + t]
             begin = rows[base + plan.streams[plan.session_ends[which, SESSION_STREAM], STREAM_OFFSET] + 1]
             hash_ = plan.journey_hash[plan.session[first]]
-            _make_record(shard, out, base, due, end, 1, hash_, begin, settings)
+            _make_record(shard, out, base, due, end, 1, hash_, begin, 0, settings)
             return SESSION_END, 0, triggered
         shape = shard.pool[which + WAIT_SHAPE]
         journey = journey_of(shape)
@@ -279,6 +284,7 @@ def next_timer(
             step_of(shape),
             plan.journey_hash[journey],
             key_in(plan, shard.pool, which),
+            shard.pool[which + WAIT_MESSAGE_LO],
             settings,
         )
         _fill_wait(shard, out, record, which)

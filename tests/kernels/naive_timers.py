@@ -230,7 +230,7 @@ class Customer:
                 self.decide([SESSION], message, session[1], 1, (0,))
             else:
                 wait = self.waits[journey, key]
-                message = self.trigger(100 + journey, key, wait.time, wait.step)
+                message = self.trigger(100 + journey, key, wait.time, wait.step, wait.message)
                 holds = journey != STEPS or not any(time > now - HOUR_MS for time in self.times[B])
                 if holds:
                     said = Said(now, message, wait.time, wait.step, (journey,), (wait.product,))
@@ -336,9 +336,9 @@ class Customer:
             elif len(self.waits) < WAITS_MAX:
                 self.waits[journey, key] = wait
 
-    def trigger(self, hash_: int, key: int, time: int, step: int) -> int:
+    def trigger(self, hash_: int, key: int, time: int, step: int, armed_by: int = 0) -> int:
         """The low word of the id of a timer that fires."""
-        words = np.array([hash_, key, time, step, 0], np.int64).astype("<i8").tobytes()
+        words = np.array([hash_, key, time, step, armed_by], np.int64).astype("<i8").tobytes()
         return signed(siphash128(words, *self.secret)[0])
 
     @property

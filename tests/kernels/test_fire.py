@@ -176,6 +176,24 @@ def test_a_stream_with_timers(steps: list[Any], tight: bool, data: st.DataObject
     assert meta(to.state, row.TIMERS) == np.count_nonzero(hung)
 
 
+def test_a_late_event_at_the_time_of_one_whose_wait_is_over_has_decisions_of_its_own() -> None:
+    later = START_MS + HOUR_MS
+    events = [
+        Seen(A, START_MS, START_MS, 10, (1,)),
+        Seen(B, later, later, 11, (1,)),
+        Seen(A, START_MS, later, 12, (1,)),
+        Seen(A, START_MS, later, 13, (1,)),
+    ]
+    one, to, taker = customer(0), engine(tight=False), Taker()
+    for seen in events:
+        one.take(seen)
+    taker.take(to.process(released(*records_of(rows_of([(0, seen) for seen in events]), NAMES))))
+    check(taker, [one])
+    keyed = [said for said in one.said if said.fired == (naive.KEYED,)]
+    assert [said.time for said in keyed] == 3 * [START_MS]
+    assert len({said.message for said in keyed}) == 3
+
+
 @quick(250)
 @given(
     STEPS,

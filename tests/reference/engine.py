@@ -364,7 +364,14 @@ class Reference:
         ):
             del customer.waits[place]
             return
-        message = timer_hash(journey.id, place[1], wait.subject.time_ms, wait.step, self.settings.secret)
+        message = timer_hash(
+            journey.id,
+            place[1],
+            wait.subject.time_ms,
+            wait.step,
+            self.settings.secret,
+            wait.armed_by.message[0],
+        )
         self.settle(
             key, customer, Trigger(wait.armed_by.event, message), [(journey, wait.subject)], now, wait.step
         )

@@ -120,7 +120,12 @@ def action_hash(decision: tuple[int, int], journey: str, step: int, secret: byte
     return words_hash((*decision, siphash64(journey.encode()), step, 0), secret)
 
 
-def timer_hash(journey: str, key: int, time_ms: int, step: int, secret: bytes) -> tuple[int, int]:
-    """(low, high) of a trigger that is no event: a wait or a session's end; of a check without journey ("")."""
+def timer_hash(
+    journey: str, key: int, time_ms: int, step: int, secret: bytes, message: int = 0
+) -> tuple[int, int]:
+    """(low, high) of a trigger that is no event: a wait or a session's end; of a check without journey ("").
+
+    message  low word of the id of what armed the wait
+    """
     word = siphash64(journey.encode()) if journey else 0
-    return words_hash((word, key, time_ms, step, 0), secret)
+    return words_hash((word, key, time_ms, step, message), secret)
