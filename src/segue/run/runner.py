@@ -26,6 +26,7 @@ from segue.policy.load import load_policies
 from segue.reference.world import check_tables
 from segue.run.execute import KnownRun, execute, known_run, of_this_run, state_folder
 from segue.run.failure import (
+    SAY_VARIABLE,
     Failure,
     NothingToDo,
     Stopped,
@@ -280,12 +281,14 @@ def _start_and_wait(
     is passed on to them."""
     addresses = _free_addresses(processes)
     alive, hold = os.pipe()  # closes when this process goes, however: then the workers go too
+    told = _standard_error()
     workers: list[subprocess.Popen[bytes]] = []
     lock, inherited = (-1, {}) if state is None else state.inheritance()
     environment = {
         **os.environ,
         **inherited,
         SETTINGS_VARIABLE: str(path),
+        SAY_VARIABLE: "".join(map(str, told)),
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
     }
     try:
@@ -300,14 +303,14 @@ def _start_and_wait(
                     env=environment,
                     stderr=None if debugging() else log,
                     stdout=log,
-                    pass_fds=(alive,) if state is None else (alive, lock),
+                    pass_fds=(alive, *told) if state is None else (alive, lock, *told),
                     start_new_session=True,  # Ctrl-C comes to this process, which ends them
                 )
             workers.append(worker)
-        told = 0.0
+        stopped = 0.0
         while True:
-            if STOP.is_set() and not told:
-                told = time.monotonic()
+            if STOP.is_set() and not stopped:
+                stopped = time.monotonic()
                 for worker in workers:
                     worker.terminate()
             codes = [worker.poll() for worker in workers]
@@ -316,14 +319,22 @@ def _start_and_wait(
             if any(code for code in codes):
                 _wait(workers, _LAST_WORDS_S)
                 break
-            if told and time.monotonic() - told > _STOP_S:
+            if stopped and time.monotonic() - stopped > _STOP_S:
                 break
             time.sleep(_LOOK_S)
     finally:
         _end(workers)
-        os.close(hold)
-        os.close(alive)
+        for fd in (hold, alive, *told):
+            os.close(fd)
     return [_report(folder, process) for process in range(processes)], [w.returncode for w in workers]
+
+
+def _standard_error() -> list[int]:
+    """Where workers say what people should see at once; nothing if it is closed."""
+    try:
+        return [os.dup(2)]
+    except OSError:
+        return []
 
 
 def _free_addresses(count: int) -> list[str]:
