@@ -50,6 +50,7 @@ value = 0.5
 [[journeys]]
 id = "left-cart"
 on = ["Product Added"]
+when = "event.quantity >= 0"
 wait = "2s"
 by = "product"
 still = 'absent("Order Completed")'

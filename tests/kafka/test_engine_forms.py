@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,15 @@ import pytest
 from deploy.kafka.broker import Broker
 from segue.kafka.asyncapi import asyncapi
 from segue.kafka.settings import InputTopic, KafkaSettings
+from segue.limits import DEAD_LETTER_BYTES_MAX
+from segue.kafka.topics import HEARTBEAT
 from segue.run.progress import Silent
 from segue.run.runner import prepare, run
 from segue.settings import Settings
 from segue.sinks.files import read_decisions
 from tests.brokers import Topics
 from tests.kafka.contract import Contract
-from tests.kafka.engines import GREETING, OUTPUTS, Deployment, consent, event, now_ms
+from tests.kafka.engines import OUTPUTS, Deployment, consent, event, now_ms
 
 FORMS = {
     "bare": "json",
@@ -141,6 +142,9 @@ def told(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     days = {topic: day(topic, start_ms) for topic in FORMS}
     (folder / "day.jsonl").write_bytes(
         b"\n".join(msgspec.json.encode(each) for events in days.values() for each in events)
+        # of a file only events move the time on
+        + b"\n"
+        + msgspec.json.encode(consent("z", "somebody else", start_ms + 9_000))
     )
     try:
         for topic, events in days.items():
@@ -168,6 +172,7 @@ def test_every_form_gives_the_decisions_of_a_file(told: Deployment) -> None:
         policies=(str(told.folder / "policies.toml"),),
         native=False,
         shards=4,
+        lateness_ms=told.lateness_ms,
         arrival_ms=now_ms(),
     )
     run(prepare(settings), Silent())
@@ -184,23 +189,27 @@ def test_every_form_gives_the_decisions_of_a_file(told: Deployment) -> None:
 
 
 def test_what_cannot_be_read_is_a_dead_letter_with_its_place(told: Deployment) -> None:
+    values = {(topic, value or b""): count for topic, value, _, count in POISON}
+    expected: Counter[tuple[str, int]] = Counter()
+    for record in told.records(*FORMS):
+        topic = record.topic.removeprefix(told.prefix)
+        if (topic, record.value) in values:
+            expected[f"{record.topic}/{record.partition:05d}", record.offset] += values[topic, record.value]
     dead = told.dead()
-    assert len(dead) == sum(count for *_, count in POISON)
-    sent: dict[str, list[bytes | None]] = {}
-    for topic, value, _, count in POISON:
-        sent.setdefault(topic, []).extend([value] * count)
-    for topic in sent:
-        of_topic = [letter for letter in dead if letter["source"] == f"{told.prefix}{topic}/00000"]
-        assert len(of_topic) == len(sent[topic]), (topic, dead[:1])
-        assert all(letter["offset"] > 0 and letter["reason"] for letter in of_topic)
+    assert Counter((letter["file"], letter["offset"]) for letter in dead) == expected
+    assert sum(expected.values()) == sum(count for *_, count in POISON)
+    assert all(letter["reason"] for letter in dead)
+    kept = {(letter.get("raw") or "").encode() or base64.b64decode(letter.get("raw_base64") or "") for letter in dead}
+    assert {b'{"id": "x", "type"', b"\xff\xfe\x00broken", b"[1, 2]", b""} <= kept
+    assert max(map(len, kept)) <= DEAD_LETTER_BYTES_MAX
 
 
 def test_every_message_is_as_the_document_says(told: Deployment) -> None:
     inputs = tuple(InputTopic(told.prefix + name, form) for name, form in FORMS.items())  # type: ignore[arg-type]
-    kafka = KafkaSettings(brokers=told.brokers, prefix=told.prefix, topics=inputs, lanes=told.lanes)
+    kafka = KafkaSettings(told.brokers, name=told.prefix, prefix=told.prefix, topics=inputs)
     contract = Contract(asyncapi(kafka))
     seen = set()
-    for record in told.records(*OUTPUTS):
+    for record in told.records(*(name for name in OUTPUTS if name != HEARTBEAT)):  # which nobody else reads
         contract.check(record.topic, record.value, record.headers)
         seen.add(record.topic.removeprefix(told.prefix))
     assert {"email", "web", "push", "decisions", "dead_letters"} <= seen
