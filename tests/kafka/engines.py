@@ -69,7 +69,14 @@ def now_ms() -> int:
 
 def event(number: int | str, kind: str, user: str, at_ms: int, **more: Any) -> dict[str, Any]:
     """An event of a known customer."""
-    told = {"id": f"e{number}", "type": kind, "source": "web", "time": time_text(at_ms), "userId": user, **more}
+    told = {
+        "id": f"e{number}",
+        "type": kind,
+        "source": "web",
+        "time": time_text(at_ms),
+        "userId": user,
+        **more,
+    }
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -199,7 +199,10 @@ def test_what_cannot_be_read_is_a_dead_letter_with_its_place(told: Deployment) -
     assert Counter((letter["file"], letter["offset"]) for letter in dead) == expected
     assert sum(expected.values()) == sum(count for *_, count in POISON)
     assert all(letter["reason"] for letter in dead)
-    kept = {(letter.get("raw") or "").encode() or base64.b64decode(letter.get("raw_base64") or "") for letter in dead}
+    kept = {
+        (letter.get("raw") or "").encode() or base64.b64decode(letter.get("raw_base64") or "")
+        for letter in dead
+    }
     assert {b'{"id": "x", "type"', b"\xff\xfe\x00broken", b"[1, 2]", b""} <= kept
     assert max(map(len, kept)) <= DEAD_LETTER_BYTES_MAX
 

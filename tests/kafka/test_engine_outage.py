@@ -16,7 +16,9 @@ from tests.kafka.engines import Deployment, consent, event, now_ms
 
 LATENESS_MS = 2_000
 WAIT_MS = 2_000  # of a cart, in the policies
-AHEAD_MS = 6_000  # so far ahead of its arrival a cart is dated: there is time to kill the broker before it is due
+AHEAD_MS = (
+    6_000  # so far ahead of its arrival a cart is dated: there is time to kill the broker before it is due
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +94,18 @@ def outage(deployment: Deployment, broker: Broker, seconds: float, name: str) ->
     """Carts are left, the broker goes before anything is due, customers buy, it comes back and hears of that."""
     people = [f"{name}{n}" for n in range(6)]
     added_ms = now_ms() + AHEAD_MS
-    carts = [event(f"a{p}", "Product Added", p, added_ms) | {"product_id": "p", "quantity": 1} for p in people]
+    carts = [
+        event(f"a{p}", "Product Added", p, added_ms) | {"product_id": "p", "quantity": 1} for p in people
+    ]
     deployment.send([consent(f"c{p}", p, now_ms(), "push") for p in people])
     deployment.send(carts)
     deployment.send([event(f"v{p}", "Product Viewed", p, now_ms()) | {"product_id": "p"} for p in people])
-    deployment.wait_for(lambda: {p for a in deployment.actions("web") if (p := a["customer_id"])} >= set(people))
-    assert now_ms() < added_ms + WAIT_MS + LATENESS_MS, "too slow: the carts were due before the broker was gone"
+    deployment.wait_for(
+        lambda: {p for a in deployment.actions("web") if (p := a["customer_id"])} >= set(people)
+    )
+    assert now_ms() < added_ms + WAIT_MS + LATENESS_MS, (
+        "too slow: the carts were due before the broker was gone"
+    )
     broker.kill()
     said: list[str] = []
     back = time.monotonic() + seconds

@@ -25,7 +25,7 @@ from segue.limits import (
     KAFKA_LINGER_MESSAGES,
     KAFKA_LINGER_MS,
     KAFKA_MESSAGE_BYTES_MAX,
-    KAFKA_START_MS_MAX,
+    BROKER_WAIT_MS,
     MESSAGE_BYTES_MAX,
 )
 from segue.sources.interface import QUIET, BrokenChunk, Chunk, LineChunk, QuietChunk, TableChunk
@@ -191,7 +191,7 @@ class KafkaPartition:
 
     def _watermarks(self) -> tuple[int, int]:
         assert self._consumer is not None
-        deadline = time.monotonic() + KAFKA_START_MS_MAX / 1_000
+        deadline = time.monotonic() + BROKER_WAIT_MS / 1_000
         while True:
             self._consumer.check()
             try:

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from segue.errors import SettingsError, SourceError, did_you_mean
 from segue.kafka.client import connect_admin, kafka_error
 from segue.kafka.settings import InputTopic, KafkaSettings
-from segue.limits import KAFKA_START_MS_MAX, PARTITIONS_MAX
+from segue.limits import BROKER_WAIT_MS, PARTITIONS_MAX
 from segue.sources.kafka.partition import KafkaPartition, KafkaPosition
 
 _STEP = "find the topics"
@@ -64,7 +64,7 @@ class KafkaSource(msgspec.Struct, frozen=True):
 
 
 def kafka_source(
-    settings: KafkaSettings, known: Sequence[str] = (), *, wait_ms: int = KAFKA_START_MS_MAX
+    settings: KafkaSettings, known: Sequence[str] = (), *, wait_ms: int = BROKER_WAIT_MS
 ) -> KafkaSource:
     """Ask the cluster for the partitions of the settings' topics.
 
