@@ -703,17 +703,31 @@ def verify_checkpoint(state: State, epoch: Epoch = None) -> None:
 
 @checkpoints.command("restore")
 @_told
-def restore_checkpoint(state: State, epoch: Epoch = None) -> None:
-    """Go back as a whole: the next start resumes at this epoch; without --epoch at the newest that is whole. Refused
-    while an engine runs. The recovery store as it was is kept.
+def restore_checkpoint(
+    state: State,
+    epoch: Epoch = None,
+    brokers: Annotated[
+        str, typer.Option("--brokers", "-b", metavar="HOST:PORT,…", help="If they are others than at first.")
+    ] = "",
+    kafka_config: KafkaConfig = "",
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Don't ask whether topics still hold what is needed.")
+    ] = False,
+) -> None:
+    """Go back as a whole: the next start resumes at this epoch; without --epoch at the newest that is whole.
+
+    Refused while an engine runs, and when topics no longer hold what would be read again (their retention). The
+    recovery store as it was is kept. What was sent since stays sent: the next start counts it and does not repeat it.
 
     segue checkpoints restore --state DIR
     """
     from rich.console import Console
 
     from segue.run.checkpoints import show_restore
+    from segue.run.positions import Outside
 
-    show_restore(state, epoch, Console(highlight=False))
+    outside = None if unchecked else Outside(state, brokers, kafka_config)
+    show_restore(state, epoch, Console(highlight=False), outside)
 
 
 def _with_topic_options(command: Callable[[Any, Any], None]) -> Callable[..., None]:

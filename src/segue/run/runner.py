@@ -93,7 +93,8 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
     )
     check_tables(settings, policies)
     if settings.kafka.brokers:
-        return Prepared(settings, policies, source, processes, state_folder(settings, source))
+        state = state_folder(settings, source)
+        return Prepared(of_this_run(settings), policies, source, processes, state)
     from segue.bytewax_steps import ALL_OUTPUTS
 
     # also those that these policies do not have: none of an earlier run may be taken for this one's

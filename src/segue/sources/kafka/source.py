@@ -112,13 +112,15 @@ def kafka_source(
                 "give the same topics as before; a topic that is gone for good needs a fresh start",
             )
     ordered = {name: found[name] for name in (*known, *found)}
-    return KafkaSource(settings, ordered, _topic_ids(admin, names))
+    return KafkaSource(settings, ordered, topic_ids(admin, names))
 
 
-def _topic_ids(admin: AdminClient, names: list[str]) -> dict[str, str]:
+def topic_ids(admin: AdminClient, names: Sequence[str]) -> dict[str, str]:
     """The identity of each topic; brokers before 2.8 have none to tell."""
     ids: dict[str, str] = {}
-    answers = admin.describe_topics(TopicCollection(names), request_timeout=_IDENTITY_SECONDS)
+    if not names:
+        return ids
+    answers = admin.describe_topics(TopicCollection(list(names)), request_timeout=_IDENTITY_SECONDS)
     for name, answer in answers.items():
         try:
             ids[name] = str(answer.result().topic_id)
