@@ -113,6 +113,7 @@ class Deployment:
         self.write_policies(self.policies)
         self._producer: Producer | None = None
         self._refused: list[str] = []
+        self.sent = 0  # messages
 
     @property
     def state(self) -> Path:
@@ -199,6 +200,7 @@ class Deployment:
                 headers=list(headers),
                 on_delivery=self._delivered,
             )
+            self.sent += 1
         if wait:
             self.flush()
 

@@ -20,6 +20,7 @@ from segue import limits
 from segue.checkpoints.disk import write_whole
 from segue.checkpoints.folder import StateFolder, deployment_of, open_folder, started_as
 from segue.checkpoints.recovered import Recovered, recover, without_state
+from segue.checkpoints.store import of_sqlite
 from segue.errors import SettingsError
 from segue.kafka.settings import KafkaSettings
 from segue.run.board import join_board
@@ -124,13 +125,19 @@ def execute(
         if folder is None:
             cluster_main(flow, list(addresses), process, epoch_interval=epoch)  # type: ignore[no-untyped-call]
         else:
-            cluster_main(  # type: ignore[no-untyped-call]
-                flow,
-                list(addresses),
-                process,
-                epoch_interval=timedelta(milliseconds=settings.epoch_ms),
-                recovery_config=recovery_config(folder),
-            )
+            try:
+                cluster_main(  # type: ignore[no-untyped-call]
+                    flow,
+                    list(addresses),
+                    process,
+                    epoch_interval=timedelta(milliseconds=settings.epoch_ms),
+                    recovery_config=recovery_config(folder),
+                )
+            except Exception as error:
+                failure = of_sqlite(folder.path, error)
+                if failure is not None:
+                    raise failure from error
+                raise
         FAILED.raise_if_set()
 
 
