@@ -92,6 +92,7 @@ class Deployment:
 
     inputs      name (without the prefix) -> form
     properties  what clients of the test need to reach the broker
+    program     what stands for `segue`
     options     of `segue run`, beside those that follow from the rest
     """
 
@@ -105,6 +106,7 @@ class Deployment:
     lateness_ms: int = 2_000
     properties: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ("--shards", "4", "--epoch", "200ms", "--no-native")
+    program: str = "segue"
     engine: EngineProcess | None = None
     starts: int = 0
 
@@ -136,7 +138,7 @@ class Deployment:
 
     def command(self, *more: str, brokers: str = "") -> list[str]:
         """What starts it."""
-        words = [sys.executable, "-m", "segue", "run", "--brokers", brokers or self.brokers]
+        words = [sys.executable, "-m", self.program, "run", "--brokers", brokers or self.brokers]
         for name, form in self.inputs.items():
             words += ["--topic", f"{self.prefix}{name}:{form}"]
         words += ["--prefix", self.prefix, "--name", self.prefix, "--lanes", str(self.lanes)]

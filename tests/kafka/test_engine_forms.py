@@ -45,7 +45,8 @@ def day(topic: str, start_ms: int) -> list[dict[str, Any]]:
     for user in range(USERS):
         name = f"{topic}-{user}"
         at = start_ms + user
-        events.append(consent(f"{name}-a", name, at))
+        if user:  # the first one gets no mail, but a banner
+            events.append(consent(f"{name}-a", name, at))
         events.append(consent(f"{name}-b", name, at + 1, "push"))
         for number in range(5):
             views = event(f"{name}-v{number}", "Product Viewed", name, at + 20 * number + 2)
