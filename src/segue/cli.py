@@ -182,8 +182,8 @@ RunDelivery = Annotated[
     typer.Option(
         "--delivery",
         metavar="CHANNEL=HOW",
-        help="transactional: exactly once; idempotent: milliseconds faster, after a crash an action may be repeated with "
-        "the same decision id (web and till if not given). May be repeated.",
+        help="transactional: exactly once; idempotent: milliseconds faster, after a crash an action may be "
+        "repeated with the same decision id (web and till if not given). May be repeated.",
     ),
 ]
 RunName = Annotated[

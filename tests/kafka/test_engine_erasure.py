@@ -24,7 +24,9 @@ STAYS = "remember-me"
 def deployment(broker: Broker, topics: Topics, tmp_path: Path) -> Iterator[Deployment]:
     """An engine that erases within seconds."""
     folder = tmp_path / "engine"
-    made = Deployment(broker.brokers, topics.prefix, folder, lateness_ms=60_000, program="tests.kafka.hurried")
+    made = Deployment(
+        broker.brokers, topics.prefix, folder, lateness_ms=60_000, program="tests.kafka.hurried"
+    )
     try:
         yield made.make_topics()
     finally:
@@ -57,7 +59,9 @@ def test_nothing_is_left_of_who_was_erased(deployment: Deployment) -> None:
     deployment.start("--erase-within", f"{WITHIN_S}s")
     deployment.wait_for_actions(3, "email")
     deployment.wait_for(lambda: len(found(deployment, SHORT, LONG, UNKNOWN, STAYS)) >= 4)
-    deployment.send([event(f"e{n}", "Profile Erasure Requested", name, now_ms()) for n, name in enumerate((SHORT, LONG))])
+    deployment.send(
+        [event(f"e{n}", "Profile Erasure Requested", name, now_ms()) for n, name in enumerate((SHORT, LONG))]
+    )
     deployment.send([event("ea", "Profile Erasure Requested", "", now_ms(), **anonymous)])
     asked = time.monotonic()
     deployment.wait_for(lambda: not found(deployment, "forget-"), WITHIN_S + SLACK_S)

@@ -6,7 +6,6 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,8 +15,8 @@ import pytest
 from deploy.kafka.broker import Broker
 from segue.kafka.asyncapi import asyncapi
 from segue.kafka.settings import InputTopic, KafkaSettings
-from segue.limits import DEAD_LETTER_BYTES_MAX
 from segue.kafka.topics import HEARTBEAT
+from segue.limits import DEAD_LETTER_BYTES_MAX
 from segue.run.progress import Silent
 from segue.run.runner import prepare, run
 from segue.settings import Settings
@@ -37,6 +36,7 @@ FORMS = {
     "told-arrow": "auto",
 }
 USERS = 3
+TEXTS = ("id", "type", "source", "time", "userId", "channel", "purpose", "product_id", "category")
 
 
 def day(topic: str, start_ms: int) -> list[dict[str, Any]]:
@@ -61,10 +61,8 @@ def arrow(events: list[dict[str, Any]]) -> bytes:
     table = pa.Table.from_pylist(
         [{name: str(told) if name == "time" else told for name, told in each.items()} for each in events],
         schema=pa.schema(
-            [("id", pa.string()), ("type", pa.string()), ("source", pa.string()), ("time", pa.string())]
-            + [("userId", pa.string()), ("channel", pa.string()), ("purpose", pa.string())]
-            + [("granted", pa.bool_()), ("product_id", pa.string()), ("category", pa.string())]
-            + [("price", pa.float64()), ("quantity", pa.int64())]
+            [(name, pa.string()) for name in TEXTS]
+            + [("granted", pa.bool_()), ("price", pa.float64()), ("quantity", pa.int64())]
         ),
     )
     sink = pa.BufferOutputStream()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ def deployment(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """An engine on two topics; everybody agreed to be written to."""
     folder = tmp_path_factory.mktemp("order")
     topics = Topics(broker.brokers, f"{folder.name}-{now_ms()}.")
-    inputs = {"shop": "json", "till": "json"}
+    inputs = {"shop": "json", "counter": "json"}
     made = Deployment(broker.brokers, topics.prefix, folder, inputs, partitions=2).make_topics()
     try:
         made.send([consent(f"m{p}", p, now_ms()) for p in PEOPLE], "shop")
@@ -58,15 +57,17 @@ def test_another_interleaving_after_a_crash(deployment: Deployment) -> None:
     deployment.stop()
     deployment.start("--epoch", "2m")  # nothing that follows is in a checkpoint
     for number in range(ROUNDS):
-        for topic in ("till", "shop") if number % 2 else ("shop", "till"):
-            deployment.send([event(f"{topic}{number}{p}", "Product Viewed", p, now_ms()) for p in PEOPLE], topic)
+        for topic in ("counter", "shop") if number % 2 else ("shop", "counter"):
+            deployment.send(
+                [event(f"{topic}{number}{p}", "Product Viewed", p, now_ms()) for p in PEOPLE], topic
+            )
             seen = len(PEOPLE) * 2 * number
             deployment.wait_for(lambda: len(deployment.rows("decisions")) > seen)  # noqa: B023
     deployment.wait_for(lambda: len(deployment.actions("email")) >= 3 * len(PEOPLE))
     assert deployment.engine is not None
     deployment.engine.kill()
     before = {action["decision_id"]: action for action in deployment.actions()}
-    deployment.send([event(f"after{p}", "Product Viewed", p, now_ms()) for p in PEOPLE], "till", 1)
+    deployment.send([event(f"after{p}", "Product Viewed", p, now_ms()) for p in PEOPLE], "counter", 1)
     deployment.start()
     last = {f"eafter{p}" for p in PEOPLE}
     deployment.wait_for(lambda: last <= {row["causation_id"] for row in deployment.rows("decisions")})

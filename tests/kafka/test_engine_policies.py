@@ -1,4 +1,4 @@
-"""Other policies than at the last start: on topics the engine goes on, what stayed keeps its values and what is new starts
+"""Other policies than at the last start: on topics the engine goes on, what stayed keeps its values, what is new starts
 empty, and the log says so."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The whole engine against SCRAM, ACLs and TLS: who has the rights that deploy/kafka/README.md lists runs, who lacks one
-is told which within seconds, and no secret stands in anything that is written."""
+"""The whole engine against SCRAM, ACLs and TLS: who has the rights that deploy/kafka/README.md lists runs, who lacks
+one is told which within seconds, and no secret stands in anything that is written."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SLACK_S = 10.0  # a start takes longer where two cores are shared by many
 
 
 @pytest.fixture(scope="module")
-def topics(
-    secured_broker: SecuredBroker, tmp_path_factory: pytest.TempPathFactory
-) -> Deployment:
+def topics(secured_broker: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     """Topics that all engines here read and write, with something to decide on."""
     folder = tmp_path_factory.mktemp("topics")
     made = Deployment(secured_broker.brokers, "safe.", folder).make_topics()
-    made.send([consent("c", "u", now_ms()), event("v", "Product Viewed", "u", now_ms()) | {"product_id": "p"}])
+    made.send(
+        [consent("c", "u", now_ms()), event("v", "Product Viewed", "u", now_ms()) | {"product_id": "p"}]
+    )
     return made
 
 

@@ -1,5 +1,5 @@
-"""The state folder of a whole engine on the real broker: a full disk, no permission, damage, going back, and topics that
-no longer hold what would be read again. After each of them what consumers see is exact."""
+"""The state folder of a whole engine on the real broker: a full disk, no permission, damage, going back, and topics
+that no longer hold what would be read again. After each of them what consumers see is exact."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def test_no_permission(deployment: Deployment, disk: Path | None) -> None:
 
 def damage(state: Path) -> Path:
     """A byte of the newest journal's last record is another one now."""
-    newest = max((path for path in (state / "journals").iterdir() if path.stat().st_size), key=lambda p: p.name)
+    newest = max(
+        (path for path in (state / "journals").iterdir() if path.stat().st_size), key=lambda p: p.name
+    )
     held = bytearray(newest.read_bytes())
     at = max(place for place, byte in enumerate(held) if byte)
     held[at] ^= 0x10
@@ -137,7 +139,9 @@ def damage(state: Path) -> Path:
     return newest
 
 
-def test_a_damaged_file_is_refused_and_the_last_good_checkpoint_is_gone_back_to(deployment: Deployment) -> None:
+def test_a_damaged_file_is_refused_and_the_last_good_checkpoint_is_gone_back_to(
+    deployment: Deployment,
+) -> None:
     """What was sent since is counted, and not repeated."""
     if deployment.engine is not None and deployment.engine.code is None:
         deployment.stop()

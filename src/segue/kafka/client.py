@@ -22,7 +22,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from segue.errors import SegueError, SettingsError, did_you_mean
 from segue.kafka.library import error_name, known_properties, refusal_of
 from segue.kafka.settings import KafkaSettings
-from segue.limits import KAFKA_LOG_AGAIN_MS, BROKER_WAIT_MS
+from segue.limits import BROKER_WAIT_MS, KAFKA_LOG_AGAIN_MS
 
 Kind = Literal["consumer", "producer", "admin"]
 LOG = logging.getLogger("segue.kafka")

@@ -71,8 +71,8 @@ def show_restore(state: str, epoch: int | None, console: Console, outside: Outsi
         f"the next start resumes at epoch {restored.epoch} with {restored.parts} parts", soft_wrap=True
     )
     console.print(
-        "what was sent to topics since then stays the truth: the next start reads it back and counts it, and sends none "
-        "of it again; files are cut back to what they held",
+        "what was sent to topics since then stays the truth: the next start reads it back and counts it, and "
+        "sends none of it again; files are cut back to what they held",
         soft_wrap=True,
     )
     console.print(f"the recovery store as it was: {restored.copy}", soft_wrap=True)

@@ -18,7 +18,7 @@ from segue.kafka.settings import KafkaSettings
 from segue.limits import KAFKA_ADMIN_MS_MAX
 from segue.run.execute import KnownRun, read_known_run
 from segue.run.report import SUMMARY_FILE
-from segue.sinks.files import OutputPosition, output_path
+from segue.sinks.files import OutputPosition, numbered, output_path
 from segue.sinks.kafka.message import LanePosition
 from segue.sources.kafka.partition import KafkaPosition
 from segue.sources.kafka.source import topic_ids
@@ -113,7 +113,7 @@ def _check_files(run: KnownRun, point: ResumePoint) -> None:
     for (_, key), state in point.states.items():
         if not isinstance(state, OutputPosition):
             continue
-        path = output_path(run.out, key)
+        path = numbered(output_path(run.out, key), state.number)
         size = path.stat().st_size if path.exists() else 0
         if size < state.size:
             found = f'"{path}" has {size:,} bytes; at epoch {point.epoch} it had {state.size:,}'

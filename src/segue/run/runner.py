@@ -21,6 +21,7 @@ import msgspec
 from segue import settings as settings_module
 from segue.checkpoints.folder import StateFolder
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
+from segue.kafka.settings import KafkaSettings
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import check_tables
@@ -93,6 +94,7 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
     )
     check_tables(settings, policies)
     if settings.kafka.brokers:
+        _refuse_to_read_output_topics(settings.kafka)
         state = state_folder(settings, source)
         return Prepared(of_this_run(settings), policies, source, processes, state)
     from segue.bytewax_steps import ALL_OUTPUTS
@@ -139,6 +141,17 @@ def _check_can_be_read_again(source: Source[Any]) -> None:
                         f"{what} can't be read again: the run could not go on where it was",
                         "give files, or leave --state out",
                     )
+
+
+def _refuse_to_read_output_topics(kafka: KafkaSettings) -> None:
+    from segue.bytewax_steps import ALL_OUTPUTS
+    from segue.sinks.kafka.message import HEARTBEAT
+
+    outputs = {kafka.prefix + name for name in (*ALL_OUTPUTS, HEARTBEAT)}
+    for topic in kafka.topics:
+        if topic.name in outputs:
+            found = f'the topic "{topic.name}" is an input and an output of this run'
+            raise SettingsError("start", found, "choose another prefix: --prefix")
 
 
 def _refuse_to_read_outputs(source: Source[Any], out: str, names: Sequence[str]) -> None:

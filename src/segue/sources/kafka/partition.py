@@ -21,11 +21,11 @@ from segue.kafka.library import (
 from segue.kafka.settings import Form, KafkaSettings
 from segue.limits import (
     BATCH_ROWS_DEFAULT,
+    BROKER_WAIT_MS,
     DEAD_LETTER_BYTES_MAX,
     KAFKA_LINGER_MESSAGES,
     KAFKA_LINGER_MS,
     KAFKA_MESSAGE_BYTES_MAX,
-    BROKER_WAIT_MS,
     MESSAGE_BYTES_MAX,
 )
 from segue.sources.interface import QUIET, BrokenChunk, Chunk, LineChunk, QuietChunk, TableChunk
