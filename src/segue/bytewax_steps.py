@@ -751,4 +751,6 @@ def write(
         assert recovered.tail is not None, "lanes are prepared before the flow is made"
         op.output("out", outputs, _LaneSink(settings, recovered.tail))
     else:
-        op.output("out", outputs, _FolderSink(settings.out, output_names(policies), bool(settings.state)))
+        # Bytewax wants every part that it has a position of
+        names = sorted({*output_names(policies), *recovered.outputs})
+        op.output("out", outputs, _FolderSink(settings.out, names, bool(settings.state)))

@@ -17,6 +17,7 @@ from segue import __version__, limits
 from segue.errors import SegueError, SettingsError, did_you_mean
 
 Command = TypeVar("Command", bound=Callable[..., None])
+LOOPBACK_BROKERS = "127.0.0.1:9092"
 
 app = typer.Typer(
     name="segue",
@@ -159,7 +160,11 @@ RunState = Annotated[
 ]
 RunBrokers = Annotated[
     str,
-    typer.Option("--brokers", metavar="HOST:PORT", help="Kafka instead of files: topics in, topics out."),
+    typer.Option(
+        "--brokers",
+        metavar="HOST:PORT",
+        help=f"Kafka instead of files: topics in, topics out; {LOOPBACK_BROKERS} if only --topic is given.",
+    ),
 ]
 RunTopics = Annotated[
     list[str] | None,
@@ -173,6 +178,15 @@ RunPrefix = Annotated[str, typer.Option("--prefix", help="In front of the names 
 RunLanes = Annotated[
     int, typer.Option("--lanes", help="Partitions of output topics; fixed for the life of a deployment.")
 ]
+RunDelivery = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--delivery",
+        metavar="CHANNEL=HOW",
+        help="transactional: exactly once; idempotent: milliseconds faster, after a crash an action may be "
+        "repeated with the same decision id (web and till if not given). May be repeated.",
+    ),
+]
 RunName = Annotated[
     str, typer.Option("--name", help="Of the deployment: of two engines with one name the second wins.")
 ]
@@ -183,11 +197,15 @@ KafkaConfig = Annotated[
     ),
 ]
 RunEpoch = Annotated[str, typer.Option("--epoch", help="Time between two checkpoints, with --state.")]
+EraseWithin = Annotated[
+    str, typer.Option("--erase-within", help="Who was erased is in no file of the state after so long.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
 _LATENESS = f"{limits.LATENESS_MS_DEFAULT // limits.MINUTE_MS}m"
 _EPOCH = f"{limits.EPOCH_MS_DEFAULT // 1_000}s"
 _RETENTION = f"{limits.RETENTION_MS_DEFAULT // limits.DAY_MS}d"
+_ERASE_WITHIN = f"{limits.ERASE_WITHIN_MS_DEFAULT // limits.DAY_MS}d"
 
 
 @app.command(rich_help_panel="Run")
@@ -209,10 +227,12 @@ def run(
     sample: Sample = limits.SAMPLE_SHARE_DEFAULT,
     state: RunState = "",
     epoch: RunEpoch = _EPOCH,
+    erase_within: EraseWithin = _ERASE_WITHIN,
     brokers: RunBrokers = "",
     topic: RunTopics = None,
     prefix: RunPrefix = "segue.",
     lanes: RunLanes = limits.LANES_DEFAULT,
+    delivery: RunDelivery = None,
     name: RunName = "segue",
     kafka_config: KafkaConfig = "",
     overwrite: Overwrite = False,
@@ -236,9 +256,18 @@ def run(
       segue run --brokers localhost:9092 --topic events --table catalogue=topic:products
     """
     from segue.kafka.settings import KafkaSettings
-    from segue.run.arguments import duration_ms, input_topics, named_files, need_inputs, table_topics
+    from segue.run.arguments import (
+        deliveries,
+        duration_ms,
+        input_topics,
+        named_files,
+        need_inputs,
+        table_topics,
+    )
     from segue.settings import Settings
 
+    if topic and not inputs:
+        brokers = brokers or LOOPBACK_BROKERS
     need_inputs(inputs or (), out, brokers, topic or ())
     files, rows = table_topics(named_files("--table", table or ()), brokers)
     settings = Settings(
@@ -252,6 +281,7 @@ def run(
             topics=(*input_topics(topic or ()), *rows),
             prefix=prefix,
             lanes=lanes,
+            delivery=deliveries(delivery or ()),
             properties_file=kafka_config,
         ),
         policies=tuple(policies or ()),
@@ -267,6 +297,7 @@ def run(
         sample_share=sample,
         state=state,
         epoch_ms=duration_ms("--epoch", epoch),
+        erase_within_ms=duration_ms("--erase-within", erase_within),
     )
     _run(settings, processes, overwrite, quiet)
 
@@ -280,11 +311,13 @@ def _now_ms() -> int:
 def _run(settings: Any, processes: int, overwrite: bool, quiet: bool) -> None:
     from rich.console import Console
 
+    from segue.run.failure import say_warnings
     from segue.run.progress import display, terminal
     from segue.run.report import show
     from segue.run.runner import prepare
     from segue.run.runner import run as run_flow
 
+    say_warnings()
     shown = display(terminal(), quiet=quiet)
     with shown.step("checking inputs and policies"):
         prepared = prepare(settings, processes, overwrite=overwrite)
@@ -691,17 +724,31 @@ def verify_checkpoint(state: State, epoch: Epoch = None) -> None:
 
 @checkpoints.command("restore")
 @_told
-def restore_checkpoint(state: State, epoch: Epoch = None) -> None:
-    """Go back as a whole: the next start resumes at this epoch; without --epoch at the newest that is whole. Refused
-    while an engine runs. The recovery store as it was is kept.
+def restore_checkpoint(
+    state: State,
+    epoch: Epoch = None,
+    brokers: Annotated[
+        str, typer.Option("--brokers", "-b", metavar="HOST:PORT,…", help="If they are others than at first.")
+    ] = "",
+    kafka_config: KafkaConfig = "",
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Don't ask whether topics still hold what is needed.")
+    ] = False,
+) -> None:
+    """Go back as a whole: the next start resumes at this epoch; without --epoch at the newest that is whole.
+
+    Refused while an engine runs, and when topics no longer hold what would be read again (their retention). The
+    recovery store as it was is kept. What was sent since stays sent: the next start counts it and does not repeat it.
 
     segue checkpoints restore --state DIR
     """
     from rich.console import Console
 
     from segue.run.checkpoints import show_restore
+    from segue.run.positions import Outside
 
-    show_restore(state, epoch, Console(highlight=False))
+    outside = None if unchecked else Outside(state, brokers, kafka_config)
+    show_restore(state, epoch, Console(highlight=False), outside)
 
 
 def _with_topic_options(command: Callable[[Any, Any], None]) -> Callable[..., None]:

@@ -37,7 +37,7 @@ TRANSACTION_MS_MAX = 10_000  # the broker aborts an older one; what can't be sen
 HEARTBEAT_MS = 1_000  # an idle lane commits something so often: a fenced one notices
 LEASE_MS = 2_000  # a lane sends without a transaction only so long after the last one that succeeded
 MESSAGE_BYTES_TARGET = 512 * 1024  # tables are cut into messages of this size, headers included
-BROKER_WAIT_MS = 60_000  # at the start, until the brokers answer
+BROKER_WAIT_MS = 60_000  # at the start brokers that are away are waited for so long
 TAIL_RECEIPTS_MAX = 4_000_000  # read back after a crash: 512 MB
 PENDING_MS = 60 * MINUTE_MS  # ids of the tail are forgotten when none of them has come again for so long
 KAFKA_MESSAGE_BYTES_MAX = 16 << 20  # of a message that holds many events; a longer one is a dead letter
@@ -55,7 +55,6 @@ KAFKA_ANSWER_MS_MAX = 1_000  # an answer that comes later is none
 KAFKA_TELL_MS = 5_000  # brokers that can't be reached for so long are told about, once
 KAFKA_LOG_AGAIN_MS = MINUTE_MS  # of librdkafka's log one line of a kind in this time
 KAFKA_CLOSE_MS_MAX = 2_000  # a client that has not ended by then is left behind
-KAFKA_START_MS_MAX = 30_000  # at the start somebody must answer within this time
 
 PENDING_ROWS_PER_BATCH = 4_096  # of the table of what is pending, looked at with each batch
 

@@ -12,8 +12,9 @@ import msgspec
 
 from segue import limits
 from segue.clock import WALL_CLOCK
-from segue.errors import SettingsError
+from segue.errors import SettingsError, did_you_mean
 from segue.events.hashing import SECRET_BYTES
+from segue.events.names import CHANNELS
 from segue.kafka.settings import KafkaSettings
 from segue.reference.zones import zone_number
 from segue.state.shard import EngineSettings
@@ -105,6 +106,11 @@ def check(settings: Settings) -> None:
         if not least <= value <= most:
             raise SettingsError(_STEP, f"{name} is {value}", f"it must be from {least} to {most}")
     zone_number(settings.timezone)
+    for channel in settings.kafka.delivery:
+        if channel not in CHANNELS:
+            raise SettingsError(
+                _STEP, f'kafka.delivery has "{channel}", which is no channel', did_you_mean(channel, CHANNELS)
+            )
     if settings.kafka.brokers and not settings.state:
         raise SettingsError(
             _STEP, "events come from Kafka, and no state folder is given", "name one: --state DIR"

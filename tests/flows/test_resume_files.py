@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from segue.cli import app
 from segue.simulate import SimulationSettings, write_simulation
-from tests.flows.resumable import end_of, finished, killed_after, start, with_kills
+from tests.flows.resumable import KILLED, end_of, finished, killed_after, start, with_kills
 from tests.flows.runs import OFTEN, Case, Told, run_threads, seeded_case, seeds, write_case
 from tests.reference.choice import Seeded
 
@@ -120,3 +123,52 @@ channel = "web"
     told = with_kills(case, ["after_manifest:8", "after_epoch:3"])
     assert told.summary.actions > 0
     assert_same(case, told)
+
+
+def test_a_damaged_checkpoint_is_refused_and_gone_back_from(tmp_path: Path) -> None:
+    """The outputs are cut back with it, and in the end hold what an undisturbed run writes."""
+    case = simulated(tmp_path, seed=9)
+    code, said = end_of(start(case, kill_at="after_epoch:6"))
+    assert code == KILLED, said
+    state = tmp_path / "state"
+    (journal,) = (state / "journals").iterdir()
+    held = bytearray(journal.read_bytes())
+    held[max(place for place, byte in enumerate(held) if byte)] ^= 0x10
+    journal.write_bytes(held)
+    code, said = end_of(start(case))
+    assert code == 1
+    assert f'{journal.name}" is damaged at byte' in said
+    restored = CliRunner().invoke(app, ["checkpoints", "restore", "--state", str(state)])
+    assert restored.exit_code == 0, restored.output
+    assert_same(case, finished(case))
+    again = CliRunner().invoke(app, ["checkpoints", "restore", "--state", str(state)])
+    assert again.exit_code == 1
+    assert "the run is finished" in again.output
+
+
+def test_other_policies_go_on(tmp_path: Path) -> None:
+    """What was written stays; the logs go on in files of their own. An output may go, another may come."""
+    case = simulated(tmp_path, seed=5)
+    code, said = end_of(start(case, kill_at="after_epoch:5"))
+    assert code == KILLED, said
+    (policies,) = (tmp_path / "policies").iterdir()
+    policies.write_text(
+        OFTEN.replace("version = 1", "version = 2").replace('channel = "push"', 'channel = "sms"')
+    )
+    code, said = end_of(start(case))
+    assert code == 0, said
+    told = lines_and_rows(tmp_path / "out")
+    before, after = told["decisions.arrows"], told["decisions-2.arrows"]
+    assert before
+    assert after
+    sent = [
+        json.loads(line)
+        for name in told
+        if name in ("email.jsonl", "push.jsonl", "sms.jsonl")
+        for line in told[name]
+    ]
+    versions = {action["policy_version"] for action in sent}
+    assert versions == {"often@1", "often@2"}
+    winners = Counter(row["decision_id"] for row in [*before, *after] if row["winner"])
+    web = [json.loads(line) for line in told["web.jsonl"]]
+    assert Counter(action["decision_id"] for action in [*sent, *web]) == winners

@@ -6,7 +6,7 @@ import pytest
 
 from segue.errors import SettingsError
 from segue.kafka.settings import InputTopic
-from segue.run.arguments import duration_ms, input_topics, need_inputs, time_ms
+from segue.run.arguments import deliveries, duration_ms, input_topics, need_inputs, time_ms
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,25 @@ def test_files_or_topics(inputs, out, brokers, topics, found):
 def test_files_and_topics_that_are_right():
     need_inputs(["a"], "out", "", [])
     need_inputs([], "", "b:9092", ["t"])
+
+
+def test_deliveries() -> None:
+    assert deliveries(["web=transactional", "email=idempotent"]) == {
+        "web": "transactional",
+        "email": "idempotent",
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["web"], "is not CHANNEL=HOW"),
+        (["wep=idempotent"], 'did you mean "web"'),
+        (["web=idempotant"], 'did you mean "idempotent"'),
+        (["web=idempotent", "web=transactional"], "is given twice"),
+    ],
+)
+def test_deliveries_that_are_none(texts: list[str], said: str) -> None:
+    with pytest.raises(SettingsError) as told:
+        deliveries(texts)
+    assert said in str(told.value)

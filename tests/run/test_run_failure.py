@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,7 +10,15 @@ import msgspec
 import pytest
 
 from segue.errors import PolicyError, SinkError
-from segue.run.failure import Failure, as_error, as_failure, captured_stderr, keep_log
+from segue.run.failure import (
+    SAY_VARIABLE,
+    Failure,
+    as_error,
+    as_failure,
+    captured_stderr,
+    keep_log,
+    say_warnings,
+)
 from segue.run.progress import Total
 from segue.run.runner import WorkerReport, _worst
 
@@ -75,3 +84,21 @@ def test_logs_are_kept_with_the_traceback(tmp_path):
 )
 def test_share_of_the_total(total, share):
     assert total.share(50, 250) == share
+
+
+def test_warnings_of_a_worker_are_said_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    monkeypatch.setattr("segue.run.failure._stderr", 2)
+    monkeypatch.setenv(SAY_VARIABLE, str(write_end))
+    logger = logging.getLogger("segue")
+    before = list(logger.handlers)
+    try:
+        say_warnings()
+        say_warnings()
+        logging.getLogger("segue.kafka").warning("no broker of %s can be reached", "here")
+        logging.getLogger("segue.kafka").info("not told")
+        assert os.read(read_end, 1_000) == b"no broker of here can be reached\n"
+    finally:
+        logger.handlers[:] = before
+        os.close(read_end)
+        os.close(write_end)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.errors import SinkError
-from segue.sinks.files import OutputPosition, open_output, output_path
+from segue.sinks.files import OutputPosition, open_output, output_path, prepare_folder
 from segue.sinks.interface import Item
 
 DICTIONARY = pa.dictionary(pa.int32(), pa.string())
@@ -97,9 +97,47 @@ def test_a_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
         open_output(tmp_path, "email", OutputPosition(0))
 
 
-def test_a_log_of_other_policies_is_not_continued(tmp_path: Path) -> None:
+def other(number: int) -> pa.RecordBatch:
+    """A batch of other policies."""
+    return batch(number).replace_schema_metadata({"policies": "two"})
+
+
+def test_a_log_of_other_policies_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
     first = open_output(tmp_path, "decisions")
     first.write([batch(1)])
-    second = open_output(tmp_path, "decisions", first.position())
-    with pytest.raises(SinkError, match="begun with other policies"):
-        second.write([batch(2).replace_schema_metadata({"policies": "two"})])
+    begun = first.position()
+    second = open_output(tmp_path, "decisions", begun)
+    second.write([other(2)])
+    position = second.position()
+    assert position == OutputPosition(position.size, 2)
+    second.write([other(3)])  # and is killed
+    third = open_output(tmp_path, "decisions", position)
+    third.write([other(4)])
+    third.close()
+    path = output_path(tmp_path, "decisions")
+    assert pa.ipc.open_stream(path).read_all().to_pylist() == batch(1).to_pylist()
+    further = pa.ipc.open_stream(path.with_name("decisions-2.arrows")).read_all()
+    assert further.to_pylist() == [*other(2).to_pylist(), *other(4).to_pylist()]
+
+
+def test_a_further_file_that_is_in_no_checkpoint_goes(tmp_path: Path) -> None:
+    first = open_output(tmp_path, "decisions")
+    first.write([batch(1)])
+    begun = first.position()
+    second = open_output(tmp_path, "decisions", begun)
+    second.write([other(2)])
+    second.flush()
+    assert (tmp_path / "decisions-2.arrows").exists()
+    third = open_output(tmp_path, "decisions", begun)
+    third.write([batch(2)])
+    third.close()
+    assert not (tmp_path / "decisions-2.arrows").exists()
+    assert pa.ipc.open_stream(output_path(tmp_path, "decisions")).read_all().num_rows == 6
+
+
+def test_a_further_file_is_an_output_that_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "decisions-2.arrows").touch()
+    with pytest.raises(SinkError, match="exist already"):
+        prepare_folder(tmp_path, ["decisions"])
+    prepare_folder(tmp_path, ["decisions"], overwrite=True)
+    assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ from segue.limits import LANES_MAX
 from segue.policy.load import load_policies
 from segue.run.failure import say
 from segue.settings import Settings, secret
+from segue.sinks.files import OutputPosition
 from segue.sinks.kafka.message import LanePosition, lane_label
 from segue.sources.interface import Source
 from segue.state.delta import ShardDelta
@@ -44,6 +45,7 @@ class Recovered:
     preload     what was saved of the parts, on its way
     world       what was saved of the reference tables
     tail        of output topics: what was sent behind the cut
+    outputs     files that were written to, whether or not these policies still do
     """
 
     partitions: tuple[str, ...]
@@ -52,6 +54,7 @@ class Recovered:
     preload: Preload | None = None
     world: bytes | None = None
     tail: Tail | None = None
+    outputs: tuple[str, ...] = ()
     _told: set[str] = field(default_factory=set)
 
     def load(self, saved: Saved) -> tuple[int, ShardDelta]:
@@ -117,6 +120,9 @@ def recover(
             preload=preload,
             world=merged_world(load(folder.path, manifest) for manifest in worlds.values()),
             tail=_tail(settings, point) if settings.kafka.brokers else None,
+            outputs=tuple(
+                key for (_, key), state in point.states.items() if isinstance(state, OutputPosition)
+            ),
             journal=Journal(folder, erase_within_ms=settings.erase_within_ms),
         )
     except BaseException:

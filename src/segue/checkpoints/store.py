@@ -12,8 +12,10 @@ No process may read this file while Bytewax has it open in that same process: cl
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -29,6 +31,14 @@ from segue.errors import CheckpointError, SegueError
 _STEP = "read the recovery store"
 _FIRST_EPOCH = 1
 _BUSY_S = 5.0
+_OF_SQLITE = re.compile(r'SqliteFailure\(Error \{ code: (\w+).*?(?:Some\("(.*?)"\)|None)\)', re.DOTALL)
+_ERRNO = {
+    "DiskFull": errno.ENOSPC,
+    "ReadOnly": errno.EACCES,
+    "PermissionDenied": errno.EACCES,
+    "CannotOpen": errno.EACCES,
+    "SystemIoFailure": errno.EIO,
+}
 
 Key = tuple[str, str]  # (step, key)
 
@@ -85,6 +95,18 @@ class Restored(NamedTuple):
     epoch: int
     parts: int
     copy: Path
+
+
+def of_sqlite(folder: Path, error: BaseException) -> CheckpointError | None:
+    """What Bytewax's panic over its store says, for people; None if it was none."""
+    link: BaseException | None = error
+    while link is not None:
+        found = _OF_SQLITE.search(str(link))
+        if found is not None:
+            code = _ERRNO.get(found[1], 0)
+            return unwritable(_path(folder), OSError(code, found[2] or found[1]))
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def _path(folder: Path) -> Path:

@@ -22,7 +22,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from segue.errors import SegueError, SettingsError, did_you_mean
 from segue.kafka.library import error_name, known_properties, refusal_of
 from segue.kafka.settings import KafkaSettings
-from segue.limits import KAFKA_LOG_AGAIN_MS, KAFKA_START_MS_MAX
+from segue.limits import BROKER_WAIT_MS, KAFKA_LOG_AGAIN_MS
 
 Kind = Literal["consumer", "producer", "admin"]
 LOG = logging.getLogger("segue.kafka")
@@ -248,9 +248,9 @@ def kafka_error(
         )
     elif name in _AUTHORIZATION:
         found = f"the broker does not allow it: {text}"
-        hint = "give this user the right (an ACL): Read and Describe on inputs, Write and Describe on outputs"
+        hint = "give this user the right (an ACL): Read on inputs, Read and Write on outputs"
         if name == "TRANSACTIONAL_ID_AUTHORIZATION_FAILED":
-            hint = "give this user the rights Write and Describe on the transactional ids of this deployment's name"
+            hint = "give this user the right Write on the transactional ids that begin with this deployment's name"
     elif name in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_ID"):
         found = f"a topic is not there: {text}"
         hint = "make it: segue topics create"
@@ -302,7 +302,7 @@ def connect_admin(
     settings: KafkaSettings,
     step: str,
     error_class: type[SegueError] = SegueError,
-    wait_ms: int = KAFKA_START_MS_MAX,
+    wait_ms: int = BROKER_WAIT_MS,
 ) -> tuple[AdminClient, ClusterMetadata]:
     """A client for questions and orders, and what the cluster holds.
 
@@ -335,4 +335,8 @@ def connect_admin(
             raise kafka_error(step, (final or last)[0], error_class)
         if not told:
             told = True
-            LOG.warning("no broker has answered yet at %s: trying on", settings.brokers)
+            LOG.warning(
+                "no broker has answered yet at %s: waiting, for %.0f s at most",
+                settings.brokers,
+                wait_ms / 1_000,
+            )

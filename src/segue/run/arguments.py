@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import get_args
 
 from segue.errors import SettingsError, did_you_mean
-from segue.kafka.settings import Form, InputTopic, TableName
+from segue.events.names import CHANNELS
+from segue.kafka.settings import Delivery, Form, InputTopic, TableName
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
@@ -80,6 +81,22 @@ def table_topics(files: dict[str, str], brokers: str) -> tuple[dict[str, str], t
             raise SettingsError(_STEP, found, "say where it is: --brokers HOST:PORT")
         topics.append(InputTopic(path.removeprefix(TOPIC), table=table))
     return left, tuple(topics)
+
+
+def deliveries(texts: Sequence[str]) -> dict[str, Delivery]:
+    """{"web": "transactional"} of "web=transactional"; each channel once."""
+    found: dict[str, Delivery] = {}
+    known: tuple[Delivery, ...] = get_args(Delivery)
+    for text in texts:
+        channel, _, told = text.partition("=")
+        how = next((each for each in known if each == told), None)
+        if channel not in CHANNELS or how is None:
+            hint = did_you_mean(told, known) if channel in CHANNELS else did_you_mean(channel, CHANNELS)
+            raise SettingsError(_STEP, f'--delivery: "{text}" is not CHANNEL=HOW', hint)
+        if channel in found:
+            raise SettingsError(_STEP, f'--delivery: "{channel}" is given twice', "a channel has one")
+        found[channel] = how
+    return found
 
 
 def named_files(option: str, texts: Sequence[str]) -> dict[str, str]:

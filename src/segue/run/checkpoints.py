@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from segue.checkpoints.store import ResumePoint, list_cuts, restore, verify
-
-CheckPositions = Callable[[ResumePoint], None]
+from segue.checkpoints.store import list_cuts, restore, verify
+from segue.run.positions import Outside
 
 
 def _size(count: int) -> str:
@@ -66,12 +64,15 @@ def show_verify(state: str, epoch: int | None, console: Console) -> bool:
     return True
 
 
-def show_restore(
-    state: str, epoch: int | None, console: Console, check_positions: CheckPositions | None = None
-) -> None:
-    """Go back as a whole, and tell to where."""
-    restored = restore(state, epoch, check_positions)
+def show_restore(state: str, epoch: int | None, console: Console, outside: Outside | None) -> None:
+    """Go back as a whole, and tell to where. Without `outside` nothing is asked whether topics and files still fit."""
+    restored = restore(state, epoch, None if outside is None else outside.check)
     console.print(
         f"the next start resumes at epoch {restored.epoch} with {restored.parts} parts", soft_wrap=True
+    )
+    console.print(
+        "what was sent to topics since then stays the truth: the next start reads it back and counts it, and "
+        "sends none of it again; files are cut back to what they held",
+        soft_wrap=True,
     )
     console.print(f"the recovery store as it was: {restored.copy}", soft_wrap=True)

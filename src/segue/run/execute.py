@@ -20,7 +20,9 @@ from segue import limits
 from segue.checkpoints.disk import write_whole
 from segue.checkpoints.folder import StateFolder, deployment_of, open_folder, started_as
 from segue.checkpoints.recovered import Recovered, recover, without_state
+from segue.checkpoints.store import of_sqlite
 from segue.errors import SettingsError
+from segue.kafka.settings import KafkaSettings
 from segue.run.board import join_board
 from segue.run.collector import leave_alone_what_is_here
 from segue.run.stop import FAILED, STARTED, STOP, stop_on_signals
@@ -36,17 +38,24 @@ _RUN_FILE = "run.json"  # in the state folder
 class KnownRun(msgspec.Struct, frozen=True):
     """What a state folder remembers of its run beside the deployment.
 
-    out         the folder of its outputs
+    out         the folder of its outputs; "" = it writes to topics
     arrival_ms  when it began: what was too far ahead of that then still is
+    kafka       as it was at the first start
     """
 
     out: str
     arrival_ms: int
+    kafka: KafkaSettings | None = None
 
 
 def known_run(settings: Settings) -> KnownRun | None:
     """The run that the state folder holds, None if there is none yet."""
-    path = Path(settings.state) / _RUN_FILE
+    return read_known_run(settings.state)
+
+
+def read_known_run(state: str) -> KnownRun | None:
+    """The run that a state folder holds, None if there is none yet."""
+    path = Path(state) / _RUN_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=KnownRun)
     except (FileNotFoundError, NotADirectoryError):
@@ -60,7 +69,10 @@ def of_this_run(settings: Settings) -> Settings:
     """The settings with what the run began with; noted, if it begins. The folder is locked."""
     known = known_run(settings)
     if known is None:
-        wanted = KnownRun(os.path.realpath(settings.out), settings.arrival_ms)
+        if settings.kafka.brokers:
+            wanted = KnownRun("", settings.arrival_ms, settings.kafka)
+        else:
+            wanted = KnownRun(os.path.realpath(settings.out), settings.arrival_ms)
         path = Path(settings.state) / _RUN_FILE
         mine = path.with_suffix(f".{os.getpid()}")
         write_whole(mine, msgspec.json.encode(wanted))
@@ -113,13 +125,19 @@ def execute(
         if folder is None:
             cluster_main(flow, list(addresses), process, epoch_interval=epoch)  # type: ignore[no-untyped-call]
         else:
-            cluster_main(  # type: ignore[no-untyped-call]
-                flow,
-                list(addresses),
-                process,
-                epoch_interval=timedelta(milliseconds=settings.epoch_ms),
-                recovery_config=recovery_config(folder),
-            )
+            try:
+                cluster_main(  # type: ignore[no-untyped-call]
+                    flow,
+                    list(addresses),
+                    process,
+                    epoch_interval=timedelta(milliseconds=settings.epoch_ms),
+                    recovery_config=recovery_config(folder),
+                )
+            except Exception as error:
+                failure = of_sqlite(folder.path, error)
+                if failure is not None:
+                    raise failure from error
+                raise
         FAILED.raise_if_set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -17,6 +18,7 @@ from segue import errors
 from segue.errors import SegueError, root_cause
 
 DEBUG_VARIABLE = "SEGUE_DEBUG"
+SAY_VARIABLE = "SEGUE_SAY"  # file descriptor where people look, of who started this process
 
 
 def debugging() -> bool:
@@ -108,6 +110,25 @@ def say(text: str) -> None:
     """A line for people, also while standard error is captured."""
     with contextlib.suppress(OSError):
         os.write(_stderr, f"{text}\n".encode())
+
+
+class _Sayer(logging.Handler):
+    """Says what the log says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def say_warnings() -> None:
+    """From now on people see what Segue's own log warns of (a broker that is away, …), also while standard error is
+    captured, and in a worker process where it goes into a file."""
+    global _stderr
+    given = os.environ.get(SAY_VARIABLE, "")
+    if given.isdigit():
+        _stderr = int(given)
+    logger = logging.getLogger("segue")
+    if not any(isinstance(handler, _Sayer) for handler in logger.handlers):
+        logger.addHandler(_Sayer(logging.WARNING))
 
 
 @contextlib.contextmanager

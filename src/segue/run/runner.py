@@ -21,11 +21,13 @@ import msgspec
 from segue import settings as settings_module
 from segue.checkpoints.folder import StateFolder
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
+from segue.kafka.settings import KafkaSettings
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import check_tables
 from segue.run.execute import KnownRun, execute, known_run, of_this_run, state_folder
 from segue.run.failure import (
+    SAY_VARIABLE,
     Failure,
     NothingToDo,
     Stopped,
@@ -92,7 +94,9 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
     )
     check_tables(settings, policies)
     if settings.kafka.brokers:
-        return Prepared(settings, policies, source, processes, state_folder(settings, source))
+        _refuse_to_read_output_topics(settings.kafka)
+        state = state_folder(settings, source)
+        return Prepared(of_this_run(settings), policies, source, processes, state)
     from segue.bytewax_steps import ALL_OUTPUTS
 
     # also those that these policies do not have: none of an earlier run may be taken for this one's
@@ -137,6 +141,17 @@ def _check_can_be_read_again(source: Source[Any]) -> None:
                         f"{what} can't be read again: the run could not go on where it was",
                         "give files, or leave --state out",
                     )
+
+
+def _refuse_to_read_output_topics(kafka: KafkaSettings) -> None:
+    from segue.bytewax_steps import ALL_OUTPUTS
+    from segue.sinks.kafka.message import HEARTBEAT
+
+    outputs = {kafka.prefix + name for name in (*ALL_OUTPUTS, HEARTBEAT)}
+    for topic in kafka.topics:
+        if topic.name in outputs:
+            found = f'the topic "{topic.name}" is an input and an output of this run'
+            raise SettingsError("start", found, "choose another prefix: --prefix")
 
 
 def _refuse_to_read_outputs(source: Source[Any], out: str, names: Sequence[str]) -> None:
@@ -280,12 +295,14 @@ def _start_and_wait(
     is passed on to them."""
     addresses = _free_addresses(processes)
     alive, hold = os.pipe()  # closes when this process goes, however: then the workers go too
+    told = _standard_error()
     workers: list[subprocess.Popen[bytes]] = []
     lock, inherited = (-1, {}) if state is None else state.inheritance()
     environment = {
         **os.environ,
         **inherited,
         SETTINGS_VARIABLE: str(path),
+        SAY_VARIABLE: "".join(map(str, told)),
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
     }
     try:
@@ -300,14 +317,14 @@ def _start_and_wait(
                     env=environment,
                     stderr=None if debugging() else log,
                     stdout=log,
-                    pass_fds=(alive,) if state is None else (alive, lock),
+                    pass_fds=(alive, *told) if state is None else (alive, lock, *told),
                     start_new_session=True,  # Ctrl-C comes to this process, which ends them
                 )
             workers.append(worker)
-        told = 0.0
+        stopped = 0.0
         while True:
-            if STOP.is_set() and not told:
-                told = time.monotonic()
+            if STOP.is_set() and not stopped:
+                stopped = time.monotonic()
                 for worker in workers:
                     worker.terminate()
             codes = [worker.poll() for worker in workers]
@@ -316,14 +333,22 @@ def _start_and_wait(
             if any(code for code in codes):
                 _wait(workers, _LAST_WORDS_S)
                 break
-            if told and time.monotonic() - told > _STOP_S:
+            if stopped and time.monotonic() - stopped > _STOP_S:
                 break
             time.sleep(_LOOK_S)
     finally:
         _end(workers)
-        os.close(hold)
-        os.close(alive)
+        for fd in (hold, alive, *told):
+            os.close(fd)
     return [_report(folder, process) for process in range(processes)], [w.returncode for w in workers]
+
+
+def _standard_error() -> list[int]:
+    """Where workers say what people should see at once; nothing if it is closed."""
+    try:
+        return [os.dup(2)]
+    except OSError:
+        return []
 
 
 def _free_addresses(count: int) -> list[str]:

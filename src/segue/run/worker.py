@@ -16,7 +16,7 @@ import msgspec
 
 from segue.errors import SegueError, root_cause
 from segue.run.execute import execute, state_folder
-from segue.run.failure import as_failure
+from segue.run.failure import as_failure, say_warnings
 from segue.run.runner import WorkerReport, report_path
 from segue.run.stop import STARTED, STOP, stop_on_signals
 from segue.settings import load_settings
@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
     """Run this process's share of the flow; 0, or 1 with the failure in the report."""
     folder, process, alive, *addresses = arguments
     threading.Thread(target=_go_with, args=(int(alive),), daemon=True).start()
+    say_warnings()
     path = report_path(Path(folder), int(process))
     noted: list[SegueError] = []
 

@@ -5,7 +5,8 @@ off.
 
 The last three are Arrow IPC streams (`decisions.arrows`), not Parquet: Parquet keeps its directory at the
 end of the file, so a crash would leave nothing readable; of a stream, all batches before the crash are. Read
-one with `pyarrow.ipc.open_stream`, or a torn one with `read_batches`.
+one with `pyarrow.ipc.open_stream`, or a torn one with `read_batches`. The rows of a stream are of one set of
+policies: a run that goes on with others goes on in `decisions-2.arrows`, and so on.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, over
     except OSError as error:
         raise _failed(path, error) from error
     existing = [output for output in outputs if os.path.lexists(output)]
+    existing += [other for output in outputs if output.stem in TABLES for other in _further(output)]
     for output in existing:
         if output.is_dir() and not output.is_symlink():
             raise SinkError(
@@ -103,9 +105,22 @@ def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, over
 
 
 class OutputPosition(msgspec.Struct, frozen=True):
-    """Bytes of an output that are durable and whole."""
+    """Bytes of an output that are durable and whole; of its so many-th file, where it has several."""
 
     size: int
+    number: int = 1
+
+
+def numbered(path: str | os.PathLike[str], number: int) -> Path:
+    """An output's so many-th file."""
+    first = Path(path)
+    return first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")
+
+
+def _further(path: Path) -> list[Path]:
+    """Files of an output beside its first."""
+    pattern = re.compile(re.escape(path.stem) + r"-[0-9]{1,6}" + re.escape(path.suffix))
+    return sorted(other for other in path.parent.glob(f"{path.stem}-*") if pattern.fullmatch(other.name))
 
 
 class _Tail:
@@ -307,7 +322,8 @@ class BatchesOutput:
     """An Arrow IPC stream, LZ4 inside: batches gathered to LOG_ROWS rows; at any moment the file is readable
     up to its last whole batch.
 
-    The first batch gives the schema; one that differs is refused. Raises SinkError as LinesOutput does.
+    The first batch gives the schema; one that differs is refused. What an earlier start began with another schema is
+    ended where it stands, and a further file is begun. Raises SinkError as LinesOutput does.
     """
 
     def __init__(
@@ -319,7 +335,13 @@ class BatchesOutput:
         position: OutputPosition | None = None,
     ) -> None:
         self._name = name
-        self._tail = _BatchTail(path, replace, position)
+        self._path = Path(path)
+        self._number = 1 if position is None else position.number
+        if position is not None or replace:  # beside it stands only what is to be written again
+            for later in _further(self._path):
+                if int(later.stem.rpartition("-")[2]) > self._number:
+                    later.unlink()
+        self._tail = _BatchTail(numbered(path, self._number), replace, position)
         # the stream of the file has begun: the schema that a new writer writes first must not stand there again
         self._begun = _schema_of(self._tail.path) if self._tail.size else None
         self._schema: pa.Schema | None = None
@@ -377,17 +399,17 @@ class BatchesOutput:
 
     def _checked(self, schema: pa.Schema) -> pa.Schema:
         if self._begun is not None and not schema.equals(self._begun, check_metadata=True):
-            raise SinkError(
-                _STEP,
-                f'"{self._tail.path}" was begun with other policies: its columns or names are not these',
-                "go on with the earlier policies, or start afresh with another output and state folder",
-            )
+            self._tail.append(_END_OF_STREAM)
+            self._tail.close()
+            self._number += 1
+            self._tail = _BatchTail(numbered(self._path, self._number), True)
+            self._begun = None
         return schema
 
     def position(self) -> OutputPosition:
         """Make all rows durable; an output opened with it goes on behind them."""
         self.flush()
-        return OutputPosition(self._tail.sync())
+        return OutputPosition(self._tail.sync(), self._number)
 
     def finish(self) -> None:
         """Flush and end the stream."""
@@ -495,4 +517,5 @@ def read_joins(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def _read_rows(folder: str | os.PathLike[str], name: str) -> list[dict[str, Any]]:
     path = output_path(folder, name)
-    return [row for batch in read_batches(path) for row in batch.to_pylist()] if path.exists() else []
+    files = [path, *_further(path)] if path.exists() else []
+    return [row for file in files for batch in read_batches(file) for row in batch.to_pylist()]

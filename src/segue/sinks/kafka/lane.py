@@ -87,6 +87,7 @@ class Lane:
         self._committed_at = 0.0
         self._lease_until = 0.0
         self._last: dict[str, int] = {}  # by topic: the last offset of the transaction under way
+        self._topics: set[str] = set()  # of that transaction
         self._acknowledged = 0
         self._acknowledged_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
@@ -301,7 +302,9 @@ class Lane:
             self._trouble.check()
         except SegueError as found:
             return found
-        return sink_error(self._settings, error)
+        # of what is refused to a whole transaction the client does not tell the topic
+        refused = error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        return sink_error(self._settings, error, '" or "'.join(sorted(self._topics)) if refused else "")
 
     def _open(self, producer: Producer) -> None:
         init_transactions(self._settings, producer, self._trouble)
@@ -368,6 +371,7 @@ class Lane:
     def _commit(self, producer: Producer, items: list[_Queued]) -> None:
         deadline = time.monotonic() + _SEND_S
         self._last.clear()
+        self._topics = {message.topic for item in items for message in item.messages}
         producer.begin_transaction()
         for item in items:
             for message in item.messages:

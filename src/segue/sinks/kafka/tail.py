@@ -33,6 +33,8 @@ Place = tuple[str, int]  # (topic, partition)
 
 _READ = 1_000  # messages asked for at a time
 _READ_S = 0.2
+# the client looks for its group's coordinator though no group is joined: nobody needs a right for that
+_NO_MATTER = (KafkaError._TRANSPORT, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def read_to_end(
                 take(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[place_of(message)] = message.offset() or 0
-            elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
+            elif not error.retriable() and error.code() not in _NO_MATTER:
                 raise sink_error(settings, error, message.topic() or "")
         if messages:
             deadline = time.monotonic() + limits.BROKER_WAIT_MS / 1000

@@ -104,7 +104,10 @@ class Consumer:
                 away_ms = (now - self._away_since) * 1_000
                 if away_ms >= KAFKA_TELL_MS:
                     self._told_away = True
-                    LOG.warning("no broker of %s can be reached: trying on", self._brokers)
+                    LOG.warning(
+                        "no broker of %s can be reached: waiting, and nothing becomes due meanwhile",
+                        self._brokers,
+                    )
 
     def _pause(self) -> float:
         """Seconds between two questions."""

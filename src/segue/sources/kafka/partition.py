@@ -23,11 +23,11 @@ from segue.kafka.library import (
 from segue.kafka.settings import Form, KafkaSettings
 from segue.limits import (
     BATCH_ROWS_DEFAULT,
+    BROKER_WAIT_MS,
     DEAD_LETTER_BYTES_MAX,
     KAFKA_LINGER_MESSAGES,
     KAFKA_LINGER_MS,
     KAFKA_MESSAGE_BYTES_MAX,
-    KAFKA_START_MS_MAX,
     MESSAGE_BYTES_MAX,
 )
 from segue.sources.interface import QUIET, BrokenChunk, Chunk, LineChunk, QuietChunk, RowChunk, TableChunk
@@ -199,7 +199,7 @@ class KafkaPartition:
 
     def _watermarks(self) -> tuple[int, int]:
         assert self._consumer is not None
-        deadline = time.monotonic() + KAFKA_START_MS_MAX / 1_000
+        deadline = time.monotonic() + BROKER_WAIT_MS / 1_000
         while True:
             self._consumer.check()
             try:

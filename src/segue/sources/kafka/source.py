@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from segue.errors import SettingsError, SourceError, did_you_mean
 from segue.kafka.client import connect_admin, kafka_error
 from segue.kafka.settings import InputTopic, KafkaSettings
-from segue.limits import KAFKA_START_MS_MAX, PARTITIONS_MAX
+from segue.limits import BROKER_WAIT_MS, PARTITIONS_MAX
 from segue.reference.cells import TABLE_NAMES
 from segue.sources.kafka.partition import KafkaPartition, KafkaPosition
 
@@ -72,7 +72,7 @@ class KafkaSource(msgspec.Struct, frozen=True):
 
 
 def kafka_source(
-    settings: KafkaSettings, known: Sequence[str] = (), *, wait_ms: int = KAFKA_START_MS_MAX
+    settings: KafkaSettings, known: Sequence[str] = (), *, wait_ms: int = BROKER_WAIT_MS
 ) -> KafkaSource:
     """Ask the cluster for the partitions of the settings' topics.
 
@@ -120,13 +120,15 @@ def kafka_source(
                 "give the same topics as before; a topic that is gone for good needs a fresh start",
             )
     ordered = {name: found[name] for name in (*known, *found)}
-    return KafkaSource(settings, ordered, _topic_ids(admin, names))
+    return KafkaSource(settings, ordered, topic_ids(admin, names))
 
 
-def _topic_ids(admin: AdminClient, names: list[str]) -> dict[str, str]:
+def topic_ids(admin: AdminClient, names: Sequence[str]) -> dict[str, str]:
     """The identity of each topic; brokers before 2.8 have none to tell."""
     ids: dict[str, str] = {}
-    answers = admin.describe_topics(TopicCollection(names), request_timeout=_IDENTITY_SECONDS)
+    if not names:
+        return ids
+    answers = admin.describe_topics(TopicCollection(list(names)), request_timeout=_IDENTITY_SECONDS)
     for name, answer in answers.items():
         try:
             ids[name] = str(answer.result().topic_id)

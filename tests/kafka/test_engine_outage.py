@@ -1,0 +1,134 @@
+"""A broker that is away: briefly, and the engine waits; for longer, and it ends, is started again and goes on exactly.
+
+The long one takes minutes: python -m pytest -m long tests/kafka/test_engine_outage.py
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.kafka.broker import Broker
+from tests.brokers import have_broker
+from tests.kafka.engines import Deployment, consent, event, now_ms
+
+LATENESS_MS = 2_000
+WAIT_MS = 2_000  # of a cart, in the policies
+AHEAD_MS = (
+    6_000  # so far ahead of its arrival a cart is dated: there is time to kill the broker before it is due
+)
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker that goes and comes back."""
+    have_broker()
+    own = Broker(tmp_path_factory.mktemp("fragile") / "broker").create(port=0)
+    try:
+        yield own.start(dies_with_parent=True)
+    finally:
+        own.kill()
+        own.wipe()
+
+
+@pytest.fixture(scope="module")
+def deployment(fragile: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """An engine on it that has greeted twenty people. Tests go on with it, one after the other."""
+    folder = tmp_path_factory.mktemp("outage")
+    made = Deployment(fragile.brokers, "out.", folder, lateness_ms=LATENESS_MS).make_topics()
+    try:
+        made.send([consent(f"c{n}", f"u{n}", now_ms()) for n in range(20)])
+        made.send(views("first", 40))
+        made.start()
+        made.wait_for_actions(20)
+        yield made
+    finally:
+        made.close()
+
+
+def views(name: str, count: int) -> list[dict[str, object]]:
+    """Of twenty people."""
+    return [
+        event(f"{name}{n}", "Product Viewed", f"u{n % 20}", now_ms()) | {"product_id": "p"}
+        for n in range(count)
+    ]
+
+
+def supervised(deployment: Deployment, said: list[str]) -> None:
+    """What ended for want of a broker is started again, as whatever supervises it would."""
+    assert deployment.engine is not None
+    if deployment.engine.code is not None:
+        said.append(deployment.said())
+        assert deployment.engine.code == 1, said[-1]
+        assert "error: " in said[-1]
+        assert "Traceback" not in said[-1]
+        deployment.start()
+
+
+def judged(deployment: Deployment, due_ms: int | None = None) -> list[str]:
+    """Exact, at the latest in a minute; what ended engines said meanwhile."""
+    said: list[str] = []
+    until = time.monotonic() + 60
+    while not (verdict := deployment.verdict(due_ms)).ok:
+        assert not verdict.beyond_repair, f"{verdict}\n{deployment.said()}"
+        assert time.monotonic() < until, f"{verdict}\n{deployment.said()}"
+        supervised(deployment, said)
+        time.sleep(0.3)
+    return said
+
+
+def test_a_broker_that_is_killed_and_comes_back(deployment: Deployment, fragile: Broker) -> None:
+    """Under load: the engine rides it out, or ends and goes on, depending on how long it took."""
+    deployment.send(views("before", 400), wait=False)
+    fragile.kill()
+    deployment.send(views("meanwhile", 100), wait=False)
+    fragile.start(dies_with_parent=True)
+    deployment.flush()
+    for text in judged(deployment):
+        assert "did not answer in time" in text
+
+
+def outage(deployment: Deployment, broker: Broker, seconds: float, name: str) -> None:
+    """Carts are left, the broker goes before anything is due, customers buy, it comes back and hears of that."""
+    people = [f"{name}{n}" for n in range(6)]
+    added_ms = now_ms()
+    carts = [
+        event(f"a{p}", "Product Added", p, added_ms) | {"product_id": "p", "quantity": 1} for p in people
+    ]
+    deployment.send([consent(f"c{p}", p, now_ms(), "push") for p in people])
+    deployment.send(carts)
+    deployment.send([event(f"v{p}", "Product Viewed", p, now_ms()) | {"product_id": "p"} for p in people])
+    deployment.wait_for(
+        lambda: {p for a in deployment.actions("web") if (p := a["customer_id"])} >= set(people)
+    )
+    assert now_ms() < added_ms + WAIT_MS + LATENESS_MS, (
+        "too slow: the carts were due before the broker was gone"
+    )
+    broker.kill()
+    said: list[str] = []
+    back = time.monotonic() + seconds
+    while time.monotonic() < back:
+        supervised(deployment, said)
+        time.sleep(0.2)
+    broker.start(dies_with_parent=True)
+    assert "did not answer in time" in said[0]
+    assert "start again" in said[0]
+    # the clock stood still: these orders come before what was due long ago
+    bought = people[:3]
+    deployment.send([event(f"o{p}", "Order Completed", p, added_ms + 1_000) for p in bought])
+    supervised(deployment, said)
+    assert "waiting" in "".join(said) + deployment.said()
+    judged(deployment, due_ms=added_ms + WAIT_MS + 1)
+    reminded = {a["customer_id"] for a in deployment.actions("push")}
+    assert reminded & set(people) == set(people) - set(bought)
+
+
+def test_a_broker_that_is_away_for_ten_seconds_and_more(deployment: Deployment, fragile: Broker) -> None:
+    outage(deployment, fragile, 13, "ten")
+
+
+@pytest.mark.long
+def test_a_broker_that_is_away_for_two_minutes(deployment: Deployment, fragile: Broker) -> None:
+    outage(deployment, fragile, 120, "two")
