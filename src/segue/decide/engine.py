@@ -97,7 +97,7 @@ from segue_kernels.shard import (
     Out,
     Scratch,
 )
-from segue_kernels.tables import LAST_PLACE
+from segue_kernels.tables import HEARD, LAST_PLACE, PLACE_SEQUENCE
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -516,7 +516,9 @@ class ShardEngine:
         sentences = self.state.restore(delta)
         own = read_rest(delta).more
         self.sequence = int.from_bytes(own[_SEQUENCE], "little")
-        self.heard = np.frombuffer(bytearray(own[_HEARD]), np.int64).reshape(2, -1)
+        heard = np.frombuffer(own[_HEARD], np.int64)
+        self.heard[PLACE_SEQUENCE] = heard[PLACE_SEQUENCE]  # the time zone is that of this run
+        self.heard[HEARD:] = heard[HEARD:]
         self.restore_pending(np.frombuffer(own[_PENDING], np.int64).reshape(-1, PENDING_WORDS))
         rows = self.state.arrays.rows.reshape(-1, self.state.row_words)
         zones = rows[: self.state.arrays.meta[ROWS_USED], ROW_ZONE] & ZONE_MASK
