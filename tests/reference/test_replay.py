@@ -1,8 +1,8 @@
 """After a crash: nothing that was decided is missing, nothing is sent twice, and no cap is passed.
 
 A run is cut at some batch (its state is saved there), goes on, sends a part of what it decides, and crashes. The state
-is built anew by running up to the cut, the receipts of what was sent are charged, and all batches since the cut are
-decided once more.
+is built anew by running up to the cut (and out of what is saved there), the receipts of what was sent are charged, and
+all batches since the cut are decided once more.
 
     batches   0 1 2 3 4 5 6 7 8 9
     first run ──────cut─────✗          sent: up to the cut, and a prefix of what was decided since (the tail)
@@ -154,6 +154,7 @@ def test_the_same_interleaving_says_the_same(seed: int, merged: bool) -> None:
         replay = case.run(merged)
         for batch in order[:cut]:
             replay.push(batch)
+        replay = replay.saved()
         charged = replay.charge(shuffled(case, receipts_of(tail, case.compiled)))
         assert charged == sum(len(one.actions) for one in tail)
         again = [replay.push(batch) for batch in order[cut:]]
