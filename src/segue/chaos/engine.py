@@ -70,10 +70,9 @@ class EngineProcess:
         if family:
             _signal(family[which % len(family)], signal.SIGKILL)
 
-    def terminate(self) -> int:
-        """SIGTERM; its exit code."""
-        _signal(self._process.pid, signal.SIGTERM)
-        return self.wait(STOP_S_MAX)
+    def send(self, number: int) -> None:
+        """A signal to the process that was started."""
+        _signal(self._process.pid, number)
 
     def pause(self) -> None:
         """It stands still, with all connections and locks."""

@@ -91,7 +91,6 @@ class ChaosRun:
 
     def __post_init__(self) -> None:
         self._broker: Broker | None = None
-        self._states = 1
         self._begun = time.monotonic()
 
     def run(self) -> Verdict:
@@ -184,10 +183,7 @@ class ChaosRun:
         """The engine stands still while a second one goes on from its state, as on another machine; then it wakes."""
         deployment = self._deployment
         old.pause()
-        self._states += 1
-        before, deployment.state = deployment.state, self.folder / f"state-{self._states}"
-        if before.exists():
-            shutil.copytree(before, deployment.state)
+        deployment.take_state_along()
         deployment.processes = step.processes
         deployment.start()
         time.sleep(step.pause_s)

@@ -278,7 +278,7 @@ def _start_and_wait(
 ) -> tuple[list[WorkerReport], list[int]]:
     """Reports and exit codes of all workers; when one fails the others are ended. With state a signal to this process
     is passed on to them."""
-    addresses = _free_addresses(processes)
+    addresses = free_addresses(processes)
     alive, hold = os.pipe()  # closes when this process goes, however: then the workers go too
     workers: list[subprocess.Popen[bytes]] = []
     lock, inherited = (-1, {}) if state is None else state.inheritance()
@@ -326,7 +326,7 @@ def _start_and_wait(
     return [_report(folder, process) for process in range(processes)], [w.returncode for w in workers]
 
 
-def _free_addresses(count: int) -> list[str]:
+def free_addresses(count: int) -> list[str]:
     """Ports of the loopback interface that were free a moment ago."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
