@@ -7,7 +7,6 @@ and two processes: python -m tests.kafka.kill_matrix.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -23,18 +22,9 @@ from segue.chaos.engine import EngineProcess
 from segue.run.kill import POINTS
 from tests.kafka.kill_matrix import SETTINGS, survive, verified
 
-SEED_VARIABLE = "SEGUE_KILL_SEED"
 PASSES_MAX = 12
 FENCED_S_MAX = 40.0
 OTHERS_S_MAX = 20.0  # for the others to end when one process has died
-
-
-@pytest.fixture
-def seed() -> int:
-    """Another one each day and hour, unless the environment names it; it is in the output of a test that fails."""
-    chosen = int(os.environ.get(SEED_VARIABLE) or time.time() // 3_600)
-    print(f"to repeat it: {SEED_VARIABLE}={chosen}")
-    return chosen
 
 
 @pytest.fixture

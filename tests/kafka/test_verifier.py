@@ -21,6 +21,7 @@ from segue.chaos.load import POLICY, Load
 from segue.chaos.oracle import EngineOracle
 from segue.chaos.topics import Line, Record, lines_of, make_topics
 from segue.chaos.verify import Input, Oracle, Output, Verdict, read_input, read_output, rules_of, verify
+from segue.events.names import CHANNELS
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.limits import LATENESS_MS_DEFAULT
 from segue.policy.load import load_policies
@@ -86,9 +87,7 @@ def said(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Said:
         kafka=KafkaSettings(brokers=broker.brokers, topics=topics, prefix=f"{name}.out."),
         shards=2,
     )
-    make_topics(
-        broker.brokers, {topic.name: 2 for topic in topics}, {"message.timestamp.type": "LogAppendTime"}
-    )
+    make_topics(settings.kafka, CHANNELS, partitions=2)
     load = Load(broker.brokers, topics, 2, 1, RATE)
     first = stand_in(settings, name)
     load.run(SECONDS)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _STEP = "start a broker"
 
 
-def own_broker(folder: Path) -> Broker:
+def own_broker(folder: Path, *, throughput: bool = False) -> Broker:
     """A new broker on a free port, started. It ends with this thread."""
     try:
         from deploy.kafka.broker import Broker, BrokerError
@@ -24,6 +24,6 @@ def own_broker(folder: Path) -> Broker:
             "run this in a checkout, or give --brokers HOST:PORT of a broker that may be filled",
         ) from None
     try:
-        return Broker(folder).create(port=0).start(dies_with_parent=True)
+        return Broker(folder).create(port=0, throughput=throughput).start(dies_with_parent=True)
     except BrokerError as error:
         raise SettingsError(_STEP, str(error)) from error

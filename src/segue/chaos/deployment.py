@@ -110,7 +110,12 @@ class Deployment:
         )
         self._load = Load(brokers, topics, PARTITIONS, chosen.seed, chosen.rate)
         self._consumer = Consumer(
-            {"bootstrap.servers": brokers, "group.id": f"{name}-look", "isolation.level": "read_committed"}
+            {
+                "bootstrap.servers": brokers,
+                "group.id": f"{name}-look",
+                "isolation.level": "read_committed",
+                "log_level": 0,
+            }
         )
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
 def partitions_of(brokers: str, topics: Sequence[str], properties: Mapping[str, str] = {}) -> dict[str, int]:
     """How many partitions each of these topics has; one that is not there is left out."""
-    admin = AdminClient({**properties, "bootstrap.servers": brokers})
+    admin = AdminClient({"log_level": "0", **properties, "bootstrap.servers": brokers})
     try:
         found = admin.list_topics(timeout=PATIENCE_S).topics
     except KafkaException as error:
@@ -86,6 +86,7 @@ def read_topics(
             "enable.auto.commit": "false",
             "isolation.level": "read_committed",
             "enable.partition.eof": "true",
+            "log_level": "0",
         }
     )
     try:
