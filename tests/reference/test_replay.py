@@ -160,10 +160,9 @@ def test_the_same_interleaving_says_the_same(seed: int, merged: bool) -> None:
         replay = case.run(merged)
         for batch in order[:cut]:
             replay.push(batch)
-        replay = replay.saved()
         charged = replay.charge(shuffled(case, receipts))
         assert charged == sum(len(one.actions) for one in tail)
-        replay = replay.saved()  # a second crash, before anything is decided again
+        replay = replay.saved()  # and a second crash, before anything is decided again
         again = [replay.push(batch) for batch in order[cut:]]
         seen = said(case, [*all_of(steps[:cut]), *tail, *all_of(again)])
         seen.actions += lost

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,8 +226,9 @@ def run_chaos(
     tell(f"seed {chosen.seed}, {chosen.minutes:g} min; everything is in {folder}")
     try:
         verdict = run.run()
-    except (SegueError, OSError) as error:
-        tell(f"\n{error}\n")
+    except Exception as error:  # whatever it is, the run can be repeated
+        known = isinstance(error, SegueError | OSError)
+        tell(f"\n{error if known else ''.join(traceback.format_exception(error))}\n")
         tell("what was done:")
         for number, step in enumerate(run.done, 1):
             tell(f"  {number}. {step}")

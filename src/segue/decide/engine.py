@@ -36,6 +36,7 @@ from segue_kernels.pending import (
 from segue_kernels.plan import (
     JOURNEY_OFFERS_END,
     JOURNEY_OFFERS_START,
+    LIMIT_WINDOW_MS,
     OFFER_CONSENT,
     OFFER_CONTEXT,
     OFFER_CURRENCY,
@@ -74,6 +75,7 @@ from segue_kernels.shard import (
     ALONE_JOURNEY,
     ALONE_LO,
     ALONE_OFFER,
+    ALONE_TIME,
     ALONE_WORDS,
     CHANGE_RECORD,
     CHANGE_WORDS,
@@ -382,8 +384,13 @@ class ShardEngine:
         self._set_alone(alone)
 
     def _set_alone(self, alone: Words) -> None:
+        state = self.state
+        windows_ms = state.plan.limits[:, LIMIT_WINDOW_MS]
+        if len(windows_ms) and windows_ms.min() > 0:  # what no window reaches any more does not come again
+            now_ms = int(state.arrays.meta[CLOCK_MAX]) - state.lateness_ms
+            alone = alone[alone[:, ALONE_TIME] > now_ms - int(windows_ms.max())]
         alone = np.ascontiguousarray(alone[np.argsort(alone[:, ALONE_LO], kind="stable")])
-        self.state.replay = self.state.replay._replace(alone=alone)
+        state.replay = state.replay._replace(alone=alone)
 
     def pending_words(self) -> Words:
         """The decisions that are pending, int64[n, PENDING_WORDS]: part of the state that is saved."""
