@@ -44,6 +44,7 @@ def short(
     return run_chaos(chosen, told.append), told
 
 
+@pytest.mark.timeout(900)  # 40 s on two cores; they may be shared by many
 def test_the_engine_survives(monkeypatch: pytest.MonkeyPatch, seed: int, tmp_path: Path) -> None:
     """With a broker of its own, which is disturbed too. The long one: segue chaos --minutes 10 --processes 3."""
     have_broker()
