@@ -39,7 +39,6 @@ import confluent_kafka
 from benchmarks.engine import COUNTING_POLICIES, SCORE_MIN, machine
 from benchmarks.kafka_load import FORMS, Schedule, read_schedule
 from benchmarks.policies import write_policies
-from segue.actions.encode import DEAD_LETTERS, LATE, ActionEncoder
 from segue.chaos.broker import own_broker
 from segue.chaos.engine import EngineProcess
 from segue.chaos.topics import make_topics, parse_topic
@@ -129,12 +128,8 @@ class Bench:
             ),
         )
         kafka = self.settings.kafka
-        make_topics(
-            self.brokers, {kafka.topics[0].name: PARTITIONS}, {"message.timestamp.type": "LogAppendTime"}
-        )
         policies = load_policies(self.settings.policies, secret=secret(), native=False)
-        outputs = (*ActionEncoder(policies).outputs, DEAD_LETTERS, LATE, "heartbeat")
-        make_topics(self.brokers, {kafka.prefix + output: kafka.lanes for output in outputs})
+        make_topics(kafka, {offer.channel for offer in policies.offer_infos}, PARTITIONS)
 
     def command(self) -> list[str]:
         """The engine's."""

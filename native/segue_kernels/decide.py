@@ -12,7 +12,8 @@ import math
 
 import numpy as np
 
-from segue_kernels.jit import Array, inline
+from segue_kernels.customers import erased_at
+from segue_kernels.jit import Array, inline, outline
 from segue_kernels.joins import note_action
 from segue_kernels.keyed import slot_entry
 from segue_kernels.names import list_items
@@ -61,6 +62,9 @@ from segue_kernels.row import (
     COUNT_ACTIONS,
     COUNT_CANDIDATES,
     COUNT_DECISIONS,
+    FLAGS,
+    KEY_HI,
+    KEY_LO,
     SEGMENTS,
     STAGE,
 )
@@ -77,6 +81,13 @@ from segue_kernels.shard import (
     ACTION_SEGMENTS,
     ACTION_STAGE,
     ACTION_STEP,
+    ALONE_CATEGORY,
+    ALONE_HI,
+    ALONE_IS_CHARGED,
+    ALONE_JOURNEY,
+    ALONE_LO,
+    ALONE_PRODUCT,
+    ALONE_TIME,
     BELOW_MINIMUM,
     CURRENCY,
     LIMIT,
@@ -116,8 +127,83 @@ from segue_kernels.windows import add_time
 
 
 @inline
+def is_alone(
+    plan: Plan, alone: Array, which: int, journey: int, stream: int, hi: int, key: int, after: int
+) -> bool:
+    """Whether row `which` of Replay.alone is a send of the journey to this customer later than `after`, not charged."""
+    by = plan.streams[stream, STREAM_BY]
+    if (
+        alone[which, ALONE_JOURNEY] != journey
+        or alone[which, ALONE_HI] != hi
+        or alone[which, ALONE_IS_CHARGED] != 0
+        or alone[which, ALONE_TIME] <= after
+    ):
+        return False
+    return bool(by == 0 or alone[which, ALONE_PRODUCT if by == BY_PRODUCT else ALONE_CATEGORY] == key)
+
+
+@outline
+def passed_with_alone(
+    shard: Shard, plan: Plan, alone: Array, journey: int, which: int, base: int, at: int, now: int, key: int
+) -> bool:
+    """Whether one more send at `now` would pass a limit in any window that ends then, or at a send of Replay.alone that
+    the customer got later. `at`: what is charged, -1 = nothing.
+
+    Each customer's decisions come again as they were: what he got later stood the test with what he got now, and here
+    it must be tested as it was. Where they come otherwise no window may have too many either.
+    """
+    low = shard.rows[base + KEY_LO]
+    first = 0
+    behind = len(alone)
+    while first < behind:
+        middle = (first + behind) >> 1
+        if alone[middle, ALONE_LO] < low:
+            first = middle + 1
+        else:
+            behind = middle
+    while behind < len(alone) and alone[behind, ALONE_LO] == low:
+        behind += 1
+    if first == behind:
+        return False
+    hi = shard.rows[base + KEY_HI]
+    after = erased_at(shard.rows[base + FLAGS])
+    stream = plan.limits[which, LIMIT_STREAM]
+    window = plan.limits[which, LIMIT_WINDOW_MS]
+    for ends in range(first - 1, behind):
+        end = now
+        if ends >= first:
+            end = alone[ends, ALONE_TIME]
+            if end <= now or (window != 0 and end - window >= now):
+                continue
+            if not is_alone(plan, alone, ends, journey, stream, hi, key, after):
+                continue
+        start = end - window if window != 0 else 0
+        count = 0
+        if at >= 0:
+            for i in range(plan.streams[stream, STREAM_K]):
+                if shard.rows[at + i] > start:
+                    count += 1
+        for i in range(first, behind):
+            if start < alone[i, ALONE_TIME] <= end and is_alone(
+                plan, alone, i, journey, stream, hi, key, after
+            ):
+                count += 1
+        if count >= plan.limits[which, LIMIT_TIMES]:
+            return True
+    return False
+
+
+@inline
 def limit_reached(
-    shard: Shard, plan: Plan, journey: int, row: int, base: int, now: int, product: int, category: int
+    shard: Shard,
+    plan: Plan,
+    alone: Array,
+    journey: int,
+    row: int,
+    base: int,
+    now: int,
+    product: int,
+    category: int,
 ) -> bool:
     """Whether any limit of the journey is used up at `now` (for this product or category, where it is by one)."""
     for which in range(
@@ -128,6 +214,7 @@ def limit_reached(
         window = plan.limits[which, LIMIT_WINDOW_MS]
         by = plan.streams[stream, STREAM_BY]
         at = base + plan.streams[stream, STREAM_OFFSET]
+        key = 0
         if by != 0:
             key = product if by == BY_PRODUCT else category
             at = -1
@@ -137,6 +224,12 @@ def limit_reached(
             sent = shard.rows[at + times - 1]
             if sent != 0 and (window == 0 or sent > now - window):
                 return True
+        if (
+            len(alone) != 0
+            and (by == 0 or key != 0)
+            and passed_with_alone(shard, plan, alone, journey, which, base, at, now, key)
+        ):
+            return True
     return False
 
 
@@ -293,6 +386,7 @@ def add_candidates(
     shard: Shard,
     plan: Plan,
     scratch: Scratch,
+    alone: Array,
     records: Array,
     item: int,
     journey: int,
@@ -306,7 +400,7 @@ def add_candidates(
     first = plan.journeys[journey, JOURNEY_OFFERS_START]
     last = plan.journeys[journey, JOURNEY_OFFERS_END]
     limited = limit_reached(
-        shard, plan, journey, row, base, now, records[item, PRODUCT], records[item, CATEGORY]
+        shard, plan, alone, journey, row, base, now, records[item, PRODUCT], records[item, CATEGORY]
     )
     if scratch.plain[journey] != 0:
         return add_plain_candidates(
@@ -436,7 +530,7 @@ def grant(
             journey = plan.offers[scratch.offer[winner], OFFER_JOURNEY]
             product = records[item, PRODUCT]
             category = records[item, CATEGORY]
-            if limit_reached(shard, plan, journey, row, base, now, product, category):
+            if limit_reached(shard, plan, replay.alone, journey, row, base, now, product, category):
                 scratch.reason[winner] = LIMIT
                 winner = -1
             else:

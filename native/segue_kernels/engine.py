@@ -563,10 +563,21 @@ def run(
                             )
                         located = item
                     count = add_candidates(
-                        shard, plan, scratch, source, item, journey, row, base, row_words, now, count
+                        shard,
+                        plan,
+                        scratch,
+                        replay.alone,
+                        source,
+                        item,
+                        journey,
+                        row,
+                        base,
+                        row_words,
+                        now,
+                        count,
                     )
                 if replayed == SENT_BEFORE:
-                    keep_sent(plan, scratch, replay, count)
+                    keep_sent(shard, plan, scratch, replay, count, row, base, now)
                 keep_one_slot(plan, scratch, slots)
                 grant(
                     shard,

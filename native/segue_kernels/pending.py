@@ -1,9 +1,13 @@
 """What was sent before a crash and is decided once more after it: charged before the first row, and not sent again.
 
-The receipts of what was sent since the state was saved (receipt.py) are charged to the limits at once, at their times:
-whatever is decided after the crash, in whatever order, counts them. Each decision's id is kept as pending until its
-trigger comes by again. Then nothing is decided if it was logged; a slot whose action was sent and not logged is won by
-that action, and logged only. What else the action changes (the joins that wait for it) changes then, as it did before.
+Whatever is decided after the crash, in whatever order, counts what was sent since the state was saved (receipt.py).
+Each decision's id is kept as pending until its trigger comes by again. Then nothing is decided if it was logged; a slot
+whose action was sent and not logged is won by that action, and logged only. What else the action changes (the joins
+that wait for it) changes then, as it did before.
+
+What was logged is charged to the limits at once: a part's log has no gaps, so nothing earlier is decided again. What
+was sent and not logged went out ahead of the log, and what came before it may have been lost: it stands in
+Replay.alone until its trigger comes by, is charged then, and until then whatever is decided must leave room for it.
 
 A pending decision is a row of Replay.pending (open addressing by its id, linear probing, a power of two of rows).
 """
@@ -47,6 +51,7 @@ from segue_kernels.row import (
     COUNT_SPILLED,
     FLAGS,
     INDEX_USED,
+    KEY_LO,
     PENDING_NOW,
     PENDING_POSITION,
     PENDING_USED,
@@ -57,6 +62,16 @@ from segue_kernels.row import (
     SPILL_USED,
 )
 from segue_kernels.shard import (
+    ALONE_CATEGORY,
+    ALONE_DECISION_HI,
+    ALONE_DECISION_LO,
+    ALONE_HI,
+    ALONE_IS_CHARGED,
+    ALONE_JOURNEY,
+    ALONE_LO,
+    ALONE_OFFER,
+    ALONE_PRODUCT,
+    ALONE_TIME,
     OTHER_SLOT,
     OUTSCORED,
     SET_KEY0,
@@ -94,6 +109,7 @@ PENDING_TIME = 6  # the customer's clock as it was decided, ms
 PENDING_WORDS = 8
 
 PENDING_CHARGED = 4  # its limits are charged, or nothing can be
+PENDING_ALONE = 16  # it stands in Replay.alone, or did
 PENDING_GONE = 8  # no longer pending; the row is in use until the table is made anew
 
 # what becomes of a trigger that is decided
@@ -141,35 +157,61 @@ def add_pending(pending: Array, meta: Array, rows: Array) -> None:
 
 
 @kernel
+def note_receipts(pending: Array, meta: Array, receipts: Array, offers: Array) -> None:
+    """Note receipts as pending, for which there is room. offers int64[n]: the row of the plan's offers for each, -1 =
+    none."""
+    for i in range(len(receipts)):
+        low = receipts[i, RECEIPT_DECISION_LO]
+        high = receipts[i, RECEIPT_DECISION_HI]
+        at = find_pending(pending, low, high)
+        if at < 0:
+            at = _empty_row(pending, low)
+            pending[at, PENDING_LO] = low
+            pending[at, PENDING_HI] = high
+            pending[at, PENDING_FLAGS] = 0
+            pending[at, PENDING_INDEX] = -1
+            meta[PENDING_NOW] += 1
+            meta[PENDING_USED] += 1
+        pending[at, PENDING_FLAGS] |= receipts[i, RECEIPT_FLAGS] & (RECEIPT_IS_SENT | RECEIPT_IS_LOGGED)
+        pending[at, PENDING_TIME] = receipts[i, RECEIPT_TIME]
+        if receipts[i, RECEIPT_OFFER] != 0:
+            pending[at, PENDING_OFFER] = receipts[i, RECEIPT_OFFER]
+            pending[at, PENDING_INDEX] = offers[i]
+            pending[at, PENDING_PRODUCT] = receipts[i, RECEIPT_PRODUCT]
+
+
+@kernel
 def charge_receipts(
     shard: Shard,
     plan: Plan,
-    pending: Array,
+    replay: Replay,
     receipts: Array,
     offers: Array,
     no_text: Array,
     start: int,
     settings: Array,
 ) -> tuple[int, int]:
-    """Charge receipts[start:] and note them as pending; there is room for all in Replay.pending.
+    """Charge those of receipts[start:], all of them noted, that tell of something sent and logged: each decision once.
 
-    offers int64[n]: the row of the plan's offers for each, -1 = none; no_text: an empty run of bytes. A decision that
-    has a receipt of the action and one of the log is charged once. Customers are made where they are missing. Returns
-    (how far it came, why it stopped: STOP_*).
+    no_text: an empty run of bytes. Customers are made where they are missing. Returns (how far it came, why it
+    stopped: STOP_*).
     """
     row_words = settings[SET_ROW_WORDS]
     meta = shard.meta
+    pending = replay.pending
     for i in range(start, len(receipts)):
         low = receipts[i, RECEIPT_DECISION_LO]
         high = receipts[i, RECEIPT_DECISION_HI]
         at = find_pending(pending, low, high)
-        flags = pending[at, PENDING_FLAGS] if at >= 0 else 0
-        flags |= receipts[i, RECEIPT_FLAGS] & (RECEIPT_IS_SENT | RECEIPT_IS_LOGGED)
+        flags = pending[at, PENDING_FLAGS]
         offer = offers[i]
-        charges = receipts[i, RECEIPT_OFFER] != 0 and flags & PENDING_CHARGED == 0
-        if charges and offer < 0:
+        if receipts[i, RECEIPT_OFFER] == 0 or flags & PENDING_CHARGED != 0:
+            continue
+        if offer < 0:
             meta[COUNT_OFFERS_UNKNOWN] += 1
-        elif charges:
+        elif flags & RECEIPT_IS_LOGGED == 0:
+            continue
+        else:
             lo = receipts[i, RECEIPT_CUSTOMER_LO]
             hi = receipts[i, RECEIPT_CUSTOMER_HI]
             row = find_customer(shard, row_words, lo, hi)
@@ -205,22 +247,70 @@ def charge_receipts(
                     steps = MOVES_PER_INSERT * (meta[COUNT_SPILLED] - spilled + 1)
                     move_spilled(shard, plan.streams, row_words, settings[SET_LATENESS_MS], steps)
                 meta[COUNT_CHARGED] += 1
-        if charges:
-            flags |= PENDING_CHARGED
-        if at < 0:
-            at = _empty_row(pending, low)
-            pending[at, PENDING_LO] = low
-            pending[at, PENDING_HI] = high
-            pending[at, PENDING_INDEX] = -1
-            meta[PENDING_NOW] += 1
-            meta[PENDING_USED] += 1
-        pending[at, PENDING_FLAGS] = flags
-        pending[at, PENDING_TIME] = receipts[i, RECEIPT_TIME]
-        if receipts[i, RECEIPT_OFFER] != 0:
-            pending[at, PENDING_OFFER] = receipts[i, RECEIPT_OFFER]
-            pending[at, PENDING_INDEX] = offer
-            pending[at, PENDING_PRODUCT] = receipts[i, RECEIPT_PRODUCT]
+            if flags & PENDING_ALONE != 0:  # an earlier crash left it; the log has it since
+                which = find_alone(replay.alone, lo, low, high)
+                if which >= 0:
+                    replay.alone[which, ALONE_IS_CHARGED] = 1
+        pending[at, PENDING_FLAGS] = flags | PENDING_CHARGED
     return len(receipts), STOP_END
+
+
+@kernel
+def sends_alone(pending: Array, plan: Plan, receipts: Array, offers: Array, alone: Array) -> int:
+    """Fill `alone` with what charge_receipts has left: sends without a log row, each once. Returns their number."""
+    count = 0
+    for i in range(len(receipts)):
+        at = find_pending(pending, receipts[i, RECEIPT_DECISION_LO], receipts[i, RECEIPT_DECISION_HI])
+        if (
+            receipts[i, RECEIPT_OFFER] == 0
+            or pending[at, PENDING_FLAGS] & (PENDING_CHARGED | PENDING_ALONE) != 0
+        ):
+            continue
+        pending[at, PENDING_FLAGS] |= PENDING_ALONE
+        alone[count, ALONE_LO] = receipts[i, RECEIPT_CUSTOMER_LO]
+        alone[count, ALONE_HI] = receipts[i, RECEIPT_CUSTOMER_HI]
+        alone[count, ALONE_DECISION_LO] = receipts[i, RECEIPT_DECISION_LO]
+        alone[count, ALONE_DECISION_HI] = receipts[i, RECEIPT_DECISION_HI]
+        alone[count, ALONE_OFFER] = receipts[i, RECEIPT_OFFER]
+        alone[count, ALONE_JOURNEY] = plan.offers[offers[i], OFFER_JOURNEY]
+        alone[count, ALONE_TIME] = receipts[i, RECEIPT_TIME]
+        alone[count, ALONE_PRODUCT] = receipts[i, RECEIPT_PRODUCT]
+        alone[count, ALONE_CATEGORY] = receipts[i, RECEIPT_CATEGORY]
+        alone[count, ALONE_IS_CHARGED] = 0
+        count += 1
+    return count
+
+
+@inline
+def find_alone(alone: Array, customer_lo: int, decision_lo: int, decision_hi: int) -> int:
+    """The row of a decision that is not charged, or -1."""
+    first = 0
+    behind = len(alone)
+    while first < behind:
+        middle = (first + behind) >> 1
+        if alone[middle, ALONE_LO] < customer_lo:
+            first = middle + 1
+        else:
+            behind = middle
+    while first < len(alone) and alone[first, ALONE_LO] == customer_lo:
+        if (
+            alone[first, ALONE_DECISION_LO] == decision_lo
+            and alone[first, ALONE_DECISION_HI] == decision_hi
+            and alone[first, ALONE_IS_CHARGED] == 0
+        ):
+            return first
+        first += 1
+    return -1
+
+
+@inline
+def _charge_alone(shard: Shard, plan: Plan, alone: Array, which: int, row: int, base: int, now: int) -> None:
+    journey = alone[which, ALONE_JOURNEY]
+    time = alone[which, ALONE_TIME]
+    if journey >= 0 and erased_at(shard.rows[base + FLAGS]) < time:
+        product = alone[which, ALONE_PRODUCT]
+        charge_limits(shard, plan, journey, row, base, now, time, product, alone[which, ALONE_CATEGORY])
+        shard.meta[COUNT_CHARGED] += 1
 
 
 @outline
@@ -256,8 +346,16 @@ def replay_trigger(
         )
         at = find_pending(pending, whole(low), whole(high))
         replay.sent[slot] = at
+        replay.sent_alone[slot] = -1
         if at >= 0:
             found += 1
+            if len(replay.alone) != 0:
+                alone = find_alone(
+                    replay.alone, shard.rows[base + KEY_LO], pending[at, PENDING_LO], pending[at, PENDING_HI]
+                )
+                replay.sent_alone[slot] = alone
+                if alone >= 0:  # the trigger is decided as it was, without it; then it is charged
+                    replay.alone[alone, ALONE_IS_CHARGED] = 1
             # an offer that is gone can't be logged any more
             if pending[at, PENDING_FLAGS] & RECEIPT_IS_LOGGED != 0 or pending[at, PENDING_INDEX] < 0:
                 skips = True
@@ -294,6 +392,8 @@ def replay_trigger(
         pending[at, PENDING_FLAGS] |= PENDING_GONE
         shard.meta[PENDING_NOW] -= 1
         replay.sent[slot] = -1 if skips else offer
+        if skips and replay.sent_alone[slot] >= 0:
+            _charge_alone(shard, plan, replay.alone, replay.sent_alone[slot], row, base, now)
     if skips:
         shard.meta[COUNT_REPLAYED_SKIPPED] += 1
         return SKIPPED
@@ -302,14 +402,18 @@ def replay_trigger(
 
 
 @outline
-def keep_sent(plan: Plan, scratch: Scratch, replay: Replay, count: int) -> None:
-    """The winners of slots whose action was sent before stand: no candidate of such a slot can win it any more, and
-    none of another slot that would not have stood alongside."""
+def keep_sent(
+    shard: Shard, plan: Plan, scratch: Scratch, replay: Replay, count: int, row: int, base: int, now: int
+) -> None:
+    """The winners of slots whose action was sent before stand and are charged: no candidate of such a slot can win it
+    any more, and none of another slot that would not have stood alongside."""
     alone = False
     for slot in range(len(plan.slot_hash)):
         offer = replay.sent[slot]
         if offer < 0:
             continue
+        if replay.sent_alone[slot] >= 0:
+            _charge_alone(shard, plan, replay.alone, replay.sent_alone[slot], row, base, now)
         if plan.journeys[plan.offers[offer, OFFER_JOURNEY], JOURNEY_ALONGSIDE] == 0:
             alone = True
         best = scratch.best[slot]

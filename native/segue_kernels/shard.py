@@ -107,6 +107,22 @@ class Replay(NamedTuple):
 
     pending: Array  # int64 [n, PENDING_WORDS]
     sent: Array  # int64 a slot: the offer that was sent for the trigger being decided, or -1
+    sent_alone: Array  # int64 a slot: its row in `alone`, or -1
+    alone: Array  # int64 [n, ALONE_WORDS]: sends that no log row tells of, ascending by ALONE_LO
+
+
+# a row of Replay.alone
+ALONE_LO = 0  # the customer
+ALONE_HI = 1
+ALONE_DECISION_LO = 2
+ALONE_DECISION_HI = 3
+ALONE_OFFER = 4  # hash of its names, as in the receipt
+ALONE_JOURNEY = 5  # row of the plan's journeys; -1 = there is no such offer any more
+ALONE_TIME = 6
+ALONE_PRODUCT = 7
+ALONE_CATEGORY = 8
+ALONE_IS_CHARGED = 9  # 1: its limits have it
+ALONE_WORDS = 10
 
 
 class Out(NamedTuple):

@@ -20,7 +20,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from segue.actions.encode import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, encode_dead
 from segue.chaos.oracle import UndisturbedRun
-from segue.chaos.topics import Record, lines_of, make_topics, parse_topic, partitions_of, read_topics
+from segue.chaos.topics import Record, lines_of, parse_topic, partitions_of, read_topics
 from segue.decide.engine import Decisions
 from segue.events.names import CHANNELS
 from segue.policy.load import load_policies
@@ -86,7 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--topic", action="append", required=True)
     parser.add_argument("--policies", action="append", required=True)
-    parser.add_argument("--lanes", type=int, default=4)
     parser.add_argument("--lateness", default="5m")
     parser.add_argument("--fault", choices=FAULTS, default="")
     chosen, _ = parser.parse_known_args(arguments)
@@ -98,7 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         policies=tuple(chosen.policies), shards=2, lateness_ms=duration_ms("--lateness", chosen.lateness)
     )
     policies = load_policies(settings.policies, secret=secret(), native=False)
-    make_topics(chosen.brokers, {chosen.prefix + name: chosen.lanes for name in _OUTPUTS})
     producer = Producer({"bootstrap.servers": chosen.brokers, "transactional.id": f"{chosen.name}-lane-0"})
     producer.init_transactions(60)
     names = {chosen.prefix + name: name for name in _OUTPUTS}

@@ -15,13 +15,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import Producer
 
 from segue.actions.encode import CHANGES, DEAD_LETTERS, DECISIONS, JOINS
 from segue.chaos.load import POLICY, Load
 from segue.chaos.oracle import EngineOracle
-from segue.chaos.topics import Line, Record, lines_of, make_topics
+from segue.chaos.topics import Line, Record, lines_of, make_topics, read_topics
 from segue.chaos.verify import Input, Oracle, Output, Verdict, read_input, read_output, rules_of, verify
+from segue.events.names import CHANNELS
 from segue.kafka.settings import InputTopic, KafkaSettings
+from segue.kafka.topics import plan
 from segue.limits import LATENESS_MS_DEFAULT
 from segue.policy.load import load_policies
 from segue.settings import Settings, secret
@@ -86,9 +89,7 @@ def said(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Said:
         kafka=KafkaSettings(brokers=broker.brokers, topics=topics, prefix=f"{name}.out."),
         shards=2,
     )
-    make_topics(
-        broker.brokers, {topic.name: 2 for topic in topics}, {"message.timestamp.type": "LogAppendTime"}
-    )
+    make_topics(settings.kafka, CHANNELS, partitions=2)
     load = Load(broker.brokers, topics, 2, 1, RATE)
     first = stand_in(settings, name)
     load.run(SECONDS)
@@ -232,13 +233,44 @@ def test_whose_order_is_uncertain() -> None:
     assert input_.customers == 3
 
 
-def test_the_verifier_is_a_process_of_its_own(said: Said) -> None:
+def verifier(said: Said, prefix: str, *more: str, inputs: int = 3) -> subprocess.CompletedProcess[str]:
     kafka = said.settings.kafka
-    command = [sys.executable, "-m", "tests.kafka.verifier", "--brokers", kafka.brokers]
-    command += ["--prefix", kafka.prefix, "--policies", said.settings.policies[0], "--engine", "--inputs"]
-    inputs = [f"{topic.name}:{topic.form}" for topic in kafka.topics]
-    right = subprocess.run([*command, *inputs], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.kafka.verifier", "--brokers", kafka.brokers, "--prefix", prefix]
+    command += ["--policies", said.settings.policies[0], *more, "--inputs"]
+    command += [f"{topic.name}:{topic.form}" for topic in kafka.topics[:inputs]]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_verifier_is_a_process_of_its_own(said: Said) -> None:
+    prefix = said.settings.kafka.prefix
+    right = verifier(said, prefix, "--engine")
     assert right.returncode == 0, right.stdout + right.stderr
-    wrong = subprocess.run([*command, *inputs[:2]], capture_output=True, text=True, check=False)
+    wrong = verifier(said, prefix, "--engine", inputs=2)
     assert wrong.returncode == 1, wrong.stdout + wrong.stderr
     assert "a wrong decision" in wrong.stdout
+
+
+def test_faults_planted_in_the_topics_are_found(said: Said) -> None:
+    """A copy of all that was said, in which one action is missing, one stands twice and one is altered."""
+    kafka = said.settings.kafka
+    copy = msgspec.structs.replace(kafka, prefix=f"copy-{kafka.prefix}")
+    make_topics(copy, CHANNELS, partitions=2)
+    producer = Producer({"bootstrap.servers": kafka.brokers})
+    emails = 0
+    for record in read_topics(kafka.brokers, [topic.name for topic in plan(kafka, CHANNELS, inputs=())]):
+        value, times = record.value, 1
+        if record.topic == f"{kafka.prefix}email":
+            emails += 1
+            times = {5: 0, 6: 2}.get(emails, 1)
+            if emails == 7:
+                value = msgspec.json.encode({**msgspec.json.decode(value), "product_id": "p-other"})
+        for _ in range(times):
+            producer.produce(f"copy-{record.topic}", value, record.key, record.partition)
+    producer.flush()
+    assert emails > 7
+    found = verifier(said, copy.prefix)
+    assert found.returncode == 1, found.stdout + found.stderr
+    [email] = [line.split() for line in found.stdout.splitlines() if line.startswith("email")]
+    # the log says that the missing one was sent: once more missing
+    assert email == ["email", str(emails), "2", "1", "1", "0"], found.stdout
+    assert {line.split()[0]: line.split()[2:] for line in found.stdout.splitlines()[2:-1]}["web"] == ["0"] * 4

@@ -28,6 +28,7 @@ from segue_kernels.keyed import forget_spilled, move_spilled, slot_entry
 from segue_kernels.pool import free_block, take_block
 from segue_kernels.row import NAME_INLINE_BYTES
 from segue_kernels.score import logits, propensity
+from segue_kernels.shard import ALONE_WORDS
 from segue_kernels.windows import add_key, add_time, add_value, join_entry, tumble, tumble_key
 
 Words = npt.NDArray[np.int64]
@@ -143,9 +144,14 @@ def give_back(pool: Words, meta: Words, at: int, words: int) -> None:
     free_block(pool, meta, at, words)
 
 
+NO_ALONE = np.zeros((0, ALONE_WORDS), np.int64)
+
+
 @kernel
-def reached(shard: Any, tables: Any, row: int, base: int, now: int, product: int, category: int) -> bool:
-    return limit_reached(shard, tables, 0, row, base, now, product, category)
+def reached(
+    shard: Any, tables: Any, alone: Words, row: int, base: int, now: int, product: int, category: int
+) -> bool:
+    return limit_reached(shard, tables, alone, 0, row, base, now, product, category)
 
 
 @kernel

@@ -31,13 +31,22 @@ class Run:
     """All shards of one deployment, from nothing; batches are pushed one by one."""
 
     def __init__(
-        self, policies: CompiledPolicies, settings: EngineSettings, partitions: int, merged: bool
+        self,
+        policies: CompiledPolicies,
+        settings: EngineSettings,
+        partitions: int,
+        merged: bool,
+        world: ReferenceWorld | None = None,
     ) -> None:
-        world = ReferenceWorld(
-            "UTC", policies.lookups, policies.lookup_fields, ALONG_THE_WAY, settings.secret
-        )
+        if world is None:
+            world = ReferenceWorld(
+                "UTC", policies.lookups, policies.lookup_fields, ALONG_THE_WAY, settings.secret
+            )
+        self._world = world
         self._policies = policies
+        self._settings = settings
         self._partitions = partitions
+        self._merged = merged
         self._types = types_for_all(policies)
         shards = self._shards = settings.shards
         self.known = [ShardEngine(policies, settings, world, merged, part) for part in range(shards)]
@@ -67,6 +76,17 @@ class Run:
             due, _ = engine.advance(arrivals.watermark_ms(), 1 << 40)
             decided += due
         return decided
+
+    def saved(self) -> Run:
+        """One that goes on from what this one saves; this one does not."""
+        other = Run(self._policies, self._settings, self._partitions, self._merged, self._world)
+        for engine, fresh in zip(self.known, other.known, strict=True):
+            fresh.restore(engine.save())
+        for shard, new in zip(self.anonymous, other.anonymous, strict=True):
+            new.restore(shard.save({}))
+        for n, arrivals in enumerate(self._arrivals):
+            other._arrivals[n].restore(arrivals.save(), other.known[n].state.carry_history)
+        return other
 
     def engines(self) -> list[ShardEngine]:
         return [*self.known, *(shard.engine for shard in self.anonymous)]

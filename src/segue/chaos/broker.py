@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-import segue
 from segue.errors import SettingsError
 
+if TYPE_CHECKING:
+    from deploy.kafka.broker import Broker
 
-class Broker(Protocol):
-    """What is asked of deploy/kafka/broker.py."""
-
-    @property
-    def brokers(self) -> str: ...
-
-    def start(self, *, dies_with_parent: bool = False) -> Any: ...
-
-    def kill(self) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
+_STEP = "start a broker"
 
 
 def own_broker(folder: Path, *, throughput: bool = False) -> Broker:
-    """A new broker on a free port, started. It ends with this process."""
-    roots = (Path.cwd(), Path(segue.__file__).resolve().parents[2])
-    script = next((p for root in roots if (p := root / "deploy" / "kafka" / "broker.py").is_file()), None)
-    if script is None:
-        raise SettingsError(
-            "start a broker",
-            "deploy/kafka/broker.py is not here: it belongs to the sources, not to the package",
-            "run this in a checkout, or give --brokers HOST:PORT of a broker that may be filled",
-        )
-    name = "segue_chaos_broker_script"
-    spec = importlib.util.spec_from_file_location(name, script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    """A new broker on a free port, started. It ends with this thread."""
     try:
-        broker: Broker = module.Broker(folder).create(port=0, throughput=throughput)
-        broker.start(dies_with_parent=True)
-    except module.BrokerError as error:
-        raise SettingsError("start a broker", str(error)) from error
-    return broker
+        from deploy.kafka.broker import Broker, BrokerError
+    except ModuleNotFoundError:
+        raise SettingsError(
+            _STEP,
+            "deploy/kafka/broker.py can't be imported: it belongs to the sources, not to the package",
+            "run this in a checkout, or give --brokers HOST:PORT of a broker that may be filled",
+        ) from None
+    try:
+        return Broker(folder).create(port=0, throughput=throughput).start(dies_with_parent=True)
+    except BrokerError as error:
+        raise SettingsError(_STEP, str(error)) from error

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from segue.errors import SegueError
@@ -26,8 +26,11 @@ class ChaosError(SegueError):
 class EngineProcess:
     """One start of the engine. `command` is complete; its output goes to the log."""
 
-    def __init__(self, command: Sequence[str], log: Path, kill_at: str = "") -> None:
-        environment = {name: text for name, text in os.environ.items() if name != KILL_AT_VARIABLE}
+    def __init__(
+        self, command: Sequence[str], log: Path, kill_at: str = "", environment: Mapping[str, str] = {}
+    ) -> None:
+        inherited = {name: text for name, text in os.environ.items() if name != KILL_AT_VARIABLE}
+        environment = {**inherited, **environment}
         if kill_at:
             environment[KILL_AT_VARIABLE] = kill_at
         self.log = log
@@ -67,10 +70,9 @@ class EngineProcess:
         if family:
             _signal(family[which % len(family)], signal.SIGKILL)
 
-    def terminate(self) -> int:
-        """SIGTERM; its exit code."""
-        _signal(self._process.pid, signal.SIGTERM)
-        return self.wait(STOP_S_MAX)
+    def send(self, number: int) -> None:
+        """A signal to the process that was started."""
+        _signal(self._process.pid, number)
 
     def pause(self) -> None:
         """It stands still, with all connections and locks."""

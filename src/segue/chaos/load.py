@@ -183,6 +183,7 @@ class Load:
                 "enable.idempotence": "true",
                 "message.timeout.ms": "300000",
                 "queue.buffering.max.messages": "1000000",
+                "log_level": "0",  # a broker that is away is what a run is about
             }
         )
 

@@ -6,15 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-KILL_POINTS = (
-    "after_poll",
-    "after_engine",
-    "after_delta",
-    "after_manifest",
-    "after_produce",
-    "after_commit",
-    "after_epoch",
-)
+from segue.run.kill import POINTS
+
 KILL, KILL_ONE, KILL_AT, TWICE, STOP, ZOMBIE, BROKER_KILL, BROKER_PAUSE = (
     "kill",
     "kill_one",
@@ -69,7 +62,7 @@ def steps(seed: int, processes_max: int, *, broker: bool) -> Iterator[Step]:
     while True:
         kind = chance.choices(kinds, weights)[0]
         # drawn always, so that a step does not depend on what the others are
-        point = f"{chance.choice(KILL_POINTS)}:{chance.randint(1, _PASSES_MAX)}"
+        point = f"{chance.choice(POINTS)}:{chance.randint(1, _PASSES_MAX)}"
         quiet_s, pause_s = chance.uniform(1, 6), chance.uniform(0.2, 8)
         processes = chance.randint(1, processes_max)
         yield Step(

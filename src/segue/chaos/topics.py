@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast, get_args
 
 import msgspec
 import pyarrow as pa
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from segue.errors import SegueError, SettingsError
-from segue.kafka.settings import Form
+from segue.kafka.settings import Form, KafkaSettings
+from segue.kafka.topics import Cluster, plan
 
 STEP = "read topics"
 PATIENCE_S = 60.0  # without any message, before the broker counts as gone
 _BATCH = 10_000
+_APPENDED = {"message.timestamp.type": "LogAppendTime"}
 _ENVELOPE = (b"id", b"type", b"source", b"time")
 
 
@@ -43,7 +44,7 @@ class Line(NamedTuple):
 
 def partitions_of(brokers: str, topics: Sequence[str], properties: Mapping[str, str] = {}) -> dict[str, int]:
     """How many partitions each of these topics has; one that is not there is left out."""
-    admin = AdminClient({**properties, "bootstrap.servers": brokers})
+    admin = AdminClient({"log_level": "0", **properties, "bootstrap.servers": brokers})
     try:
         found = admin.list_topics(timeout=PATIENCE_S).topics
     except KafkaException as error:
@@ -51,21 +52,16 @@ def partitions_of(brokers: str, topics: Sequence[str], properties: Mapping[str, 
     return {topic: len(found[topic].partitions) for topic in topics if topic in found}
 
 
-def make_topics(
-    brokers: str,
-    partitions: Mapping[str, int],
-    config: Mapping[str, str] = {},
-    properties: Mapping[str, str] = {},
-) -> None:
-    """Make topics that are not there yet."""
-    admin = AdminClient({**properties, "bootstrap.servers": brokers})
-    new = [NewTopic(name, count, 1, config=dict(config)) for name, count in partitions.items()]
-    for name, made in admin.create_topics(new).items():
-        try:
-            made.result(PATIENCE_S)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise SegueError("make topics", f"{name}: {error}", "is the broker there?") from error
+def make_topics(settings: KafkaSettings, channels: Iterable[str], partitions: int) -> None:
+    """Make the topics of a deployment that are not there yet. Inputs tell when a message was appended: one that waited
+    for a broker is as late as it was."""
+    topics = plan(settings, channels, partitions=partitions)
+    Cluster(settings).create(
+        [
+            topic._replace(config={**topic.config, **_APPENDED}) if topic.role == "input" else topic
+            for topic in topics
+        ]
+    )
 
 
 def read_topics(
@@ -90,6 +86,7 @@ def read_topics(
             "enable.auto.commit": "false",
             "isolation.level": "read_committed",
             "enable.partition.eof": "true",
+            "log_level": "0",
         }
     )
     try:

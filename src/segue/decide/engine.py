@@ -30,14 +30,18 @@ from segue_kernels.pending import (
     add_pending,
     charge_receipts,
     forget_pending,
+    note_receipts,
+    sends_alone,
 )
 from segue_kernels.plan import (
     JOURNEY_OFFERS_END,
     JOURNEY_OFFERS_START,
+    LIMIT_WINDOW_MS,
     OFFER_CONSENT,
     OFFER_CONTEXT,
     OFFER_CURRENCY,
     OFFER_ITEMS_MAX,
+    OFFER_JOURNEY,
     OFFER_SLOT,
     OFFER_WHEN,
 )
@@ -67,6 +71,12 @@ from segue_kernels.shard import (
     ACTION_ITEM,
     ACTION_RECORD,
     ACTION_WORDS,
+    ALONE_IS_CHARGED,
+    ALONE_JOURNEY,
+    ALONE_LO,
+    ALONE_OFFER,
+    ALONE_TIME,
+    ALONE_WORDS,
     CHANGE_RECORD,
     CHANGE_WORDS,
     CREDIT_WORDS,
@@ -114,6 +124,7 @@ _HISTORY_BIT = FLAG_HAS_HISTORY << 8
 _LINE_BIT = FLAG_IS_LINE << 8
 _SEQUENCE = "sequence"  # in Rest.more
 _HEARD = "heard"
+_ALONE = "alone"
 _PENDING = "pending"
 
 
@@ -321,7 +332,8 @@ class ShardEngine:
         return decided, done
 
     def charge(self, receipts: Words) -> int:
-        """Charge what was sent since this state was saved, before the first row; how many sends were charged.
+        """Take up what was sent since this state was saved, before the first row; how many sends were charged. One that
+        no log row tells of is charged when its trigger comes by, and counts until then (pending.py).
 
         receipts  int64[n, RECEIPT_WORDS], of any parts and in any order; those that the state knows of are left out
         """
@@ -334,12 +346,13 @@ class ShardEngine:
         state.make_pending_room(len(receipts))
         offers = self._offers_of(receipts[:, RECEIPT_OFFER])
         before = int(state.arrays.meta[COUNT_CHARGED])
+        note_receipts(state.replay.pending, state.arrays.meta, receipts, offers)
         position = 0
         while True:
             position, stop = charge_receipts(
                 state.arrays,
                 state.plan,
-                state.replay.pending,
+                state.replay,
                 receipts,
                 offers,
                 _NO_TEXT,
@@ -347,11 +360,38 @@ class ShardEngine:
                 self._words,
             )
             if stop == STOP_END:
-                return int(state.arrays.meta[COUNT_CHARGED]) - before
+                break
             if stop == STOP_SPILL:
                 state.grow_spill()
             else:
                 self.make_room(stop)
+        alone = np.empty((len(receipts), ALONE_WORDS), np.int64)
+        count = sends_alone(state.replay.pending, state.plan, receipts, offers, alone)
+        self._set_alone(np.concatenate([self.alone_words(), alone[:count]]))
+        return int(state.arrays.meta[COUNT_CHARGED]) - before
+
+    def alone_words(self) -> Words:
+        """The sends that wait for their triggers to be charged, int64[n, ALONE_WORDS]: part of the state that is
+        saved."""
+        alone = self.state.replay.alone
+        words: Words = alone[alone[:, ALONE_IS_CHARGED] == 0]
+        return words
+
+    def restore_alone(self, words: Words) -> None:
+        """Take over what `alone_words` gave, perhaps under other policies."""
+        offers = self._offers_of(words[:, ALONE_OFFER])
+        alone = words.copy()
+        alone[:, ALONE_JOURNEY] = np.where(offers < 0, -1, self._policies.offers[offers, OFFER_JOURNEY])
+        self._set_alone(alone)
+
+    def _set_alone(self, alone: Words) -> None:
+        state = self.state
+        windows_ms = state.plan.limits[:, LIMIT_WINDOW_MS]
+        if len(windows_ms) and windows_ms.min() > 0:  # what no window reaches any more does not come again
+            now_ms = int(state.arrays.meta[CLOCK_MAX]) - state.lateness_ms
+            alone = alone[alone[:, ALONE_TIME] > now_ms - int(windows_ms.max())]
+        alone = np.ascontiguousarray(alone[np.argsort(alone[:, ALONE_LO], kind="stable")])
+        state.replay = state.replay._replace(alone=alone)
 
     def pending_words(self) -> Words:
         """The decisions that are pending, int64[n, PENDING_WORDS]: part of the state that is saved."""
@@ -513,6 +553,7 @@ class ShardEngine:
             _SEQUENCE: self.sequence.to_bytes(8, "little"),
             _HEARD: self.heard.tobytes(),
             _PENDING: self.pending_words().tobytes(),
+            _ALONE: self.alone_words().tobytes(),
         }
         return self.state.save({**(more or {}), **own}, room)
 
@@ -525,6 +566,7 @@ class ShardEngine:
         self.heard[PLACE_SEQUENCE] = heard[PLACE_SEQUENCE]  # the time zone is that of this run
         self.heard[HEARD:] = heard[HEARD:]
         self.restore_pending(np.frombuffer(own[_PENDING], np.int64).reshape(-1, PENDING_WORDS))
+        self.restore_alone(np.frombuffer(own[_ALONE], np.int64).reshape(-1, ALONE_WORDS))
         rows = self.state.arrays.rows.reshape(-1, self.state.row_words)
         zones = rows[: self.state.arrays.meta[ROWS_USED], ROW_ZONE] & ZONE_MASK
         for zone in np.unique(zones).tolist():

@@ -293,7 +293,7 @@ def _start_and_wait(
 ) -> tuple[list[WorkerReport], list[int]]:
     """Reports and exit codes of all workers; when one fails the others are ended. With state a signal to this process
     is passed on to them."""
-    addresses = _free_addresses(processes)
+    addresses = free_addresses(processes)
     alive, hold = os.pipe()  # closes when this process goes, however: then the workers go too
     told = _standard_error()
     workers: list[subprocess.Popen[bytes]] = []
@@ -351,7 +351,7 @@ def _standard_error() -> list[int]:
         return []
 
 
-def _free_addresses(count: int) -> list[str]:
+def free_addresses(count: int) -> list[str]:
     """Ports of the loopback interface that were free a moment ago."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -41,6 +41,7 @@ from segue_kernels.plan import (
 from segue_kernels.pool import size_class
 from segue_kernels.saved import NAME_WORDS_MAX, list_free_rows, restore_rows, save_rows
 from segue_kernels.shard import (
+    ALONE_WORDS,
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
@@ -87,6 +88,7 @@ _DERIVED = (
     *range(row_layout.POOL_FREE, row_layout.META_WORDS),
 )
 
+_NONE_ALONE = np.zeros((0, ALONE_WORDS), np.int64)
 _NO_PENDING = np.zeros((1, PENDING_WORDS), np.int64)
 
 Words = npt.NDArray[np.int64]
@@ -245,7 +247,10 @@ class ShardState:
         self._has_base = False  # whether what was saved so far says it all
         self._change: Change | None = None  # of the layout, since the shard was saved
         self._words_each = self.row_words + _BLOCKS_WORDS  # of a saved row, about
-        self.replay = Replay(_NO_PENDING.copy(), np.full(max(1, len(policies.slot_hash)), -1, np.int64))
+        slots = max(1, len(policies.slot_hash))
+        self.replay = Replay(
+            _NO_PENDING.copy(), np.full(slots, -1, np.int64), np.full(slots, -1, np.int64), _NONE_ALONE
+        )
 
     def grow_index(self) -> None:
         """Give the index of customers a table with room for as many again."""
