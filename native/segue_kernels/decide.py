@@ -144,10 +144,19 @@ def is_alone(
 
 @outline
 def passed_with_alone(
-    shard: Shard, plan: Plan, alone: Array, journey: int, which: int, base: int, at: int, now: int, key: int
+    shard: Shard,
+    plan: Plan,
+    alone: Array,
+    journey: int,
+    which: int,
+    base: int,
+    at: int,
+    now: int,
+    key: int,
+    ahead: bool,
 ) -> bool:
-    """Whether one more send at `now` would pass a limit in any window that ends then, or at a send of Replay.alone that
-    the customer got later. `at`: what is charged, -1 = nothing.
+    """Whether one more send at `now` would pass a limit in the window that ends then or, if asked to look `ahead`, at a
+    send of Replay.alone that the customer got later. `at`: what is charged, -1 = nothing.
 
     Each customer's decisions come again as they were: what he got later stood the test with what he got now, and here
     it must be tested as it was. Where they come otherwise no window may have too many either.
@@ -169,7 +178,7 @@ def passed_with_alone(
     after = erased_at(shard.rows[base + FLAGS])
     stream = plan.limits[which, LIMIT_STREAM]
     window = plan.limits[which, LIMIT_WINDOW_MS]
-    for ends in range(first - 1, behind):
+    for ends in range(first - 1, behind if ahead else first):
         end = now
         if ends >= first:
             end = alone[ends, ALONE_TIME]
@@ -204,8 +213,10 @@ def limit_reached(
     now: int,
     product: int,
     category: int,
+    ahead: bool,
 ) -> bool:
-    """Whether any limit of the journey is used up at `now` (for this product or category, where it is by one)."""
+    """Whether any limit of the journey is used up at `now` (for this product or category, where it is by one). `ahead`:
+    for a winner, who must leave room for what was sent later; whether he may compete is asked without."""
     for which in range(
         plan.journeys[journey, JOURNEY_LIMITS_START], plan.journeys[journey, JOURNEY_LIMITS_END]
     ):
@@ -227,7 +238,7 @@ def limit_reached(
         if (
             len(alone) != 0
             and (by == 0 or key != 0)
-            and passed_with_alone(shard, plan, alone, journey, which, base, at, now, key)
+            and passed_with_alone(shard, plan, alone, journey, which, base, at, now, key, ahead)
         ):
             return True
     return False
@@ -400,7 +411,7 @@ def add_candidates(
     first = plan.journeys[journey, JOURNEY_OFFERS_START]
     last = plan.journeys[journey, JOURNEY_OFFERS_END]
     limited = limit_reached(
-        shard, plan, alone, journey, row, base, now, records[item, PRODUCT], records[item, CATEGORY]
+        shard, plan, alone, journey, row, base, now, records[item, PRODUCT], records[item, CATEGORY], False
     )
     if scratch.plain[journey] != 0:
         return add_plain_candidates(
@@ -530,7 +541,7 @@ def grant(
             journey = plan.offers[scratch.offer[winner], OFFER_JOURNEY]
             product = records[item, PRODUCT]
             category = records[item, CATEGORY]
-            if limit_reached(shard, plan, replay.alone, journey, row, base, now, product, category):
+            if limit_reached(shard, plan, replay.alone, journey, row, base, now, product, category, True):
                 scratch.reason[winner] = LIMIT
                 winner = -1
             else:

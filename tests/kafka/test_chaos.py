@@ -10,6 +10,7 @@ import pytest
 
 from deploy.kafka.broker import Broker
 from segue.chaos import run as chaos_run
+from segue.chaos.broker import own_broker
 from segue.chaos.load import Town
 from segue.chaos.run import ChaosSettings, run_chaos
 from segue.chaos.schedule import (
@@ -19,6 +20,7 @@ from segue.chaos.schedule import (
     TWICE,
     steps,
 )
+from segue.errors import SettingsError
 from segue.run.kill import POINTS
 from tests.brokers import have_broker
 
@@ -71,6 +73,12 @@ def test_a_failure_says_how_to_repeat_it(
     )
     assert "doubled" in (tmp_path / "verdict.txt").read_text()
     assert list(tmp_path.glob("engine-*.log"))
+
+
+def test_outside_a_checkout_a_broker_must_be_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "deploy.kafka.broker", None)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="--brokers HOST:PORT"):
+        own_broker(tmp_path)
 
 
 @pytest.mark.parametrize("processes", [1, 3])

@@ -149,9 +149,17 @@ NO_ALONE = np.zeros((0, ALONE_WORDS), np.int64)
 
 @kernel
 def reached(
-    shard: Any, tables: Any, alone: Words, row: int, base: int, now: int, product: int, category: int
+    shard: Any,
+    tables: Any,
+    alone: Words,
+    row: int,
+    base: int,
+    now: int,
+    product: int,
+    category: int,
+    ahead: bool,
 ) -> bool:
-    return limit_reached(shard, tables, alone, 0, row, base, now, product, category)
+    return limit_reached(shard, tables, alone, 0, row, base, now, product, category, ahead)
 
 
 @kernel

@@ -260,7 +260,7 @@ def test_a_limit_is_reached_by_the_sends_in_its_window(steps: list[tuple[int, in
             or (product != 0 and sum(time > now - 20 for time, key in sends if key == product) >= 1)
             or (product != 0 and sum(key == product for _, key in sends) >= 3)
         )
-        assert reached(state.arrays, state.plan, NO_ALONE, 0, 0, now, product, 99) is expected
+        assert reached(state.arrays, state.plan, NO_ALONE, 0, 0, now, product, 99, True) is expected
         if send:
             charge(state.arrays, state.plan, 0, 0, now, product, 99)
             sends.append((now, product))

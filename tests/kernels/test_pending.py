@@ -67,10 +67,12 @@ def pending_of(engine: ShardEngine) -> dict[int, tuple[int, int]]:
     return {decision: (flags & 3, offer) for _, decision, flags, offer, *_ in engine.pending_words().tolist()}
 
 
-def limit_passed(charged: list[int], alone: list[int], now: int, times: int, window: int) -> bool:
+def limit_passed(
+    charged: list[int], alone: list[int], now: int, times: int, window: int, ahead: bool
+) -> bool:
     """Whether one more send at `now` is too many in a window that ends then, or at one of `alone` that comes later."""
     charged = sorted(charged)[-times:] if times == 1 else sorted(charged)[-3:]  # as many as are kept
-    ends = [now, *(time for time in alone if now < time < now + window)]
+    ends = [now, *(time for time in alone if ahead and now < time < now + window)]
     if sum(time > now - window for time in charged) >= times:
         return True
     return any(
@@ -137,20 +139,23 @@ def test_receipts_are_charged_once(first: Any, second: Any, known: int) -> None:
         for hour in range(-3, 20):  # in ascending order: looking may let go of what is over by then
             now = START_MS + hour * HOUR_MS
             for product in range(PRODUCTS):
-                expected = any(
-                    limit_passed(
-                        [t for p, t in mine if not by or p == product],
-                        [t for who, p, t in alone.values() if who == customer and (not by or p == product)],
-                        now,
-                        times,
-                        window,
-                    )
-                    for times, window, by in LIMITS
-                    if not by or product
-                )
                 base = row * state.row_words
-                found = reached(state.arrays, state.plan, state.replay.alone, row, base, now, product, 0)
-                assert found == expected
+                for ahead in (False, True):
+                    expected = any(
+                        limit_passed(
+                            [t for p, t in mine if not by or p == product],
+                            [t for w, p, t in alone.values() if w == customer and (not by or p == product)],
+                            now,
+                            times,
+                            window,
+                            ahead,
+                        )
+                        for times, window, by in LIMITS
+                        if not by or product
+                    )
+                    others = state.replay.alone
+                    found = reached(state.arrays, state.plan, others, row, base, now, product, 0, ahead)
+                    assert found == expected
 
 
 @quick(60)
