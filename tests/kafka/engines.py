@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 from confluent_kafka import Message, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from segue.chaos.engine import EngineProcess
-from segue.chaos.topics import Record, make_topics, read_topics
+from segue.chaos.topics import Record, read_topics
 from segue.chaos.verify import Verdict
 from segue.events.names import CHANNELS
 from segue.events.time import time_text
@@ -84,6 +86,14 @@ def consent(number: int | str, user: str, at_ms: int, channel: str = "email") ->
     """He agrees to service messages on a channel."""
     more = {"channel": channel, "purpose": "service", "granted": True}
     return event(number, "Consent Changed", user, at_ms, **more)
+
+
+def make_topics(brokers: str, partitions: Mapping[str, int], config: Mapping[str, str] = {}) -> None:
+    """Make topics, with that many partitions each."""
+    admin = AdminClient({"bootstrap.servers": brokers, "log_level": 0})
+    new = [NewTopic(name, count, 1, config=dict(config)) for name, count in partitions.items()]
+    for made in admin.create_topics(new).values():
+        made.result(30)
 
 
 @dataclass

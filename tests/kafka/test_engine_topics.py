@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploy.kafka.broker import Broker
-from segue.chaos.topics import make_topics
 from tests.brokers import Topics
-from tests.kafka.engines import OUTPUTS, Deployment
+from tests.kafka.engines import OUTPUTS, Deployment, make_topics
 
 
 @pytest.mark.parametrize(

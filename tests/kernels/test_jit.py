@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
+from numba.core import config
 
 from segue_kernels.jit import JIT_DISABLED, Array
 
@@ -13,7 +14,7 @@ def _word(words: Array, at: int) -> int:
     return int(words[at])
 
 
-@pytest.mark.skipif(JIT_DISABLED, reason="needs the compiler")
+@pytest.mark.skipif(JIT_DISABLED or config.BOUNDSCHECK, reason="needs the compiler, and indices unchecked")
 def test_only_other_packages_pay_for_indices_below_zero() -> None:
     words = np.arange(10)
     elsewhere = numba.njit(_word)
