@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from segue.chaos.engine import EngineProcess
+from segue.chaos.engine import STOP_S_MAX, EngineProcess
 from segue.chaos.topics import Record, read_topics
 from segue.chaos.verify import Verdict
 from segue.events.names import CHANNELS
@@ -176,7 +177,8 @@ class Deployment:
     def stop(self) -> None:
         """SIGTERM; it must end with 0."""
         assert self.engine is not None
-        code = self.engine.terminate()
+        self.engine.send(signal.SIGTERM)
+        code = self.engine.wait(STOP_S_MAX)
         assert code == 0, self.said()
 
     def close(self) -> None:
