@@ -40,7 +40,6 @@ from benchmarks.policies import write_mixed
 from benchmarks.reads import between, gaps_ms, longest_ms, own_gaps_ms, reads
 from segue.chaos.broker import own_broker
 from segue.chaos.engine import EngineProcess
-from segue.chaos.verify import Verdict
 from segue.policy.load import load_policies
 from segue.run.progress import Silent
 from segue.run.warmup import warm_up
@@ -121,7 +120,7 @@ class Checkpoints:
             "folder": kept,
             "restart_s": round(back_s, 2),
             "restart_cpu_s": round(back_cpu_s, 2),
-            "oracle": _oracle(verdict),
+            "oracle": verdict.figures(),
         }
 
     def _pids(self, load: int) -> dict[str, list[int]]:
@@ -248,17 +247,6 @@ def _told(found: dict[str, float]) -> str:
     return (
         "  ".join(f"{name[:-3]} {found.get(name, 0):.1f}" for name in names) + f" ms  of {found['count']:,}"
     )
-
-
-def _oracle(verdict: Verdict) -> dict[str, Any]:
-    found = sum(counts.found for counts in verdict.outputs.values())
-    return {
-        "customers": verdict.customers,
-        "compared": found,
-        "missing": verdict.missing,
-        "wrong": verdict.beyond_repair,
-        "right": verdict.ok and found > 0,
-    }
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -335,9 +335,8 @@ def measure(bench: Bench) -> dict[str, Any]:
                 f"engine {figures['engine_cpu_us_per_event']:.2f} µs of CPU an event"
             )
     verdict = bench.verdict()
-    found = sum(counts.found for counts in verdict.outputs.values())
     right = "right" if verdict.ok else "WRONG"
-    _say(f"  oracle: {found:,} messages and rows of {verdict.customers:,} customers: {right}")
+    _say(f"  oracle: {verdict.found:,} messages and rows of {verdict.customers:,} customers: {right}")
     if not verdict.ok:
         _say(str(verdict))
     return {
@@ -346,13 +345,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         "sustainable_events_per_s": rate,
         "trials": bench.trials,
         "latency_at": at,
-        "oracle": {
-            "customers": verdict.customers,
-            "compared": found,
-            "missing": verdict.missing,
-            "wrong": verdict.beyond_repair,
-            "right": verdict.ok and found > 0,
-        },
+        "oracle": verdict.figures(),
     }
 
 

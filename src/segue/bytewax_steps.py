@@ -23,7 +23,7 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue import limits
-from segue.actions.encode import DEAD_LETTERS, LATE, TABLE_OUTPUTS, ActionEncoder, encode_dead, encode_late
+from segue.actions.encode import ActionEncoder, encode_dead, encode_late
 from segue.checkpoints.group import Group, Saved, Words
 from segue.checkpoints.recovered import Recovered
 from segue.checkpoints.world import SavedWorld
@@ -33,6 +33,7 @@ from segue.errors import SegueError, SinkError
 from segue.events.decode import Decoder
 from segue.events.names import CHANNELS
 from segue.identity.anonymous import AnonymousShard
+from segue.outputs import DEAD_LETTERS, LATE, TABLE_OUTPUTS
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, leave_world, types_for_all, worker_world
 from segue.routing.arrivals import Arrivals

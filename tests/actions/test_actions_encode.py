@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from segue.actions.encode import CHANGES, DECISIONS, JOINS, ActionEncoder
+from segue.actions.encode import ActionEncoder
 from segue.actions.messages import Action
 from segue.decide.engine import Decisions
+from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue_kernels import plan, record, shard

@@ -17,15 +17,15 @@ import msgspec
 from bytewax.testing import cluster_main
 
 from flows.next_best_action import next_best_action
-from segue.actions.encode import CHANGES, JOINS
 from segue.bytewax_steps import output_names
 from segue.limits import DAY_MS
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE
 from segue.policy.load import load_policies
 from segue.run.progress import Silent
 from segue.run.report import Summary, summarise
 from segue.run.runner import prepare, run
 from segue.settings import Settings, secret
-from segue.sinks.files import DEAD_LETTERS, DECISIONS, LATE, prepare_folder
+from segue.sinks.files import prepare_folder
 from segue.summary import OUTPUT, read_summary
 from tests.reference import engine, random_events, random_policies
 from tests.reference.choice import Choice, Seeded

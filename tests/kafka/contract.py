@@ -9,7 +9,8 @@ import jsonschema
 import msgspec
 import pyarrow as pa
 
-from segue.kafka.asyncapi import ARROW_STREAM, IDS_HEADER, RECEIPTS_HEADER
+from segue.kafka.asyncapi import IDS_HEADER, RECEIPTS_HEADER
+from segue.outputs import ARROW_STREAM
 
 Headers = Iterable[tuple[str, bytes | str | None]]
 _BINARY = (RECEIPTS_HEADER, IDS_HEADER)

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from segue.cli import app
 from segue.events.names import CHANNELS
-from segue.kafka.asyncapi import ARROW_STREAM, asyncapi
+from segue.kafka.asyncapi import asyncapi
 from segue.kafka.settings import InputTopic, KafkaSettings
-from segue.kafka.topics import HEARTBEAT, plan
+from segue.kafka.topics import plan
+from segue.outputs import ARROW_STREAM, HEARTBEAT
 from segue.run.schemas import SCHEMAS
 from segue.simulate import SimulationSettings, write_simulation
 from tests.kafka.contract import Contract

@@ -15,8 +15,8 @@ import pytest
 from deploy.kafka.broker import Broker
 from segue.kafka.asyncapi import asyncapi
 from segue.kafka.settings import InputTopic, KafkaSettings
-from segue.kafka.topics import HEARTBEAT
 from segue.limits import DEAD_LETTER_BYTES_MAX
+from segue.outputs import HEARTBEAT
 from segue.run.progress import Silent
 from segue.run.runner import prepare, run
 from segue.settings import Settings

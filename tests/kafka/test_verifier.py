@@ -17,7 +17,6 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
-from segue.actions.encode import CHANGES, DEAD_LETTERS, DECISIONS, JOINS
 from segue.chaos.load import POLICY, Load
 from segue.chaos.oracle import EngineOracle
 from segue.chaos.topics import Line, Record, lines_of, make_topics, read_topics
@@ -26,6 +25,7 @@ from segue.events.names import CHANNELS
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.kafka.topics import plan
 from segue.limits import LATENESS_MS_DEFAULT
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS
 from segue.policy.load import load_policies
 from segue.settings import Settings, secret
 from tests.brokers import have_broker

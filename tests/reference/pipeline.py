@@ -13,11 +13,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from segue.actions.encode import CHANGES, DECISIONS, JOINS, ActionEncoder
+from segue.actions.encode import ActionEncoder
 from segue.decide.engine import Decisions, ShardEngine
 from segue.events.batch import DeadLetter, Late, Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
+from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, types_for_all
 from segue.routing.arrivals import Arrivals

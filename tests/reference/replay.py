@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from segue.actions.encode import CHANGES, DECISIONS, JOINS, ActionEncoder
+from segue.actions.encode import ActionEncoder
 from segue.decide.engine import Decisions, ShardEngine, Words
 from segue.identity.anonymous import AnonymousShard
 from segue.kafka.receipts import offer_hash
+from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, types_for_all
 from segue.routing.arrivals import Arrivals

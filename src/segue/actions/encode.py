@@ -24,6 +24,7 @@ from segue.actions.log import log_batch, log_schema
 from segue.actions.messages import DeadLetterMessage, LateMessage
 from segue.decide.engine import Decisions
 from segue.events.batch import DeadLetter, Late
+from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.plan import OFFER_ITEMS_MAX
 from segue_kernels.record import (
@@ -53,12 +54,6 @@ from segue_kernels.shard import (
 Words = npt.NDArray[np.int64]
 Output = tuple[str, bytes | pa.RecordBatch]
 
-DECISIONS = "decisions"
-CHANGES = "changes"
-JOINS = "joins"
-TABLE_OUTPUTS = (DECISIONS, CHANGES, JOINS)
-DEAD_LETTERS = "dead_letters"
-LATE = "late"
 _NEEDS_ESCAPE = re.compile(rb'[\x00-\x1f"\\\\]')
 
 _json = msgspec.json.Encoder()

@@ -21,7 +21,8 @@ from segue.chaos.oracle import EngineOracle
 from segue.chaos.topics import make_topics
 from segue.chaos.verify import Oracle, Verdict, read_input, read_output, rules_of, verify
 from segue.kafka.settings import InputTopic, KafkaSettings
-from segue.kafka.topics import DECISIONS, output_topic
+from segue.kafka.topics import output_topic
+from segue.outputs import DECISIONS
 from segue.policy.load import load_policies
 from segue.run.runner import free_addresses
 from segue.run.warmup import is_warm, warm_up

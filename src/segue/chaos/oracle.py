@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from segue.actions.encode import CHANGES, DECISIONS, ActionEncoder
+from segue.actions.encode import ActionEncoder
 from segue.chaos.verify import Expected
 from segue.decide.engine import Decisions, ShardEngine
 from segue.events.batch import DeadLetter, Decoded, Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.limits import TIMERS_PER_STEP
+from segue.outputs import CHANGES, DECISIONS
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, types_for_all
 from segue.routing.arrivals import Arrivals

@@ -32,12 +32,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segue.actions.encode import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE
 from segue.chaos.topics import Line, Record, lines_of, read_topics
 from segue.errors import SettingsError
 from segue.events.names import CHANNELS, PURPOSES
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.limits import AHEAD_MS_MAX
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.plan import (
     JOURNEY_LIMITS_END,
@@ -168,6 +168,21 @@ class Verdict:
     def ok(self) -> bool:
         """Nothing missing, doubled or wrong."""
         return self.missing + self.beyond_repair == 0
+
+    @property
+    def found(self) -> int:
+        """What was compared, in all outputs."""
+        return sum(counts.found for counts in self.outputs.values())
+
+    def figures(self) -> dict[str, Any]:
+        """As a benchmark reports it: right only if something was compared."""
+        return {
+            "customers": self.customers,
+            "compared": self.found,
+            "missing": self.missing,
+            "wrong": self.beyond_repair,
+            "right": self.ok and self.found > 0,
+        }
 
     def __str__(self) -> str:
         lines = [

@@ -29,9 +29,9 @@ from segue.events.types import (
     StockRow,
 )
 from segue.kafka.settings import Form, InputTopic, KafkaSettings
-from segue.kafka.topics import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE, TopicPlan, plan
+from segue.kafka.topics import TopicPlan, plan
+from segue.outputs import ARROW_STREAM, CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE
 
-ARROW_STREAM = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
 RECEIPTS_HEADER = "segue"
 IDS_HEADER = "segue-ids"

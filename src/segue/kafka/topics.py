@@ -18,13 +18,7 @@ from segue.errors import SegueError, SettingsError
 from segue.events.names import CHANNELS
 from segue.kafka.client import connect_admin, kafka_error
 from segue.kafka.settings import InputTopic, KafkaSettings
-
-DECISIONS = "decisions"
-CHANGES = "changes"
-JOINS = "joins"
-DEAD_LETTERS = "dead_letters"
-LATE = "late"
-HEARTBEAT = "heartbeat"  # a record a second and lane: an idle engine learns that it was fenced
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE
 
 Role = Literal["input", "channel", "log", "rejected", "internal"]
 Answer = TypeVar("Answer")

@@ -19,8 +19,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from segue.outputs import DEAD_LETTERS, DECISIONS, LATE
 from segue.run.progress import Moving, Rate, Total, looking
-from segue.sinks.files import DEAD_LETTERS, DECISIONS, LATE, output_path, read_decisions
+from segue.sinks.files import output_path, read_decisions
 from segue.summary import OUTPUT
 from segue_kernels.shard import REASON_NAMES
 

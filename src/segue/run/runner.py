@@ -145,7 +145,7 @@ def _check_can_be_read_again(source: Source[Any]) -> None:
 
 def _refuse_to_read_output_topics(kafka: KafkaSettings) -> None:
     from segue.bytewax_steps import ALL_OUTPUTS
-    from segue.sinks.kafka.message import HEARTBEAT
+    from segue.outputs import HEARTBEAT
 
     outputs = {kafka.prefix + name for name in (*ALL_OUTPUTS, HEARTBEAT)}
     for topic in kafka.topics:

@@ -24,14 +24,8 @@ import msgspec
 import pyarrow as pa
 
 from segue.errors import SinkError
+from segue.outputs import CHANGES, JOINS, TABLE_OUTPUTS
 from segue.sinks.interface import Item, Sink
-
-DECISIONS = "decisions"
-DEAD_LETTERS = "dead_letters"
-LATE = "late"
-CHANGES = "changes"
-JOINS = "joins"
-TABLES = (DECISIONS, CHANGES, JOINS)  # the outputs that take batches, not lines
 
 WRITE_BYTES = 1 << 20  # buffered before they are written
 LOG_ROWS = 65_536  # rows of a batch of the decision log
@@ -62,7 +56,7 @@ def output_path(folder: str | os.PathLike[str], name: str) -> Path:
     if not _NAME.fullmatch(name):
         hint = "letters a-z, digits, - and _ are possible, 64 at most"
         raise SinkError(_STEP, f'"{name}" can\'t be the name of an output', hint)
-    return Path(folder) / (f"{name}.arrows" if name in TABLES else f"{name}.jsonl")
+    return Path(folder) / (f"{name}.arrows" if name in TABLE_OUTPUTS else f"{name}.jsonl")
 
 
 def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, overwrite: bool = False) -> Path:
@@ -82,7 +76,7 @@ def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, over
     except OSError as error:
         raise _failed(path, error) from error
     existing = [output for output in outputs if os.path.lexists(output)]
-    existing += [other for output in outputs if output.stem in TABLES for other in _further(output)]
+    existing += [other for output in outputs if output.stem in TABLE_OUTPUTS for other in _further(output)]
     for output in existing:
         if output.is_dir() and not output.is_symlink():
             raise SinkError(
@@ -288,7 +282,7 @@ class LinesOutput:
         for item in items:
             if not isinstance(item, bytes):
                 found = f'"{self._tail.path}" got a {type(item).__name__}; it holds lines'
-                raise SinkError(_STEP, found, f"only {', '.join(TABLES)} take batches")
+                raise SinkError(_STEP, found, f"only {', '.join(TABLE_OUTPUTS)} take batches")
             if not item:
                 continue
             self._waiting.append(item)
@@ -476,7 +470,7 @@ def open_output(
     replace  what is there, if it begins, is of a run that left no position: it goes
     """
     path = output_path(folder, name)
-    output = BatchesOutput if name in TABLES else LinesOutput
+    output = BatchesOutput if name in TABLE_OUTPUTS else LinesOutput
     return output(name, path, replace=replace, position=position)
 
 

@@ -14,13 +14,14 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from segue.actions.encode import CHANGES, DECISIONS, JOINS, ActionEncoder
+from segue.actions.encode import ActionEncoder
 from segue.decide.engine import Decisions, ShardEngine
 from segue.errors import PolicyError, SourceError
 from segue.events.batch import Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.limits import DAY_MS, LATENESS_MS_DEFAULT
+from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.examples import STEP, Example, messages, offset_text
 from segue.reference.world import ReferenceWorld, types_for_all

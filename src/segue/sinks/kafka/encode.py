@@ -8,15 +8,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from segue.actions.encode import (
-    CHANGES,
-    DEAD_LETTERS,
-    DECISIONS,
-    LATE,
-    ActionEncoder,
-    encode_dead,
-    encode_late,
-)
+from segue.actions.encode import ActionEncoder, encode_dead, encode_late
 from segue.actions.joined import JoinedDecisions, join
 from segue.decide.engine import Decisions
 from segue.events.batch import DeadLetter, Late
@@ -33,8 +25,9 @@ from segue.kafka.receipts import (
     row_id,
 )
 from segue.kafka.settings import KafkaSettings
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, LATE
 from segue.policy.compiled import CompiledPolicies
-from segue.sinks.kafka.message import HEARTBEAT, LaneItem, LaneMessage
+from segue.sinks.kafka.message import LaneItem, LaneMessage
 from segue.sinks.kafka.tables import CONTENT_TYPE, TableMessages
 from segue_kernels.receipt import ANONYMOUS_PART, RECEIPT_WORDS
 

@@ -18,6 +18,7 @@ from segue import limits
 from segue.errors import SegueError, SinkError
 from segue.kafka.receipts import IDS, unpack_ids
 from segue.kafka.settings import KafkaSettings
+from segue.outputs import HEARTBEAT
 from segue.run import kill
 from segue.run.stop import FAILED
 from segue.sinks.kafka.clients import (
@@ -29,7 +30,7 @@ from segue.sinks.kafka.clients import (
     make_reader,
     sink_error,
 )
-from segue.sinks.kafka.message import HEARTBEAT, LaneMessage, LanePosition, header, is_idempotent
+from segue.sinks.kafka.message import LaneMessage, LanePosition, header, is_idempotent
 from segue.sinks.kafka.tables import rows_of_stream
 from segue.sinks.kafka.tail import Tail, read_to_end
 

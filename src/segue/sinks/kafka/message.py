@@ -8,8 +8,6 @@ import msgspec
 
 from segue.kafka.settings import KafkaSettings
 
-HEARTBEAT = "heartbeat"
-
 Header = tuple[str, bytes]
 
 

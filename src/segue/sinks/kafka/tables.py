@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from segue import limits
+from segue.outputs import ARROW_STREAM
 
-CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
+CONTENT_TYPE = ARROW_STREAM.encode()
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 
 

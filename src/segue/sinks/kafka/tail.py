@@ -16,6 +16,7 @@ from segue import limits
 from segue.errors import LimitError, SinkError
 from segue.kafka.receipts import ID_BYTES, IDS, RECEIPTS, unpack_receipts
 from segue.kafka.settings import KafkaSettings
+from segue.outputs import HEARTBEAT
 from segue.sinks.kafka.clients import (
     STEP,
     Trouble,
@@ -25,7 +26,7 @@ from segue.sinks.kafka.clients import (
     patiently,
     sink_error,
 )
-from segue.sinks.kafka.message import HEARTBEAT, LanePosition, header
+from segue.sinks.kafka.message import LanePosition, header
 from segue_kernels.receipt import RECEIPT_PART, RECEIPT_SEQUENCE, RECEIPT_WORDS
 
 Words = npt.NDArray[np.int64]
