@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
 from segue import limits
 from segue.errors import SegueError, SettingsError, SinkError
 from segue.kafka.client import client_arguments, client_properties, is_final, kafka_error
 from segue.kafka.settings import KafkaSettings
+from segue.sinks.kafka.message import LaneMessage
 
 STEP = "write to Kafka"
 _SLICE_S = (
@@ -100,21 +101,21 @@ def transactional_id(settings: KafkaSettings, lane: int) -> str:
 
 
 def make_producer(settings: KafkaSettings, trouble: Trouble, lane: int | None = None) -> Producer:
-    """Of a lane's transactions; without a lane, one that sends at once and repeats nothing within its life."""
+    """Of a lane's transactions; without a lane, one that sends when flushed and repeats nothing within its life."""
     defaults: dict[str, str | int] = {
         "compression.type": settings.compression,
         "queue.buffering.max.messages": 2 * limits.LANE_QUEUE_MESSAGES_MAX,
         "message.timeout.ms": limits.TRANSACTION_MS_MAX,
         "retry.backoff.ms": 5,
         "retry.backoff.max.ms": 500,
-        # Requests share messages for so long. With 0 they are many and small, and while a partition has the five under
-        # way that idempotence allows, librdkafka's thread spins: read 0.25 cores a lane at 10 k messages/s.
-        "linger.ms": limits.LANE_LINGER_MS,
     }
     own: dict[str, str | int] = {}
     if lane is not None:
+        defaults["linger.ms"] = 5  # a transaction's messages share requests; its flush does not wait for this
         own["transactional.id"] = transactional_id(settings, lane)
         own["transaction.timeout.ms"] = limits.TRANSACTION_MS_MAX
+    else:
+        own["linger.ms"] = limits.TRANSACTION_MS_MAX - 1  # only a flush sends (sender.py)
     properties = client_properties(settings, "producer", defaults=defaults, own=own)
     return _made(Producer, client_arguments(properties, trouble))
 
@@ -151,6 +152,45 @@ def fatal_error(settings: KafkaSettings, producer: Producer) -> SegueError:
     return SinkError(
         STEP, "the client met an error that it can't recover from", "its log says more; start again"
     )
+
+
+def message_error(settings: KafkaSettings, error: KafkaError, topic: str, size: int) -> SegueError:
+    """What happened to a message of so many bytes."""
+    failure = sink_error(settings, error, topic)
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        found = f"{failure.found}: it has {size} bytes and its headers"
+        return SinkError(failure.step, found, failure.hint)
+    return failure
+
+
+def produce(
+    settings: KafkaSettings,
+    producer: Producer,
+    message: LaneMessage,
+    partition: int,
+    told: Callable[[KafkaError | None, Message], None],
+    check: Callable[[], None],
+) -> None:
+    """Give a message to the client; waits while its queue is full and `check` raises nothing. Raises SinkError."""
+    while True:
+        try:
+            producer.produce(
+                message.topic,
+                message.value,
+                message.key,
+                partition,
+                on_delivery=told,
+                headers=list(message.headers),
+            )
+            return
+        except BufferError:  # the client's own queue is full: its messages have to leave first
+            check()
+            try:
+                producer.poll(0.01)
+            except SystemError as error:
+                raise fatal_error(settings, producer) from error
+        except KafkaException as error:
+            raise message_error(settings, error.args[0], message.topic, len(message.value)) from error
 
 
 def init_transactions(settings: KafkaSettings, producer: Producer, trouble: Trouble) -> None:

@@ -28,9 +28,12 @@ from segue.sinks.kafka.clients import (
     init_transactions,
     make_producer,
     make_reader,
+    message_error,
+    produce,
     sink_error,
 )
 from segue.sinks.kafka.message import LaneMessage, LanePosition, header, is_idempotent
+from segue.sinks.kafka.sender import Sender
 from segue.sinks.kafka.tables import rows_of_stream
 from segue.sinks.kafka.tail import Tail, read_to_end
 
@@ -48,11 +51,11 @@ def hurry_lanes() -> None:
 
 
 class _Queued(NamedTuple):
-    """Messages for one transaction; before it commits the first `sent_before` messages sent at once are acknowledged:
-    nothing is logged as sent that is not there."""
+    """Messages for one transaction; before it commits the first `taken_before` messages that go out at once are
+    acknowledged: nothing is logged as sent that is not there."""
 
     messages: list[LaneMessage]
-    sent_before: int
+    taken_before: int
     at: float
 
 
@@ -74,7 +77,7 @@ class Lane:
         self._at_once = {topic for topic in self._offsets if is_idempotent(settings, topic)}
         self._gather_s = settings.gather_ms / 1000
         self._trouble = Trouble(settings)
-        self._sender: Producer | None = None  # of what goes out at once
+        self._sender: Sender | None = None  # of what goes out at once
         self._lock = threading.Condition()
         self._queue: deque[_Queued] = deque()
         self._queued = 0  # messages not yet committed
@@ -83,14 +86,11 @@ class Lane:
         self._closing = False
         self._ready = False
         self._over = False  # the thread has ended
-        self._sent = 0  # at once
         self._waits_ms: deque[float] = deque(maxlen=WAITS_KEPT)
         self._committed_at = 0.0
         self._lease_until = 0.0
         self._last: dict[str, int] = {}  # by topic: the last offset of the transaction under way
         self._topics: set[str] = set()  # of that transaction
-        self._acknowledged = 0
-        self._acknowledged_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
         _open_lanes.add(self)
         self._thread.start()
@@ -101,14 +101,17 @@ class Lane:
             messages = self._not_yet_sent(item) if self._pending else item
             self._wait(lambda: self._ready and self._queued < limits.LANE_QUEUE_MESSAGES_MAX)
             rest = messages
-            if self._at_once:
+            sender = self._sender
+            if sender is not None:
                 at_once = [message for message in messages if message.topic in self._at_once]
                 if at_once:
-                    self._send_at_once(at_once)
+                    self._wait(lambda: self._unacknowledged() < limits.LANE_QUEUE_MESSAGES_MAX)
+                    sender.take(at_once)
                     rest = [message for message in messages if message.topic not in self._at_once]
             if rest:
                 with self._lock:
-                    self._queue.append(_Queued(rest, self._sent, time.monotonic()))
+                    taken = sender.taken if sender is not None else 0
+                    self._queue.append(_Queued(rest, taken, time.monotonic()))
                     self._queued += len(rest)
                     self._lock.notify_all()
 
@@ -125,11 +128,7 @@ class Lane:
         The other lanes of this process begin to commit too: they are asked next.
         """
         hurry_lanes()
-        self._wait(lambda: self._ready and not self._queued)
-        sender = self._sender
-        while sender is not None and self._acknowledged < self._sent:
-            self._check()
-            self._poll(sender, 0.005)
+        self._wait(lambda: self._ready and not self._queued and not self._unacknowledged())
         if self._pending and time.monotonic() - self._matched_at > limits.PENDING_MS / 1000:
             self._pending = {}
         pending = {topic: b"".join(ids.elements()) for topic, ids in self._pending.items()}
@@ -148,6 +147,8 @@ class Lane:
             failed_before = False
         except SegueError:
             failed_before = True
+        if self._sender is not None:
+            self._sender.close()
         with self._lock:
             self._closing = True
             self._lock.notify_all()
@@ -199,69 +200,34 @@ class Lane:
                 left.append(message._replace(value=rows_of_stream(message.value, keep), headers=headers))
         return left
 
-    def _send_at_once(self, messages: list[LaneMessage]) -> None:
-        """Only under a lease: while it is not certain that nobody has taken over, nothing goes out."""
+    def _unacknowledged(self) -> int:
+        """Messages that go out at once and are not known to be there."""
         sender = self._sender
-        assert sender is not None
-        if time.monotonic() >= self._lease_until:
+        return sender.taken - sender.acknowledged if sender is not None else 0
+
+    # --- a lease for what goes out at once ---------------------------------------------------------------
+
+    def holds(self) -> bool:
+        """Whether it is certain that nobody has taken over."""
+        return time.monotonic() < self._lease_until
+
+    def renew(self) -> None:
+        """Wait until it is certain. Raises SinkError."""
+        if not self.holds():
             with self._lock:
                 self._beat_asked = True
                 self._lock.notify_all()
-            self._wait(lambda: time.monotonic() < self._lease_until)
-        while self._sent - self._acknowledged > limits.LANE_QUEUE_MESSAGES_MAX:
-            self._check()
-            self._poll(sender, 0.005)
-        for message in messages:
-            self._produce(sender, message, self._on_acknowledged)
-            self._sent += 1
-        self._poll(sender, 0)
+            self._wait(self.holds)
 
-    def _produce(
-        self, producer: Producer, message: LaneMessage, told: Callable[[KafkaError | None, Message], None]
-    ) -> None:
-        while True:
-            try:
-                producer.produce(
-                    message.topic,
-                    message.value,
-                    message.key,
-                    self._number,
-                    on_delivery=told,
-                    headers=list(message.headers),
-                )
-                return
-            except BufferError:  # the client's own queue is full: its messages have to leave first
-                self._check()
-                self._poll(producer, 0.01)
-            except KafkaException as error:
-                failure = self._told(error.args[0], message.topic, len(message.value))
-                self._fail(failure)
-                raise failure from error
+    def _on_acknowledged(self, topic: str, offset: int) -> None:
+        with self._lock:
+            self._offsets[topic] = max(self._offsets.get(topic, 0), offset + 1)
 
-    def _poll(self, producer: Producer, seconds: float) -> None:
-        """Serve the client's callbacks."""
-        try:
-            producer.poll(seconds)
-        except SystemError as error:
-            failure = fatal_error(self._settings, producer)
-            self._fail(failure)
-            raise failure from error
+    def _notify(self) -> None:
+        with self._lock:
+            self._lock.notify_all()
 
-    def _told(self, error: KafkaError, topic: str, size: int) -> SegueError:
-        failure = sink_error(self._settings, error, topic)
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            found = f"{failure.found}: it has {size} bytes and its headers"
-            return SinkError(failure.step, found, failure.hint)
-        return failure
-
-    def _on_acknowledged(self, error: KafkaError | None, message: Message) -> None:
-        topic = message.topic() or ""
-        with self._acknowledged_lock:
-            self._acknowledged += 1
-            if error is None and (offset := message.offset()) is not None:
-                self._offsets[topic] = max(self._offsets.get(topic, 0), offset + 1)
-        if error is not None:
-            self._fail(self._told(error, topic, len(message.value() or b"")))
+    # --- the thread --------------------------------------------------------------------------------------
 
     def _on_delivered(self, error: KafkaError | None, message: Message) -> None:
         topic = message.topic() or ""
@@ -270,7 +236,8 @@ class Lane:
             if offset is not None and offset >= 0:  # of a message that had to be sent again it may be unknown
                 self._last[topic] = offset
         elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            self._trouble.note(self._told(error, topic, len(message.value() or b"")))
+            size = len(message.value() or b"")
+            self._trouble.note(message_error(self._settings, error, topic, size))
 
     def _fail(self, error: SegueError) -> None:
         FAILED.set(error)
@@ -311,7 +278,15 @@ class Lane:
         init_transactions(self._settings, producer, self._trouble)
         fenced_at = time.monotonic()
         if self._at_once:
-            self._sender = make_producer(self._settings, self._trouble)
+            self._sender = Sender(
+                self._settings,
+                self._number,
+                self,
+                self._trouble,
+                self._on_acknowledged,
+                self._notify,
+                self._fail,
+            )
             with self._lock:  # until then an older engine may still send what needs no transaction
                 until = self._fenced_at + limits.LEASE_MS / 1000
                 while (wait_s := until - time.monotonic()) > 0 and not self._closing:
@@ -345,13 +320,15 @@ class Lane:
                 FAILED.raise_if_set()
                 self._trouble.check()
                 now = time.monotonic()
-                if self._queue:
+                sender = self._sender
+                sent = sender.sent if sender is not None else 0
+                if self._queue and self._queue[0].taken_before <= sent:
                     full = self._queued >= limits.TRANSACTION_MESSAGES_MAX
                     if self._hurried or self._closing or full:
                         due = now
                     else:
                         due = max(self._queue[0].at, self._committed_at) + self._gather_s
-                elif self._closing:
+                elif self._closing and not self._queue:
                     return None
                 elif self._beat_asked:
                     due = now
@@ -363,6 +340,8 @@ class Lane:
             items: list[_Queued] = []
             messages = 0
             while self._queue and (not items or messages < limits.TRANSACTION_MESSAGES_MAX):
+                if self._queue[0].taken_before > sent:
+                    break
                 items.append(self._queue.popleft())
                 messages += len(items[-1].messages)
             self._hurried = self._hurried and bool(self._queue)
@@ -376,20 +355,21 @@ class Lane:
         producer.begin_transaction()
         for item in items:
             for message in item.messages:
-                self._produce(producer, message, self._on_delivered)
+                produce(
+                    self._settings, producer, message, self._number, self._on_delivered, FAILED.raise_if_set
+                )
         if not items:
             topic = self._settings.prefix + HEARTBEAT
-            self._produce(producer, LaneMessage(topic, None, b"", []), self._on_delivered)
+            beat = LaneMessage(topic, None, b"", [])
+            produce(self._settings, producer, beat, self._number, self._on_delivered, FAILED.raise_if_set)
         try:
             left = producer.flush(max(0.0, deadline - time.monotonic()))
         except SystemError as error:
             raise fatal_error(self._settings, producer) from error
         self._trouble.check()
         sender = self._sender
-        while sender is not None and items and self._acknowledged < items[-1].sent_before:
-            FAILED.raise_if_set()
-            self._trouble.check()
-            self._poll(sender, 0.005)
+        if sender is not None and items:
+            self._wait(lambda: sender.acknowledged >= items[-1].taken_before)
         if left:
             raise sink_error(self._settings, KafkaError(KafkaError._TIMED_OUT))
         kill.point("after_produce")
@@ -397,9 +377,8 @@ class Lane:
         producer.commit_transaction(max(0.1, deadline - before))
         kill.point("after_commit")
         with self._lock:
-            with self._acknowledged_lock:
-                for topic, last in self._last.items() if items else ():
-                    self._offsets[topic] = last + 2  # behind the mark of the commit
+            for topic, last in self._last.items() if items else ():
+                self._offsets[topic] = last + 2  # behind the mark of the commit
             self._committed_at = time.monotonic()
             self._lease_until = before + limits.LEASE_MS / 1000
             self._waits_ms.extend((self._committed_at - item.at) * 1000 for item in items)
@@ -408,13 +387,8 @@ class Lane:
 
     def _let_go(self, producer: Producer | None) -> None:
         """Send nothing more."""
-        with contextlib.suppress(KafkaException, SystemError):
-            if self._sender is not None:
-                try:
-                    FAILED.raise_if_set()
-                    self._sender.flush(_SEND_S)
-                except SegueError:
-                    self._sender.purge()
+        if self._sender is not None:
+            self._sender.close()
         if (
             producer is not None and self._queued
         ):  # an open transaction would hold up consumers until it times out
