@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segue import limits
+from segue.errors import StateError
 from segue.events.hashing import hash_text, key_words
 from segue.events.names import ROW_CODES
-from segue.reference.world import ReferenceWorld, merge_worlds
+from segue.reference.world import FORMAT, ReferenceWorld, merge_worlds
 from segue.settings import Settings, secret
 from segue_kernels import plan, record, tables
 from tests.kernels.drivers import Words, quick
@@ -179,6 +181,18 @@ def test_worlds_of_several_processes_say_each_update_once() -> None:
     assert versions(again) == versions(ahead)
     again.heard(rows)
     assert versions(again) == versions(ahead)
+
+
+def test_another_format_is_refused() -> None:
+    """Also where it would have to be merged with others, and whatever it is made of."""
+    saved = new_world().save()
+    assert msgspec.msgpack.decode(saved)[0] == FORMAT
+    other = msgspec.msgpack.encode([FORMAT + 1, "what nobody knows yet"])
+    for restored in (new_world().restore, lambda save: merge_worlds([saved, save])):
+        with pytest.raises(
+            StateError, match=f"saved in format {FORMAT + 1}; this version reads format {FORMAT}"
+        ):
+            restored(other)
 
 
 def test_only_what_changes_a_table_is_kept() -> None:

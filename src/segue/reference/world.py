@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue import limits
-from segue.errors import LimitError, SettingsError, did_you_mean
+from segue.errors import LimitError, SettingsError, StateError, did_you_mean
 from segue.events.hashing import hash_text, key_words
 from segue.events.money import exponent_table
 from segue.events.names import CODE_BY_NAME, ERASURE, ROW_CODES
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Words = npt.NDArray[np.int64]
 
+FORMAT = 1  # of what `save` returns
 ALONG_THE_WAY = "events"  # in place of a file: rows of the table come along the way, and only there
 # types of events that change one field of a table along the way
 UPDATES = {
@@ -308,15 +309,14 @@ class ReferenceWorld:
         heard = self._state[tables.STATE_HEARD :]
         told = np.flatnonzero(heard >= 0)
         place = int(self.arrays.defaults[tables.PLACE_SEQUENCE])
-        known = _Saved(
-            place, self._given_up, dict(zip(told.tolist(), heard[told].tolist(), strict=True)), saved
-        )
+        of_partitions = dict(zip(told.tolist(), heard[told].tolist(), strict=True))
+        known = _Saved(FORMAT, place, self._given_up, of_partitions, saved)
         self.keep_updates()
         return _encode(known)
 
     def restore(self, saved: bytes) -> None:
         """Let what was saved into a world to which nothing was told yet."""
-        known = msgspec.msgpack.decode(saved, type=_Saved)
+        known = _decode(saved)
         for of in known.tables:
             if of.table in self._layout:
                 self._restore(of)
@@ -372,6 +372,12 @@ class _SavedTable(msgspec.Struct, frozen=True, array_like=True):
         return np.frombuffer(self.rows, np.int64).reshape(-1, tables.VERSION_FIELDS + len(self.layout))
 
 
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """What saves of all formats begin with."""
+
+    format: int
+
+
 class _Saved(msgspec.Struct, frozen=True, array_like=True):
     """What a world was told along the way.
 
@@ -380,6 +386,7 @@ class _Saved(msgspec.Struct, frozen=True, array_like=True):
     heard           by partition SEQUENCE of the last event let in
     """
 
+    format: int
     place_sequence: int
     given_up: int
     heard: dict[int, int]
@@ -390,10 +397,21 @@ def _encode(saved: _Saved) -> bytes:
     return msgspec.msgpack.encode(saved)
 
 
+def _decode(saved: bytes) -> _Saved:
+    found = msgspec.msgpack.decode(saved, type=_Head).format
+    if found != FORMAT:
+        raise StateError(
+            "restore the tables",
+            f"they were saved in format {found}; this version reads format {FORMAT}",
+            "start the version that saved them",
+        )
+    return msgspec.msgpack.decode(saved, type=_Saved)
+
+
 def merge_worlds(saves: Sequence[bytes]) -> bytes:
     """One save that says what these say one after the other: each update once, and of a key the last ones only. What
     is given up is in those after it: each has all that had come along the way."""
-    known = [msgspec.msgpack.decode(saved, type=_Saved) for saved in saves]
+    known = [_decode(saved) for saved in saves]
     given_up = sum(saved.given_up for saved in known)
     heard: dict[int, int] = {}
     by_table: dict[int, list[_SavedTable]] = {}
@@ -410,7 +428,7 @@ def merge_worlds(saves: Sequence[bytes]) -> bytes:
         stays = _last_of_keys(rows)
         given_up += int(np.count_nonzero(~stays))
         merged.append(_SavedTable(table, layout, rows[stays].tobytes()))
-    return _encode(_Saved(known[-1].place_sequence, given_up, heard, merged))
+    return _encode(_Saved(FORMAT, known[-1].place_sequence, given_up, heard, merged))
 
 
 def _with_layout(of: _SavedTable, layout: tuple[tuple[str, str, int], ...]) -> Words:
