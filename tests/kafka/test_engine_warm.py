@@ -87,10 +87,13 @@ def test_nothing_is_compiled_while_it_runs(deployment: Deployment, topics: Topic
         deployment.wait_for(lambda start=start: len(deployment.actions("push")) > 20 * start)
         deployment.stop()
         assert TELLS not in deployment.said()
+    shown = len(deployment.actions("web"))
     deployment.start(*options)
-    deployment.wait_for(lambda: len(deployment.records("heartbeat")) > 0)
+    deployment.send([event(f"l{n}", "Product Viewed", "late-comer", now_ms()) for n in range(9)])
+    deployment.wait_for(lambda: len(deployment.actions("web")) > shown)
     assert deployment.engine is not None
     deployment.engine.kill()  # what it sent since is read back
     deployment.start(*options)
+    deployment.wait_for(lambda: len(deployment.actions("web")) == shown + 3)
     deployment.stop()
     assert TELLS not in deployment.said()
