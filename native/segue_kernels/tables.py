@@ -473,7 +473,8 @@ def _add_erasure(
             return whole(0)
         at = versions[at + VERSION_NEXT]
     width = columns[TABLE_PROFILE, COLUMN_WIDTH]
-    new, _ = _add_version(world, state, width, key, time, clock, sequence, LAST_PLACE)
+    no_bound = LAST_PLACE
+    new, _ = _add_version(world, state, width, key, time, clock, sequence, no_bound)
     versions[new + VERSION_TOLD] = ERASED
     blank = columns[TABLE_PROFILE, COLUMN_BLANK]
     for w in range(VERSION_FIELDS, width):

@@ -245,6 +245,16 @@ def test_another_format_is_refused() -> None:
             restored(other)
 
 
+def test_one_update_that_several_processes_heard_is_one() -> None:
+    rows = rows_of([(PRICE_UPDATED, 1, 0, [(1, 0, 5, True)])])
+    worlds = [new_world(), new_world()]
+    for world in worlds:
+        world.heard(rows)
+    again = new_world()
+    again.restore(merge_worlds([world.save() for world in worlds]))
+    assert versions(again) == versions(worlds[0])
+
+
 def test_only_what_changes_a_table_is_kept() -> None:
     world = new_world(QUANTITY)
     empty = world.save()

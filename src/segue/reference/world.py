@@ -490,8 +490,10 @@ def merge_worlds(saves: Sequence[bytes]) -> bytes:
     merged = []
     for table, several in sorted(by_table.items()):
         layout = several[-1].layout
-        rows = np.concatenate([_with_layout(of, layout) for of in several])
-        rows = rows[_first_times(rows[:, tables.VERSION_SEQUENCE])]
+        each = [_with_layout(of, layout) for of in several]
+        rows = np.concatenate(each)
+        starts = np.cumsum([0, *map(len, each[:-1])])
+        rows = rows[_first_times(rows[:, tables.VERSION_SEQUENCE], starts)]
         stays = _not_erased(rows)
         counts = stays & ~_is_erasure(rows)
         stays[counts] = _last_of_keys(rows[counts])
@@ -549,10 +551,12 @@ def _last_of_keys(rows: Words) -> npt.NDArray[np.bool_]:
     return stays
 
 
-def _first_times(sequence: Words) -> npt.NDArray[np.bool_]:
-    """Which rows are there for the first time: an event's versions stand behind each other."""
+def _first_times(sequence: Words, starts: Words) -> npt.NDArray[np.bool_]:
+    """Which rows are there for the first time: an event's versions stand behind each other in a save. `starts`: where
+    saves begin."""
     begins = np.ones(len(sequence), np.bool_)
     begins[1:] = sequence[1:] != sequence[:-1]
+    begins[starts[starts < len(sequence)]] = True
     event = np.cumsum(begins) - 1
     first = np.zeros(int(begins.sum()), np.bool_)
     first[np.unique(sequence[begins], return_index=True)[1]] = True
