@@ -146,13 +146,15 @@ class SecuredBroker(Broker):
         """Let a user do something with all topics, groups or transactional ids whose names begin so: "topic",
         "group", "transactional_id"; "write", "read", "describe", "create", …"""
         bindings = [_rule(AclBinding, user, kind, name, operation) for operation in operations]
-        for future in self._admin().create_acls(bindings).values():
+        admin = self._admin()
+        for future in admin.create_acls(bindings).values():
             future.result(30)
 
     def take_back(self, user: str, kind: str, name: str, *operations: str) -> None:
         """What was allowed in the same words is so no longer."""
         filters = [_rule(AclBindingFilter, user, kind, name, operation) for operation in operations]
-        for future in self._admin().delete_acls(filters).values():
+        admin = self._admin()
+        for future in admin.delete_acls(filters).values():
             assert len(future.result(30)) == 1
 
     def _admin(self) -> AdminClient:
