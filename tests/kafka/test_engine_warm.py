@@ -69,6 +69,7 @@ def test_nothing_is_compiled_while_it_runs(deployment: Deployment, topics: Topic
         people = [f"u{start}-{number}" for number in range(40)]
         for form in FORMS:
             of_form = [consent(f"c{form}{user}", user, now_ms()) for user in people]
+            of_form += [consent(f"p{form}{user}", user, now_ms(), "push") for user in people]
             for user in people:
                 of_form.append(
                     event(f"v{form}{user}", "Product Viewed", user, now_ms(), product_id=f"p{len(of_form)}")

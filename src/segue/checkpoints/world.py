@@ -39,7 +39,7 @@ class SavedWorld:
         return ShardDelta(
             rows=np.arange(kept, kept + len(changed)),
             starts=starts,
-            words=np.frombuffer(b"".join(changed), np.int64),
+            words=np.frombuffer(bytearray().join(changed), np.int64),
             rest=msgspec.msgpack.encode(rest),
         )
 

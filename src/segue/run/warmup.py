@@ -27,7 +27,7 @@ from segue.limits import TIMERS_PER_READ
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import ReferenceWorld
-from segue.routing.arrivals import Arrivals
+from segue.routing.arrivals import Arrivals, Released
 from segue.routing.packet import Packet, packets
 from segue.run.ahead import compiling_ahead
 from segue.settings import Settings, secret
@@ -122,6 +122,8 @@ def _take_up(shard: AnonymousShard) -> None:
     shard.advance(TIMERS_PER_READ)
     erasure, text = np.zeros((1, RECORD_WORDS), np.int64), np.zeros(0, np.uint8)
     hear_erasure(shard.engine.state.arrays, erasure, 0, text, shard.engine.state.words)
+    erasure[0, [PACK, CUSTOMER_LO]] = ERASURE, 1
+    shard.engine.process(Released(erasure, text))
 
 
 def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings) -> list[Decisions]:
