@@ -48,7 +48,7 @@ from segue_kernels.receipt import (
     RECEIPT_SEQUENCE,
     RECEIPT_WORDS,
 )
-from segue_kernels.record import CUSTOMER_LO, PACK, RECORD_WORDS
+from segue_kernels.record import CLOCK, CUSTOMER_LO, PACK, RECORD_WORDS, TIME
 from segue_kernels.tables import VERSION_FIELDS
 
 Step = Callable[[str], AbstractContextManager[None]]
@@ -122,7 +122,7 @@ def _take_up(shard: AnonymousShard) -> None:
     shard.advance(TIMERS_PER_READ)
     erasure, text = np.zeros((1, RECORD_WORDS), np.int64), np.zeros(0, np.uint8)
     hear_erasure(shard.engine.state.arrays, erasure, 0, text, shard.engine.state.words)
-    erasure[0, [PACK, CUSTOMER_LO]] = ERASURE, 1
+    erasure[0, [PACK, CUSTOMER_LO, TIME, CLOCK]] = ERASURE, 1, 1, 1
     shard.engine.process(Released(erasure, text))
 
 
