@@ -65,7 +65,7 @@ def test_nothing_is_compiled_while_it_runs(deployment: Deployment, topics: Topic
     rows(deployment.brokers, profiles, ("a", b'{"tier":"gold","points":7,"updated_at":1}'), ("b", None))
     rows(deployment.brokers, products, *((f"p{n}", b'{"margin":0.5,"updated_at":1}') for n in range(500)))
     options = ("--table", f"profile=topic:{profiles}", "--table", f"catalogue=topic:{products}")
-    for start in range(2):
+    for start in range(3):
         people = [f"u{start}-{number}" for number in range(40)]
         for form in FORMS:
             of_form = [consent(f"c{form}{user}", user, now_ms()) for user in people]
@@ -86,15 +86,9 @@ def test_nothing_is_compiled_while_it_runs(deployment: Deployment, topics: Topic
         deployment.wait_for_actions(20 * (start + 1), "email")
         rows(deployment.brokers, profiles, ("c", b'{"tier":"gold","points":1,"updated_at":1}'))
         deployment.wait_for(lambda start=start: len(deployment.actions("push")) > 20 * start)
-        deployment.stop()
-        assert TELLS not in deployment.said()
-    shown = len(deployment.actions("web"))
-    deployment.start(*options)
-    deployment.send([event(f"l{n}", "Product Viewed", "late-comer", now_ms()) for n in range(9)])
-    deployment.wait_for(lambda: len(deployment.actions("web")) > shown)
-    assert deployment.engine is not None
-    deployment.engine.kill()  # what it sent since is read back
-    deployment.start(*options)
-    deployment.wait_for(lambda: len(deployment.actions("web")) == shown + 3)
-    deployment.stop()
-    assert TELLS not in deployment.said()
+        if start == 1:
+            assert deployment.engine is not None
+            deployment.engine.kill()  # what it sent since it was saved is read back
+        else:
+            deployment.stop()
+            assert TELLS not in deployment.said()
