@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -113,6 +115,21 @@ class Topics:
                     future.result(30)
 
 
+_Rule = TypeVar("_Rule", AclBinding, AclBindingFilter)
+
+
+def _rule(make: type[_Rule], user: str, kind: str, name: str, operation: str) -> _Rule:
+    return make(
+        ResourceType[kind.upper()],
+        name,
+        ResourcePatternType.PREFIXED,
+        f"User:{user}",
+        "*",
+        AclOperation[operation.upper()],
+        AclPermissionType.ALLOW,
+    )
+
+
 class SecuredBroker(Broker):
     """Listeners with SCRAM-SHA-512 and ACLs, and with TLS; its open one may do everything."""
 
@@ -128,21 +145,17 @@ class SecuredBroker(Broker):
     def allow(self, user: str, kind: str, name: str, *operations: str) -> None:
         """Let a user do something with all topics, groups or transactional ids whose names begin so: "topic",
         "group", "transactional_id"; "write", "read", "describe", "create", …"""
-        bindings = [
-            AclBinding(
-                ResourceType[kind.upper()],
-                name,
-                ResourcePatternType.PREFIXED,
-                f"User:{user}",
-                "*",
-                AclOperation[operation.upper()],
-                AclPermissionType.ALLOW,
-            )
-            for operation in operations
-        ]
+        bindings = [_rule(AclBinding, user, kind, name, operation) for operation in operations]
         admin = self._admin()
         for future in admin.create_acls(bindings).values():
             future.result(30)
+
+    def take_back(self, user: str, kind: str, name: str, *operations: str) -> None:
+        """What was allowed in the same words is so no longer."""
+        filters = [_rule(AclBindingFilter, user, kind, name, operation) for operation in operations]
+        admin = self._admin()
+        for future in admin.delete_acls(filters).values():
+            assert len(future.result(30)) == 1
 
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.brokers, "log_level": 0})

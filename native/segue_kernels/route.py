@@ -3,7 +3,8 @@
 Destination = shard for a known customer; shards + shard of the anonymous identifier for an anonymous one and for an
 identify or alias (the anonymous shard passes it on); -1 for events about no customer. Of those (prices, stock) that
 all must hear of, each destination gets a copy in its place, without strings; so does each anonymous shard of what is
-about a known customer and who else may keep that customer's name (an erasure).
+about a known customer and who else may keep that customer's name (an erasure), and of what is about any customer where
+each process keeps something of them all (FOR_ALL_ANONYMOUS: profiles).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ ABOUT_NOBODY = 1
 FOR_ALL = 2
 # of types about a customer
 FOR_ANONYMOUS = 3
+FOR_ALL_ANONYMOUS = 4
 
 
 @inline
@@ -43,10 +45,12 @@ def shard_of(hi: int, shards: int) -> int:
 
 @inline
 def first_to_hear(hears: int, to: int, shards: int) -> int:
-    """The first of the destinations that get a copy of a row, which are this and all after it."""
+    """The first of the destinations that get a copy of a row, which are this and all after it but for `to`."""
     if hears == FOR_ALL:
         return 0
     if hears == FOR_ANONYMOUS and 0 <= to < shards:
+        return shards
+    if hears == FOR_ALL_ANONYMOUS and to >= 0:
         return shards
     return 2 * shards
 
@@ -66,7 +70,7 @@ def choose_destinations(
     """Fill destination[n] and count rows and text bytes of each; returns how many events are about no customer.
 
     nobody  uint8[256]: ABOUT_NOBODY and FOR_ALL for types that are about no customer, whoever they name;
-            FOR_ANONYMOUS
+            FOR_ANONYMOUS and FOR_ALL_ANONYMOUS
     """
     nowhere = 0
     for i in range(len(records)):
@@ -94,7 +98,8 @@ def choose_destinations(
                     to += shards
         destination[i] = to
         for other in range(first_to_hear(nobody[pack & 0xFF], to, shards), 2 * shards):
-            row_count[other] += 1
+            if other != to:
+                row_count[other] += 1
         if to >= 0:
             row_count[to] += 1
             length = 0
@@ -127,6 +132,8 @@ def scatter(
         to = destination[i]
         shards = len(row_at) >> 1
         for other in range(first_to_hear(nobody[records[i, PACK] & 0xFF], to, shards), 2 * shards):
+            if other == to:
+                continue
             row = row_at[other]
             row_at[other] = row + 1
             for w in range(RECORD_WORDS):

@@ -6,7 +6,9 @@ table with linear probing from key to the first of them; 0 is an empty slot, and
 Whoever adds versions makes room first (src/segue/reference/world.py).
 
 What comes along the way makes a version that says what the one before it says, with other values where the event has
-some: a price or a quantity, or (a row) any fields, each in a line of its own (segue_kernels/record.py).
+some: a price or a quantity, or (a row) any fields, each in a line of its own (segue_kernels/record.py). An erasure
+makes one of the customer's profile in which nothing is known; what begins earlier is taken out of the chain a little
+later (wipe_versions), for rows that came before the erasure may still have to be decided.
 
 What a row sees is what had arrived in its shard before it. Where partitions are merged, arrival is one order for all
 shards: (clock, row). Where they are not, it is the shard's own: what it heard before the release that the row belongs
@@ -64,8 +66,10 @@ VERSION_KEY = 1
 VERSION_FROM = 2  # valid from, ms
 VERSION_CLOCK = 3  # the place in the order of arrival: partition clock ...
 VERSION_SEQUENCE = 4  # ... and row; what a file says was there before any row
-VERSION_TOLD = 5  # bit f: field f came along the way, in this version or one before it
+VERSION_TOLD = 5  # bit f: field f came along the way, in this version or one before it; ERASED
 VERSION_FIELDS = 6
+
+ERASED = 1 << 62  # nothing is known from here on, and what begins earlier is let in no more: an erasure
 
 PLACE_SEQUENCE = 1  # of World.defaults: SEQUENCE of the row that timers fire at
 
@@ -230,8 +234,9 @@ def _add_version(
 ) -> tuple[int, int]:
     """(the new version in its place in the chain, the one that held before it); its fields are not written yet.
 
-    room  versions of the key that may have come along the way; one more gives up that which is valid the longest.
-          The new one is 0 if that is itself.
+    room  versions of the key, but for erasures, that may have come along the way; one more gives up that which is
+          valid the longest.
+          The new one is 0 if that is itself, or if an erasure stands at its time or later.
     """
     index = world.table_index
     versions = world.versions
@@ -240,16 +245,23 @@ def _add_version(
     before = index[slot]
     if before == 0:
         state[STATE_KEYS] += 1
+    is_erased = False
     while before != 0 and versions[before + VERSION_FROM] > valid_from:
+        is_erased = is_erased or versions[before + VERSION_TOLD] & ERASED != 0
         previous = before
         before = versions[before + VERSION_NEXT]
+    if before != 0 and versions[before + VERSION_FROM] == valid_from:
+        is_erased = is_erased or versions[before + VERSION_TOLD] & ERASED != 0
+    if is_erased:
+        state[STATE_DROPPED] += 1
+        return whole(0), before
     new = state[STATE_USED]
     if clock != CLOCK_OF_FILES:
         arrived = 0
         oldest = whole(0)
         at = index[slot]
         while at != 0:
-            if versions[at + VERSION_CLOCK] != CLOCK_OF_FILES:
+            if versions[at + VERSION_CLOCK] != CLOCK_OF_FILES and versions[at + VERSION_TOLD] & ERASED == 0:
                 arrived += 1
                 oldest = at
             at = versions[at + VERSION_NEXT]
@@ -270,7 +282,7 @@ def _add_version(
     versions[new + VERSION_FROM] = valid_from
     versions[new + VERSION_CLOCK] = clock
     versions[new + VERSION_SEQUENCE] = sequence
-    versions[new + VERSION_TOLD] = versions[before + VERSION_TOLD] if before != 0 else whole(0)
+    versions[new + VERSION_TOLD] = versions[before + VERSION_TOLD] & ~ERASED if before != 0 else whole(0)
     if previous == 0:
         index[slot] = new
     else:
@@ -449,6 +461,77 @@ def apply_updates(
     return kept, count
 
 
+@inline
+def _add_erasure(
+    world: World, columns: Array, state: Array, key: int, time: int, clock: int, sequence: int
+) -> int:
+    """The version of an erasure, 0 if one of that time or later is there."""
+    versions = world.versions
+    at = world.table_index[_slot(world.table_index, versions, key)]
+    while at != 0:
+        if versions[at + VERSION_TOLD] & ERASED != 0 and versions[at + VERSION_FROM] >= time:
+            return whole(0)
+        at = versions[at + VERSION_NEXT]
+    width = columns[TABLE_PROFILE, COLUMN_WIDTH]
+    no_bound = LAST_PLACE
+    new, _ = _add_version(world, state, width, key, time, clock, sequence, no_bound)
+    versions[new + VERSION_TOLD] = ERASED
+    blank = columns[TABLE_PROFILE, COLUMN_BLANK]
+    for w in range(VERSION_FIELDS, width):
+        versions[new + w] = versions[blank + w]
+    return new
+
+
+@inline
+def _wipe(world: World, state: Array, width: int, key: int, time: int) -> None:
+    """Take what an erasure at `time` has ended out of a chain, and overwrite it."""
+    index = world.table_index
+    versions = world.versions
+    slot = _slot(index, versions, key)
+    previous = whole(0)
+    at = index[slot]
+    while at != 0:
+        following = versions[at + VERSION_NEXT]
+        begins = versions[at + VERSION_FROM]
+        if begins > time or (begins == time and versions[at + VERSION_TOLD] & ERASED != 0):
+            previous = at
+        else:
+            if previous == 0:
+                index[slot] = following
+            else:
+                versions[previous + VERSION_NEXT] = following
+            if versions[at + VERSION_CLOCK] != CLOCK_OF_FILES:
+                state[STATE_DROPPED] += 1
+            for w in range(width):
+                versions[at + w] = 0
+        at = following
+
+
+@kernel
+def erase_version(world: World, columns: Array, state: Array, records: Array, i: int, made: Array) -> int:
+    """Let the erasure in record i into the profiles, for which there is room: the customer's key, 0 if it was known or
+    names nobody. made int64[1, 2]: as apply_updates."""
+    key = record_key(TABLE_PROFILE, records, i)
+    if key == 0:
+        return whole(0)
+    version = _add_erasure(
+        world, columns, state, key, records[i, TIME], records[i, CLOCK], records[i, SEQUENCE]
+    )
+    if version == 0:
+        return whole(0)
+    state[STATE_UPDATES] += 1
+    made[0, 0] = version
+    made[0, 1] = TABLE_PROFILE
+    return key
+
+
+@kernel
+def wipe_versions(world: World, columns: Array, state: Array, keys: Array, times: Array) -> None:
+    """Overwrite what erasures of profiles have ended: of keys[k] all that begins at times[k] or earlier."""
+    for k in range(len(keys)):
+        _wipe(world, state, columns[TABLE_PROFILE, COLUMN_WIDTH], keys[k], times[k])
+
+
 @kernel
 def restore_versions(
     world: World, columns: Array, state: Array, table: int, saved: Array, words: Array, versions_max: int
@@ -458,6 +541,13 @@ def restore_versions(
     0 = nowhere. There is room for them."""
     for i in range(len(saved)):
         state[STATE_UPDATES] += 1
+        if saved[i, VERSION_TOLD] & ERASED != 0:
+            key = saved[i, VERSION_KEY]
+            time = saved[i, VERSION_FROM]
+            clock = saved[i, VERSION_CLOCK]
+            _add_erasure(world, columns, state, key, time, clock, saved[i, VERSION_SEQUENCE])
+            _wipe(world, state, columns[table, COLUMN_WIDTH], key, time)
+            continue
         new = _new_version(
             world,
             columns,

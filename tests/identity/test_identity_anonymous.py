@@ -151,6 +151,15 @@ def test_an_erasure_under_an_anonymous_identifier_takes_what_is_kept_under_it() 
     assert meta(state, row.COUNT_EVENTS) == 4
 
 
+def test_the_erasure_of_an_identifier_of_another_shard_is_only_heard() -> None:
+    """It comes without strings, for the tables of this process."""
+    shard = shard_of()
+    records, text = records_of([erasure(0, 3, kind=record.KIND_ANONYMOUS)])
+    shard.arrivals.push(Packet(0, 0, (-1, 0), (int(records[0, record.CLOCK]), 1), records, text, heard=True))
+    assert shard.process() == ([], [])
+    assert shard.engine.state.customers == shard.engine.state.counters()["erasures"] == 0
+
+
 def test_it_goes_along_once_and_the_last_link_holds() -> None:
     feeder = Feeder(shard_of())
     feeder.push([viewed(0, 0)])

@@ -87,6 +87,26 @@ def test_a_broker_that_is_killed_and_comes_back(deployment: Deployment, fragile:
         assert "did not answer in time" in text
 
 
+def test_three_processes_whose_broker_is_killed(deployment: Deployment, fragile: Broker) -> None:
+    """Under load, as one process is."""
+    deployment.stop()
+    one = deployment.options
+    deployment.options = (*one, "--processes", "3")
+    engine = deployment.start()
+    before = len(deployment.records("decisions"))
+    deployment.send(views("three", 300))
+    deployment.wait_for(lambda: len(deployment.records("decisions")) > before)
+    assert len(engine.family()) >= 4
+    deployment.send(views("under-way", 300), wait=False)
+    fragile.kill()
+    deployment.send(views("no-broker", 100), wait=False)
+    fragile.start(dies_with_parent=True)
+    deployment.flush()
+    for text in judged(deployment):
+        assert "did not answer in time" in text
+    deployment.options = one
+
+
 def outage(deployment: Deployment, broker: Broker, seconds: float, name: str) -> None:
     """Carts are left, the broker goes before anything is due, customers buy, it comes back and hears of that."""
     people = [f"{name}{n}" for n in range(6)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from segue.events.names import CODE_BY_NAME, REFERENCE_CODES
 from segue.routing.packet import REFERENCE_TYPES, scatter_rows
 from segue_kernels import record
-from segue_kernels.route import FOR_ALL, FOR_ANONYMOUS
+from segue_kernels.route import FOR_ALL, FOR_ALL_ANONYMOUS, FOR_ANONYMOUS
 from tests.kernels.drivers import Bytes, Words, key_of, quick, records_of
 
 IDENTIFY, ALIAS, VIEWED = (CODE_BY_NAME[name] for name in ("identify", "alias", "Product Viewed"))
@@ -104,11 +104,16 @@ def test_each_destination_gets_its_rows_in_order(
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.sampled_from((0, 2)), st.sampled_from((VIEWED, ERASURE)))),
     st.sampled_from((1, 3)),
+    st.sampled_from((FOR_ANONYMOUS, FOR_ALL_ANONYMOUS)),
 )
-def test_anonymous_shards_hear_of_known_customers(rows: list[tuple[int, int, int]], shards: int) -> None:
-    """In its place among their own rows, without strings; whom it is about gets it as any row."""
+def test_anonymous_shards_hear_of_customers(
+    rows: list[tuple[int, int, int]], shards: int, hears: int
+) -> None:
+    """Of known ones or of all, in its place among their own rows, without strings; whom it is about gets it as any
+    row."""
     told = REFERENCE_TYPES.copy()
-    told[ERASURE] = FOR_ANONYMOUS
+    told[ERASURE] = hears
+    least = shards if hears == FOR_ANONYMOUS else 2 * shards
     events = [
         {"time": 5, "customer": customer, "kind": kind, "type": type_, "sequence": n}
         for n, (customer, kind, type_) in enumerate(rows)
@@ -123,7 +128,7 @@ def test_anonymous_shards_hear_of_known_customers(rows: list[tuple[int, int, int
         for other in range(2 * shards):
             if other == to:
                 expected[other].append((n, 4))
-            elif words[record.PACK] & 0xFF == ERASURE and to < shards <= other:
+            elif words[record.PACK] & 0xFF == ERASURE and to < least and other >= shards:
                 expected[other].append((n, 0))
     for other in range(2 * shards):
         found = routed.records[other][:, [record.SEQUENCE, record.HEAP]].tolist()

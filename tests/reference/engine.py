@@ -260,6 +260,7 @@ class Reference:
         if event.type == ERASURE:
             self.fire_due(key, passed)
             self.erase(key, event.time_ms)
+            self.tables.erase(key, event.time_ms)
             return
         self.fire_due(self.redirects.get(key, key), passed)
         if event.anonymous:

@@ -62,10 +62,13 @@ class Tables:
         self._fields = fields
         self._secret = secret
         self._versions: dict[tuple[str, tuple[str, ...]], list[Version]] = {}
+        self._erased: dict[tuple[str, tuple[str, ...]], int] = {}  # times of erasures
         for version in versions:
             self.add(version)
 
     def add(self, version: Version) -> None:
+        if version.valid_from_ms <= self._erased.get((version.table, version.key), -1):
+            return
         self._versions.setdefault((version.table, version.key), []).append(version)
 
     def change(
@@ -75,6 +78,13 @@ class Tables:
         before = self._seen(table, key, time_ms)
         fields = {**(before.fields if before else {}), **told}
         self.add(Version(table, key, time_ms, {n: v for n, v in fields.items() if v is not None}))
+
+    def erase(self, customer: tuple[str, str], time_ms: int) -> None:
+        """Nothing that begins then or earlier is known of a customer any more, nor let in again."""
+        key = ("profile", customer)
+        self._erased[key] = max(time_ms, self._erased.get(key, -1))
+        versions = self._versions.get(key, [])
+        versions[:] = [version for version in versions if version.valid_from_ms > time_ms]
 
     def _seen(self, table: str, key: tuple[str, ...], now_ms: int) -> Version | None:
         newest = None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from itertools import pairwise
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segue import limits
+from segue.errors import StateError
 from segue.events.hashing import hash_text, key_words
-from segue.events.names import ROW_CODES
-from segue.reference.world import ReferenceWorld, merge_worlds
+from segue.events.names import ERASURE, ROW_CODES
+from segue.reference.world import FORMAT, ReferenceWorld, forgets, merge_worlds
 from segue.settings import Settings, secret
 from segue_kernels import plan, record, tables
 from tests.kernels.drivers import Words, quick
@@ -35,7 +40,7 @@ FIELDS = {  # of rows of each table: name, whether it is text; one that nobody l
     plan.TABLE_STOCK: (("quantity", False),),
     plan.TABLE_PROFILE: (("tier", True), ("points", False)),
 }
-KINDS = (PRICE_UPDATED, INVENTORY_UPDATED, *ROW_CODES)
+KINDS = (PRICE_UPDATED, INVENTORY_UPDATED, *ROW_CODES, ERASURE)
 UPDATE = st.tuples(
     st.sampled_from(KINDS),
     st.integers(0, 3),  # later on the clock
@@ -62,6 +67,10 @@ def rows_of(updates: list[Update], clock: int = 1_000) -> Words:
         shared[record.TIME], shared[record.CLOCK], shared[record.SEQUENCE] = clock + earlier, clock, n
         if kind in ROW_CODES:
             made += _row(kind, lines, shared)
+            continue
+        if kind == ERASURE:
+            shared[record.CUSTOMER_LO], shared[record.PACK] = lines[0][0], kind
+            made.append(shared)
             continue
         for line, (product, store, value, told) in enumerate(lines):
             words = shared.copy()
@@ -169,6 +178,49 @@ def test_a_world_comes_back_from_its_saves(
         assert versions(third) == versions(world)
 
 
+def test_who_was_erased_is_in_no_save_any_more() -> None:
+    """Nor in the table; what begins earlier does not come back, what begins later begins with nothing."""
+    profile = ROW_CODES[plan.TABLE_PROFILE]
+    points = ("profile", "points", "number")
+    row = (profile, 1, 0, [(1, 0, 4_711, True), (0, 0, 8_000, True)])
+    of_another = (profile, 1, 0, [(2, 0, 4_712, True)])
+    too_late = (profile, 1, -30, [(1, 0, 4_713, True)])
+    later = (profile, 1, 0, [(1, 0, 4_714, True)])
+    rows = rows_of([row, of_another, (ERASURE, 1, 0, [(1, 0, 0, True)]), too_late, later])
+    until = np.searchsorted(rows[:, record.SEQUENCE], range(6)).tolist()
+    world = new_world(TIER, points)
+    for start, end in pairwise(until[:5]):
+        world.heard(rows[start:end])
+        world.heard(rows[start:end])  # by another shard
+    words = [np.int64(word).tobytes() for word in (4_712, 8_000, 4_714, 4_713)]
+    assert [word in world.arrays.versions.tobytes() for word in words] == [True, True, False, True]
+    saved = world.save()
+    before = new_world(TIER, points)
+    before.heard(rows[: until[2]])
+    merged = merge_worlds([before.save(), saved])
+    for where in (world.arrays.versions.tobytes(), saved, merged):
+        assert [word in where for word in words] == [False, False, False, True]
+    again = new_world(TIER, points)
+    again.restore(merged)
+    assert versions(again) == versions(world)
+    for told in (world, again):
+        told.heard(rows[until[4] :])
+        ((newest, erased),) = (chain for chain in versions(told).values() if len(chain) == 2)
+        assert newest[-2:] == [4_715, 0]
+        assert erased[-2:] == [0, 0]
+
+
+def test_saves_are_written_anew_when_the_time_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eighth of the time in which who was erased is gone from all files."""
+    seconds = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    world = new_world(TIER)
+    world.heard(rows_of([(ERASURE, 1, 0, [(1, 0, 0, True)])]))
+    assert not forgets(world.save())
+    seconds[0] = limits.ERASE_WITHIN_MS_DEFAULT / 8_000
+    assert [forgets(world.save()) for _ in range(2)] == [True, False]
+
+
 def test_worlds_of_several_processes_say_each_update_once() -> None:
     rows = rows_of([(PRICE_UPDATED, 1, 0, [(1 + n % 3, 0, n, True), (1, 0, n, True)]) for n in range(9)])
     ahead, behind = new_world(), new_world()
@@ -179,6 +231,28 @@ def test_worlds_of_several_processes_say_each_update_once() -> None:
     assert versions(again) == versions(ahead)
     again.heard(rows)
     assert versions(again) == versions(ahead)
+
+
+def test_another_format_is_refused() -> None:
+    """Also where it would have to be merged with others, and whatever it is made of."""
+    saved = new_world().save()
+    assert msgspec.msgpack.decode(saved)[0] == FORMAT
+    other = msgspec.msgpack.encode([FORMAT + 1, "what nobody knows yet"])
+    for restored in (new_world().restore, lambda save: merge_worlds([saved, save])):
+        with pytest.raises(
+            StateError, match=f"saved in format {FORMAT + 1}; this version reads format {FORMAT}"
+        ):
+            restored(other)
+
+
+def test_one_update_that_several_processes_heard_is_one() -> None:
+    rows = rows_of([(PRICE_UPDATED, 1, 0, [(1, 0, 5, True)])])
+    worlds = [new_world(), new_world()]
+    for world in worlds:
+        world.heard(rows)
+    again = new_world()
+    again.restore(merge_worlds([world.save() for world in worlds]))
+    assert versions(again) == versions(worlds[0])
 
 
 def test_only_what_changes_a_table_is_kept() -> None:

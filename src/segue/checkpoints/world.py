@@ -1,7 +1,7 @@
 """The reference tables as a part of the state: a row for each save, small ones gathered into larger ones.
 
 Each save says what was let in since the last one. Two neighbours become one as soon as the newer is not much smaller:
-so there are few rows, and what is written again and again is little.
+so there are few rows, and what is written again and again is little. All become one when something was erased.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
-from segue.reference.world import merge_worlds
+from segue.reference.world import forgets, merge_worlds
 from segue.state.delta import FORMAT, Rest, ShardDelta
 
 
@@ -26,7 +26,8 @@ class SavedWorld:
         """The delta that says this, too."""
         before = len(self._saves)
         self._saves.append(save)
-        while len(self._saves) > 1 and 2 * len(self._saves[-1]) >= len(self._saves[-2]):
+        all_of_them = forgets(save)
+        while len(self._saves) > 1 and (all_of_them or 2 * len(self._saves[-1]) >= len(self._saves[-2])):
             newest = self._saves.pop()
             self._saves[-1] = merge_worlds([self._saves[-1], newest])
         kept = 0 if self._is_first else len(self._saves) - 1
@@ -38,7 +39,7 @@ class SavedWorld:
         return ShardDelta(
             rows=np.arange(kept, kept + len(changed)),
             starts=starts,
-            words=np.frombuffer(b"".join(changed), np.int64),
+            words=np.frombuffer(bytearray().join(changed), np.int64),
             rest=msgspec.msgpack.encode(rest),
         )
 

@@ -40,6 +40,7 @@ Bytes = npt.NDArray[np.uint8]
 
 _ARRIVALS = "arrivals"  # in Rest.more
 _TYPE_AND_LINE = 0xFF | FLAG_IS_LINE << 8  # of PACK
+_LENGTHS = 0xFFFFFFFF  # of HEAP: of a row's strings
 _NO_TEXT = np.zeros(0, np.uint8)
 
 
@@ -107,8 +108,11 @@ class AnonymousShard:
         )
 
     def _erase(self, records: Words, text: Bytes, decided: list[Decisions]) -> None:
-        """An erasure: of an anonymous identifier's own row, or of a known customer's name in any row."""
+        """An erasure: of an anonymous identifier's own row, or of a known customer's name in any row. An identifier
+        that comes without strings is another shard's: only the tables of this process had to hear of it."""
         if (records[0, PACK] >> 8) & FLAG_KIND == KIND_ANONYMOUS:
+            if not records[0, HEAP] & _LENGTHS:
+                return
             decided += self.engine.decide(Released(records, text))
             return
         while True:

@@ -4,7 +4,9 @@ names of products that actions list."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue import limits
-from segue.errors import LimitError, SettingsError, did_you_mean
+from segue.errors import LimitError, SettingsError, StateError, did_you_mean
 from segue.events.hashing import hash_text, key_words
 from segue.events.money import exponent_table
 from segue.events.names import CODE_BY_NAME, ERASURE, ROW_CODES
@@ -31,8 +33,8 @@ from segue_kernels.names import (
     NAMES_USED,
     grow_names,
 )
-from segue_kernels.record import PACK, SEQUENCE, ZONE_MASK, ZONE_SHIFT
-from segue_kernels.route import FOR_ALL, FOR_ANONYMOUS
+from segue_kernels.record import FLAG_IS_LINE, PACK, SEQUENCE, TIME, ZONE_MASK, ZONE_SHIFT
+from segue_kernels.route import FOR_ALL, FOR_ALL_ANONYMOUS, FOR_ANONYMOUS
 from segue_kernels.shard import World
 
 if TYPE_CHECKING:
@@ -40,12 +42,15 @@ if TYPE_CHECKING:
 
 Words = npt.NDArray[np.int64]
 
+FORMAT = 1  # of what `save` returns
 ALONG_THE_WAY = "events"  # in place of a file: rows of the table come along the way, and only there
 # types of events that change one field of a table along the way
 UPDATES = {
     CODE_BY_NAME["Price Updated"]: (plan.TABLE_PRICE, "amount"),
     CODE_BY_NAME["Inventory Updated"]: (plan.TABLE_STOCK, "quantity"),
 }
+_TYPE_AND_LINE = 0xFF | FLAG_IS_LINE << 8  # of PACK
+_FORGET_SHARE = 8  # of the time in which who was erased is gone from all files: until saves are written anew
 _FIRST_WORD = 8  # of versions: word 0 means none
 _STEP = "read the tables"
 _NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
@@ -53,7 +58,8 @@ _NO_LOOKUPS = np.zeros((0, plan.LOOKUP_WORDS), np.int64)
 
 def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
     """Of events that change a table, those whose table some policy looks into: every shard hears of them. Of an
-    erasure every shard of anonymous identifiers does.
+    erasure every shard of anonymous identifiers does, and where profiles are looked into, whoever it is about: so every
+    process does.
 
     uint8 a type, as segue.routing.packet takes it.
     """
@@ -66,7 +72,7 @@ def types_for_all(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
     for code, table in changes:
         if table in looked_up:
             types[code] = FOR_ALL
-    types[ERASURE] = FOR_ANONYMOUS
+    types[ERASURE] = FOR_ALL_ANONYMOUS if plan.TABLE_PROFILE in looked_up else FOR_ANONYMOUS
     return types
 
 
@@ -116,6 +122,10 @@ class ReferenceWorld:
             name_text=np.zeros(0, np.uint8),
             name_state=np.zeros(NAME_STATE_WORDS, np.int64),
         )
+        # of erasures since the last save, if updates are kept: the time by key of the profile
+        self._erased: dict[int, int] = {}
+        self._erase_within_ms = limits.ERASE_WITHIN_MS_DEFAULT
+        self._forget_at: float | None = None  # what was saved before is to be written anew then, monotonic
         # since the last save, if they are kept: by table the versions that came along the way
         self._updates: list[dict[int, Words]] | None = None
         self._given_up = 0  # updates since the last save of which there is no version
@@ -138,6 +148,7 @@ class ReferenceWorld:
         world = cls(settings.timezone, policies.lookups, policies.lookup_fields, files, secret(), topics)
         if settings.state:
             world.keep_updates()
+            world._erase_within_ms = settings.erase_within_ms
         return world
 
     def _lay_out(self, layout: dict[int, tuple[Field, ...]], width: dict[int, int], secret: bytes) -> None:
@@ -166,6 +177,8 @@ class ReferenceWorld:
         for table, code in enumerate(ROW_CODES):
             if table in layout:
                 self._table_of[code] = tables.ROWS + 1 + table
+        self._tells = self._table_of != 0  # types that change a table
+        self._tells[ERASURE] = plan.TABLE_PROFILE in layout
 
     # --- along the way --------------------------------------------------------------------------------
 
@@ -195,13 +208,41 @@ class ReferenceWorld:
         partitions = limits.PARTITIONS_MAX
         latest = heard[tables.HEARD + partitions :]
         heard[tables.HEARD : tables.HEARD + partitions] = latest
-        told = self._table_of[records[:, PACK] & 0xFF] != 0
+        told = self._tells[records[:, PACK] & 0xFF]
         if told.any():
             sequence = records[told, SEQUENCE]
             np.maximum.at(latest, sequence >> ROW_BITS, sequence)
 
     def heard(self, records: Words) -> npt.NDArray[np.bool_] | None:
         """As take: which rows are left, None if all are."""
+        if self._tells[ERASURE]:
+            erasures = np.flatnonzero(records[:, PACK] & _TYPE_AND_LINE == ERASURE).tolist()
+            if erasures:
+                return self._heard_between(records, erasures)
+        return self._let_in(records)
+
+    def _heard_between(self, records: Words, erasures: list[int]) -> npt.NDArray[np.bool_]:
+        """As heard, of rows among which are erasures: these are left, too."""
+        kept = np.ones(len(records), np.bool_)
+        for number, (start, end) in enumerate(pairwise([0, *erasures, len(records)])):
+            if number:
+                self._erase(records, start)
+            some = self._let_in(records[start:end])
+            if some is not None:
+                kept[start:end] = some
+        return kept
+
+    def _erase(self, records: Words, at: int) -> None:
+        """From here on nothing is known of a customer. What is older goes with the next save: until then it may be
+        looked up for what arrived before."""
+        self._make_room(1)
+        made = np.empty((1, 2), np.int64)
+        key = tables.erase_version(self.arrays, self._columns, self._state, records, at, made)
+        if key and self._updates is not None:
+            self._erased[key] = int(records[at, TIME])
+            self._keep(made, 1)
+
+    def _let_in(self, records: Words) -> npt.NDArray[np.bool_] | None:
         updates, versions = tables.count_updates(records, self._table_of)
         if updates == 0:
             return None
@@ -301,22 +342,41 @@ class ReferenceWorld:
         assert self._updates is not None, "updates were not kept"
         saved = []
         for table, fields in self._layout.items():
-            rows = [of[table] for of in self._updates if table in of]
-            if rows:
+            several = [of[table] for of in self._updates if table in of]
+            if several:
                 layout = tuple((field.name, field.kind, field.unknown) for field in fields)
-                saved.append(_SavedTable(table, layout, np.concatenate(rows).tobytes()))
+                rows = np.concatenate(several)
+                stays = _not_erased(rows)
+                self._given_up += int(np.count_nonzero(~stays))
+                saved.append(_SavedTable(table, layout, rows[stays].tobytes()))
         heard = self._state[tables.STATE_HEARD :]
         told = np.flatnonzero(heard >= 0)
         place = int(self.arrays.defaults[tables.PLACE_SEQUENCE])
-        known = _Saved(
-            place, self._given_up, dict(zip(told.tolist(), heard[told].tolist(), strict=True)), saved
-        )
+        of_partitions = dict(zip(told.tolist(), heard[told].tolist(), strict=True))
+        known = _Saved(FORMAT, place, self._given_up, of_partitions, saved, self._wipe())
         self.keep_updates()
         return _encode(known)
 
+    def _wipe(self) -> bool:
+        """Overwrite what erasures have ended: all shards have decided what came before them. Whether the time has come
+        to write anew what was saved before."""
+        now = time.monotonic()
+        if self._erased:
+            keys, times = (
+                np.array(list(words), np.int64) for words in zip(*self._erased.items(), strict=True)
+            )
+            tables.wipe_versions(self.arrays, self._columns, self._state, keys, times)
+            self._erased = {}
+            if self._forget_at is None:
+                self._forget_at = now + self._erase_within_ms / _FORGET_SHARE / 1_000
+        if self._forget_at is None or now < self._forget_at:
+            return False
+        self._forget_at = None
+        return True
+
     def restore(self, saved: bytes) -> None:
         """Let what was saved into a world to which nothing was told yet."""
-        known = msgspec.msgpack.decode(saved, type=_Saved)
+        known = _decode(saved)
         for of in known.tables:
             if of.table in self._layout:
                 self._restore(of)
@@ -372,28 +432,53 @@ class _SavedTable(msgspec.Struct, frozen=True, array_like=True):
         return np.frombuffer(self.rows, np.int64).reshape(-1, tables.VERSION_FIELDS + len(self.layout))
 
 
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """What saves of all formats begin with."""
+
+    format: int
+
+
 class _Saved(msgspec.Struct, frozen=True, array_like=True):
     """What a world was told along the way.
 
     place_sequence  World.defaults[PLACE_SEQUENCE]
     given_up        updates that are left out, for their keys have had enough later ones
     heard           by partition SEQUENCE of the last event let in
+    forgets         in saves before this one stands what erasures have ended: merge it with all of them
     """
 
+    format: int
     place_sequence: int
     given_up: int
     heard: dict[int, int]
     tables: list[_SavedTable]
+    forgets: bool = False
 
 
 def _encode(saved: _Saved) -> bytes:
     return msgspec.msgpack.encode(saved)
 
 
+def _decode(saved: bytes) -> _Saved:
+    found = msgspec.msgpack.decode(saved, type=_Head).format
+    if found != FORMAT:
+        raise StateError(
+            "restore the tables",
+            f"they were saved in format {found}; this version reads format {FORMAT}",
+            "start the version that saved them",
+        )
+    return msgspec.msgpack.decode(saved, type=_Saved)
+
+
+def forgets(saved: bytes) -> bool:
+    """Whether the saves before this one are to be merged with it, for they hold what was erased."""
+    return _decode(saved).forgets
+
+
 def merge_worlds(saves: Sequence[bytes]) -> bytes:
-    """One save that says what these say one after the other: each update once, and of a key the last ones only. What
-    is given up is in those after it: each has all that had come along the way."""
-    known = [msgspec.msgpack.decode(saved, type=_Saved) for saved in saves]
+    """One save that says what these say one after the other: each update once, and of a key the last ones only, none
+    that an erasure has ended. What is given up is in those after it: each has all that had come along the way."""
+    known = [_decode(saved) for saved in saves]
     given_up = sum(saved.given_up for saved in known)
     heard: dict[int, int] = {}
     by_table: dict[int, list[_SavedTable]] = {}
@@ -405,12 +490,16 @@ def merge_worlds(saves: Sequence[bytes]) -> bytes:
     merged = []
     for table, several in sorted(by_table.items()):
         layout = several[-1].layout
-        rows = np.concatenate([_with_layout(of, layout) for of in several])
-        rows = rows[_first_times(rows[:, tables.VERSION_SEQUENCE])]
-        stays = _last_of_keys(rows)
+        each = [_with_layout(of, layout) for of in several]
+        rows = np.concatenate(each)
+        starts = np.cumsum([0, *map(len, each[:-1])])
+        rows = rows[_first_times(rows[:, tables.VERSION_SEQUENCE], starts)]
+        stays = _not_erased(rows)
+        counts = stays & ~_is_erasure(rows)
+        stays[counts] = _last_of_keys(rows[counts])
         given_up += int(np.count_nonzero(~stays))
         merged.append(_SavedTable(table, layout, rows[stays].tobytes()))
-    return _encode(_Saved(known[-1].place_sequence, given_up, heard, merged))
+    return _encode(_Saved(FORMAT, known[-1].place_sequence, given_up, heard, merged))
 
 
 def _with_layout(of: _SavedTable, layout: tuple[tuple[str, str, int], ...]) -> Words:
@@ -420,7 +509,7 @@ def _with_layout(of: _SavedTable, layout: tuple[tuple[str, str, int], ...]) -> W
         return rows
     moved = np.zeros((len(rows), tables.VERSION_FIELDS + len(layout)), np.int64)
     moved[:, : tables.VERSION_FIELDS] = rows[:, : tables.VERSION_FIELDS]
-    moved[:, tables.VERSION_TOLD] = 0
+    moved[:, tables.VERSION_TOLD] &= tables.ERASED
     for at, (name, kind, unknown) in enumerate(layout):
         for before, (other, its_kind, its_unknown) in enumerate(of.layout):
             if (name, kind) == (other, its_kind):
@@ -428,6 +517,25 @@ def _with_layout(of: _SavedTable, layout: tuple[tuple[str, str, int], ...]) -> W
                 moved[:, tables.VERSION_FIELDS + at] = np.where(column == its_unknown, unknown, column)
                 moved[:, tables.VERSION_TOLD] |= ((rows[:, tables.VERSION_TOLD] >> before) & 1) << at
     return moved
+
+
+def _is_erasure(rows: Words) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = rows[:, tables.VERSION_TOLD] & tables.ERASED != 0
+    return found
+
+
+def _not_erased(rows: Words) -> npt.NDArray[np.bool_]:
+    """Which versions no erasure among them has ended."""
+    key, begins = rows[:, tables.VERSION_KEY], rows[:, tables.VERSION_FROM]
+    is_erasure = _is_erasure(rows)
+    if not is_erasure.any():
+        return np.ones(len(rows), np.bool_)
+    order = np.lexsort((begins[is_erasure], key[is_erasure]))
+    keys, times = key[is_erasure][order], begins[is_erasure][order]
+    last = np.searchsorted(keys, key, side="right") - 1  # of the key's erasures, if it has any
+    is_of = (last >= 0) & (keys[last] == key)
+    stays: npt.NDArray[np.bool_] = ~is_of | (begins > times[last]) | (is_erasure & (begins == times[last]))
+    return stays
 
 
 def _last_of_keys(rows: Words) -> npt.NDArray[np.bool_]:
@@ -443,10 +551,12 @@ def _last_of_keys(rows: Words) -> npt.NDArray[np.bool_]:
     return stays
 
 
-def _first_times(sequence: Words) -> npt.NDArray[np.bool_]:
-    """Which rows are there for the first time: an event's versions stand behind each other."""
+def _first_times(sequence: Words, starts: Words) -> npt.NDArray[np.bool_]:
+    """Which rows are there for the first time: an event's versions stand behind each other in a save. `starts`: where
+    saves begin."""
     begins = np.ones(len(sequence), np.bool_)
     begins[1:] = sequence[1:] != sequence[:-1]
+    begins[starts[starts < len(sequence)]] = True
     event = np.cumsum(begins) - 1
     first = np.zeros(int(begins.sum()), np.bool_)
     first[np.unique(sequence[begins], return_index=True)[1]] = True

@@ -19,14 +19,15 @@ from segue.actions.encode import ActionEncoder
 from segue.checkpoints.bases import load, write_base
 from segue.checkpoints.manifest import Manifest
 from segue.decide.engine import Decisions, ShardEngine
-from segue.events.decode import Decoder
-from segue.events.names import CODE_BY_NAME
+from segue.events.decode import Decoder, Origin
+from segue.events.names import CODE_BY_NAME, ERASURE
+from segue.events.updates import TopicRows
 from segue.identity.anonymous import AnonymousShard
 from segue.limits import TIMERS_PER_READ
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import ReferenceWorld
-from segue.routing.arrivals import Arrivals
+from segue.routing.arrivals import Arrivals, Released
 from segue.routing.packet import Packet, packets
 from segue.run.ahead import compiling_ahead
 from segue.settings import Settings, secret
@@ -38,6 +39,7 @@ from segue.state.delta import ShardDelta, merge_deltas
 from segue.state.layout import Change
 from segue_kernels.erase import hear_erasure
 from segue_kernels.jit import JIT_DISABLED, cache_folder
+from segue_kernels.messages import FORM_AUTO, OUT_WORDS, SCRATCH_WORDS, message_bytes, take_messages
 from segue_kernels.plan import LOOKUP_FIELD, LOOKUP_TABLE, LOOKUP_WORDS, TABLE_PRICE, TABLE_PROFILE
 from segue_kernels.receipt import (
     RECEIPT_FLAGS,
@@ -46,7 +48,7 @@ from segue_kernels.receipt import (
     RECEIPT_SEQUENCE,
     RECEIPT_WORDS,
 )
-from segue_kernels.record import PACK, RECORD_WORDS
+from segue_kernels.record import CLOCK, CUSTOMER_LO, PACK, RECORD_WORDS, TIME
 from segue_kernels.tables import VERSION_FIELDS
 
 Step = Callable[[str], AbstractContextManager[None]]
@@ -76,6 +78,7 @@ def warm_up(step: Step) -> None:
             _write(path)
         with step("compile 2/5: reading"):
             read = [*_read(path), *_read(path.with_suffix(".parquet"))]
+            _take_messages()
         settings = Settings(shards=_SHARDS)
         with step("compile 3/5: policies"):
             policies = load_policies((), secret=secret())
@@ -119,6 +122,8 @@ def _take_up(shard: AnonymousShard) -> None:
     shard.advance(TIMERS_PER_READ)
     erasure, text = np.zeros((1, RECORD_WORDS), np.int64), np.zeros(0, np.uint8)
     hear_erasure(shard.engine.state.arrays, erasure, 0, text, shard.engine.state.words)
+    erasure[0, [PACK, CUSTOMER_LO, TIME, CLOCK]] = ERASURE, 1, 1, 1
+    shard.engine.process(Released(erasure, text))
 
 
 def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings) -> list[Decisions]:
@@ -187,7 +192,7 @@ def _read(path: Path) -> list[ReadBatch]:
 
 
 def _look_up(folder: Path) -> None:
-    """Tables read from files, a price that comes along the way, and room for names."""
+    """Tables read from files, rows and a price that come along the way, out of memory and back; room for names."""
     rows = {"price": "product_id,amount\na,1\n", "profile": "customer,tier\na,x\n"}
     for name, text in rows.items():
         (folder / f"{name}.csv").write_text(text)
@@ -197,11 +202,29 @@ def _look_up(folder: Path) -> None:
     fields = (("price", "amount", "number"), ("profile", "tier", "text"))
     files = {name: str(folder / f"{name}.csv") for name in rows}
     world = ReferenceWorld("UTC", lookups, fields, files)
+    world.keep_updates()
     records = np.zeros((100, RECORD_WORDS), np.int64)
     records[:, PACK] = CODE_BY_NAME["Price Updated"]
     world.need_zones(records)
     world.take(records)
+    decoder = Decoder(secret(), Settings().currency, 4_102_444_800_000, 0, fields)
+    told = TopicRows(TABLE_PROFILE, [b'{"userId":"a","tier":"x"}'], [None], [1])
+    world.take(decoder.topic_rows(told, Origin("rows")).records)
+    records[:, [PACK, CUSTOMER_LO]] = ERASURE, 1
+    world.take(records)
+    ReferenceWorld("UTC", lookups, fields, files).restore(world.save())
     world.make_name_room(1)
+
+
+def _take_messages() -> None:
+    """What a topic is read with, of no message."""
+    messages, scratch = np.zeros(1, np.int64), np.zeros(SCRATCH_WORDS, np.int64)
+    out, buffer = np.zeros(OUT_WORDS, np.int64), np.zeros(64, np.uint8)
+    message_bytes(messages, 0, 0)
+    none, bounds, calls = np.zeros(0, np.int64), np.zeros(4, np.int64), np.zeros(3, np.int64)
+    take_messages(
+        messages, 0, 0, FORM_AUTO, bounds, buffer, none, none, calls, scratch, scratch.ctypes.data, out
+    )
 
 
 def _packets(batch: ReadBatch) -> list[tuple[int, Packet]]:
