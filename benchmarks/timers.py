@@ -32,7 +32,8 @@ from benchmarks.engine import machine
 from flows.next_best_action import next_best_action
 from segue.bytewax_steps import output_names
 from segue.clock import ManualClock
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.decisions import Decisions
+from segue.decide.engine import ShardEngine
 from segue.events.time import time_text
 from segue.limits import LATENESS_MS_DEFAULT, MINUTE_MS, SHARDS_DEFAULT
 from segue.policy.load import load_policies

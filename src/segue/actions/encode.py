@@ -22,7 +22,7 @@ from segue.actions.joined import JoinedDecisions, join
 from segue.actions.lines import line_template
 from segue.actions.log import log_batch, log_schema
 from segue.actions.messages import DeadLetterMessage, LateMessage
-from segue.decide.engine import Decisions
+from segue.decide.decisions import Decisions
 from segue.events.batch import DeadLetter, Late
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.plan import OFFER_ITEMS_MAX
