@@ -276,10 +276,12 @@ class _PartLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         return told, StatefulBatchLogic.RETAIN
 
     def on_notify(self) -> tuple[list[Any], bool]:
-        return self._crew.process() if self._asks() else [], StatefulBatchLogic.RETAIN
+        # one share of due timers for all: not one for each part that asked
+        asks = self._part is not None and self._part.has_asked
+        return self._crew.process() if asks else [], StatefulBatchLogic.RETAIN
 
     def notify_at(self) -> datetime | None:
-        return _AT_ONCE if self._asks() else None
+        return _AT_ONCE if self._part is not None and self._part.ask() else None
 
     def on_eof(self) -> tuple[list[Any], bool]:
         return self._part.end(self._crew) if self._part is not None else [], StatefulBatchLogic.RETAIN
@@ -291,9 +293,6 @@ class _PartLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         FAILED.raise_if_set()
         assert self._part is not None
         return group.saved(self._part.number)
-
-    def _asks(self) -> bool:
-        return self._part is not None and self._part.asks
 
 
 def decide(

@@ -108,13 +108,19 @@ class ShardPart:
         self.shard = number % ANONYMOUS_PART
         self.has_arrived = False
         self.due = False
+        self.has_asked = False  # to be called, and nothing was done for it since
         self.offers: dict[int, int] = {}
         self._summed = False
 
     @property
     def asks(self) -> bool:
-        """Whether it wants to be called again at once."""
+        """Whether it has anything to do at once."""
         return self.has_arrived or self.due
+
+    def ask(self) -> bool:
+        """Whether it wants to be called again at once."""
+        self.has_asked = self.asks
+        return self.has_asked
 
     def begin(self, saved: Saved | None = None, delta: ShardDelta | None = None) -> None:
         """Begin, or go on from what was saved."""
@@ -290,6 +296,7 @@ class Crew:
         parts = [part for _, part in sorted(self.parts.items()) if part.asks]
         for part in parts:
             part.touch()
+            part.has_asked = False
         told: list[Any] = []
         again = False
         while parts:
