@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import segue.bytewax_steps as steps
-import segue.decide.engine as engine
+import segue.decide.bench as bench
 import segue.routing.packet as packet
 from segue.actions.encode import ActionEncoder
-from segue.decide.engine import ShardEngine
+from segue.decide.bench import Bench
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.routing.arrivals import Arrivals
@@ -29,10 +29,8 @@ _TIMED: tuple[tuple[str, Any, str], ...] = (
     ("order of arrival", Arrivals, "push"),
     ("order of arrival", Arrivals, "release"),
     ("anonymous identifiers", AnonymousShard, "process"),
-    ("engine: calls and outputs", ShardEngine, "decide"),
-    ("engine: find customers", engine, "find_or_add"),
-    ("engine: windows and decisions", engine, "run"),
-    ("engine: eviction", engine, "sweep"),
+    ("engine: calls and outputs", Bench, "process"),
+    ("engine: customers, windows and decisions", bench, "process_parts"),
     ("encode actions and log", ActionEncoder, "encode"),
     ("write", LinesOutput, "write"),
     ("write", BatchesOutput, "write"),

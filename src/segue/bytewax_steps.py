@@ -24,19 +24,17 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue import limits
 from segue.actions.encode import ActionEncoder, encode_dead, encode_late
-from segue.checkpoints.group import Group, Saved, Words
+from segue.checkpoints.group import Saved
 from segue.checkpoints.recovered import Recovered
-from segue.checkpoints.world import SavedWorld
 from segue.clock import WALL_CLOCK, Clock
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.decisions import Decisions
 from segue.errors import SegueError, SinkError
 from segue.events.decode import Decoder
 from segue.events.names import CHANNELS
-from segue.identity.anonymous import AnonymousShard
+from segue.flow.parts import ShardPart, Step
 from segue.outputs import DEAD_LETTERS, LATE, TABLE_OUTPUTS
 from segue.policy.compiled import CompiledPolicies
-from segue.reference.world import ReferenceWorld, leave_world, types_for_all, worker_world
-from segue.routing.arrivals import Arrivals
+from segue.reference.world import types_for_all
 from segue.routing.packet import Packet, packets
 from segue.run.kill import point
 from segue.run.stop import FAILED, STARTED, STOP
@@ -47,11 +45,9 @@ from segue.sinks.kafka.message import LaneMessage, LanePosition, lane_label
 from segue.sources.interface import Source
 from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch, ReaderState
-from segue.state.delta import ShardDelta, read_rest
 from segue.summary import OUTPUT as SUMMARY
 from segue.summary import Part, encode_part
 from segue_kernels.receipt import ANONYMOUS_PART
-from segue_kernels.shard import ACTION_OFFER
 from segue_kernels.siphash import hash_bytes
 
 if TYPE_CHECKING:  # the client's library is loaded by those who use it
@@ -60,6 +56,8 @@ if TYPE_CHECKING:  # the client's library is loaded by those who use it
     from segue.sinks.kafka.tail import Tail
 
 LABEL_PERIOD = 48
+_KNOWN, _ANONYMOUS = "known", "anonymous"  # prefixes of labels
+_AT_ONCE = datetime.fromtimestamp(0, UTC)
 WAIT = timedelta(milliseconds=1)  # before a reader held back by its pace looks again
 IDLE = timedelta(milliseconds=limits.READ_IDLE_MS)  # ... or one whose live input had nothing
 _LIVE_ARRIVAL_MS = (
@@ -87,18 +85,21 @@ def shard_label(prefix: str, shard: int) -> str:
 
 
 class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
-    """wakes: its first batch wakes the whole flow. A part that had no item in the first epoch would be missing from
-    that epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later.
-    ending: called when an epoch ends: sources are the first to know."""
+    """Its first batch wakes the whole flow. A part that had no item in the first epoch would be missing from that
+    epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later; and a
+    worker's parts decide together as soon as all are there.
+
+    ending  called when an epoch ends: sources are the first to know
+    """
 
     def __init__(
-        self, reader: BatchReader, live: bool, wakes: bool, ending: Callable[[], None] = lambda: None
+        self, reader: BatchReader, live: bool, saves: bool, ending: Callable[[], None] = lambda: None
     ) -> None:
         self._reader = reader
         self._ending = ending
         self._live = live
-        self._saves = wakes
-        self._wakes = wakes
+        self._saves = saves
+        self._wakes = True
         self._saved = False
         self._awake: datetime | None = None
 
@@ -249,326 +250,68 @@ def route(
         for batch in read:
             if batch.wake:
                 for shard in range(shards):
-                    yield shard_label("known", shard), (shard, None)
-                    yield shard_label("anonymous", shard), (shard, None)
+                    yield shard_label(_KNOWN, shard), (shard, None)
+                    yield shard_label(_ANONYMOUS, shard), (shard, None)
             for decoded in batch.batches:
-                addressed, nobody = packets(decoded, shards, partitions, about_nobody)
+                addressed, nobody = packets(decoded, shards, partitions, about_nobody, to_all=True)
                 for destination, packet in addressed:
                     if destination < shards:
-                        yield shard_label("known", destination), (destination, packet)
+                        yield shard_label(_KNOWN, destination), (destination, packet)
                     else:
-                        yield shard_label("anonymous", destination - shards), (destination - shards, packet)
+                        yield shard_label(_ANONYMOUS, destination - shards), (destination - shards, packet)
                 if nobody and summed:
                     yield SUMMARY, encode_part(Part(about_nobody=nobody))
 
     routed = op.flat_map_batch("route", batches, scatter)
-    known = op.filter("to_known", routed, lambda item: item[0].startswith("known"))
-    anonymous = op.filter("to_anonymous", routed, lambda item: item[0].startswith("anonymous"))
-    nobody = op.filter("to_nobody", routed, lambda item: item[0] == SUMMARY)
-    return Routes(known, anonymous, nobody)
+
+    def only(prefix: str) -> KeyedStream[Any]:
+        def chosen(items: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+            return [item for item in items if item[0].startswith(prefix)]
+
+        return op.flat_map_batch(f"to_{prefix}", routed, chosen)
+
+    return Routes(only(_KNOWN), only(_ANONYMOUS), only(SUMMARY))
 
 
-def _shard_part(engine: ShardEngine, offers: dict[int, int]) -> Part:
-    state = engine.state
-    return Part(
-        customers=state.customers,
-        state_bytes=state.memory_bytes(),
-        counters=state.counters(),
-        offers=offers,
-    )
+class _PartLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
+    """A part of the state (segue.flow.parts). It is opened by its first item, or by what was saved of it: Bytewax tells
+    no logic its key. All that ask for it are called in one go, and before the epoch is saved."""
 
-
-def _count_offers(offers: dict[int, int], decided: list[Decisions]) -> None:
-    for decisions in decided:
-        values, counts = np.unique(decisions.actions[:, ACTION_OFFER], return_counts=True)
-        for offer, count in zip(values.tolist(), counts.tolist(), strict=True):
-            offers[offer] = offers.get(offer, 0) + count
-
-
-class _Shards:
-    """What the shards of one step in this process share, and are saved through."""
-
-    def __init__(
-        self,
-        policies: CompiledPolicies,
-        settings: Settings,
-        recovered: Recovered,
-        pace: Pace,
-        saves_world: bool,
-    ) -> None:
-        self.policies = policies
-        self.settings = settings
-        self.partitions = len(recovered.partitions)
-        self.pace = pace
-        self.recovered = recovered
-        self.group: Group | None = None
-        if recovered.journal is not None:
-            self._saved_world = SavedWorld(recovered.world)
-            world = self._save_world if saves_world else None
-            self.group = Group(recovered.journal, world, settings.epoch_ms)
-
-    def world(self) -> ReferenceWorld:
-        """That of this worker."""
-        return worker_world(self.settings, self.policies, self.recovered.world)
-
-    def _save_world(self) -> ShardDelta:
-        return self._saved_world.add(self.world().save())
-
-
-class _Beside(msgspec.Struct, array_like=True):
-    """What is saved of a part beside its shard.
-
-    offers   actions by index of the offer
-    summed   its part of the summary was told
-    """
-
-    offers: dict[int, int]
-    summed: bool
-
-
-_BESIDE = "flow"  # in Rest.more
-_ARRIVALS = "arrivals"
-_encode_beside = msgspec.msgpack.Encoder().encode
-_decode_beside = msgspec.msgpack.Decoder(_Beside).decode
-
-
-class _ShardLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
-    """A shard whose due timers fire a share at a time: the worker's sources are read between two shares, however
-    many timers come due in one second. It asks to be woken at once while some are left, and never for later: what
-    is due by time alone comes with a packet, for time is what the partitions' clocks say.
-
-    It is opened by its first item, or by what was saved of it: Bytewax tells no logic its key.
-    """
-
-    first_part = 0  # number of the part of shard 0
-
-    def __init__(self, shards: _Shards, saved: Saved | None) -> None:
-        self._shards = shards
-        self._share = max(1, limits.TIMERS_PER_READ // shards.settings.shards)
-        self._due = False
-        self._offers: dict[int, int] = {}
-        self._summed = False
-        self._part = -1
+    def __init__(self, step: Step, saved: Saved | None) -> None:
+        self._step = step
+        self._crew = step.crew()
+        self._part: ShardPart | None = None
         if saved is not None:
-            part, delta = shards.recovered.load(saved)
-            self._open(part, saved)
-            beside = _decode_beside(read_rest(delta).more[_BESIDE])
-            self._offers, self._summed = beside.offers, beside.summed
-            shards.recovered.tell(self.restore(delta))
-            self._due = True  # some may have been left
-            self._charge()
-
-    def open(self, shard: int) -> None:
-        """Make the shard's state."""
-        raise NotImplementedError
-
-    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
-        """What changed since the last call, and `more` with it; the words may live in `room`."""
-        raise NotImplementedError
-
-    def restore(self, delta: ShardDelta) -> list[str]:
-        """Put back what was saved; what other policies made of it, in sentences."""
-        raise NotImplementedError
-
-    def take(self, packets: list[Packet]) -> list[Any]:
-        """What the packets cause."""
-        raise NotImplementedError
-
-    def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
-        """Fire due timers; whether none is left."""
-        raise NotImplementedError
-
-    def engine(self) -> ShardEngine:
-        """What owns the shard's state."""
-        raise NotImplementedError
-
-    def arrivals(self) -> Arrivals:
-        """The merge in front of it."""
-        raise NotImplementedError
-
-    def _open(self, part: int, saved: Saved | None = None) -> None:
-        self._part = part
-        self.open(part - self.first_part)
-        if self._shards.group is not None:
-            self._shards.group.join(part, self._save, saved, lambda: self.engine().state.changed_rows)
-
-    def _charge(self) -> None:
-        """What was sent behind the snapshot is the truth: it counts before anything is decided again."""
-        receipts = self._shards.recovered.receipts(self._part)
-        if receipts is not None:
-            self.engine().charge(receipts)
-
-    def _save(self, room: Words | None) -> ShardDelta:
-        return self.save({_BESIDE: _encode_beside(_Beside(self._offers, self._summed))}, room)
-
-    def _touch(self) -> None:
-        if self._shards.group is not None:
-            self._shards.group.touch(self._part)
+            number, delta = step.recovered.load(saved)
+            self._part = self._crew.part(number, saved, delta)
 
     def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
-        if self._part < 0:
-            self._open(self.first_part + values[0][0])
-            self._charge()
-        self._touch()
+        if self._part is None:
+            shard = values[0][0]
+            self._part = self._crew.part(shard if self._step.of_known else shard + ANONYMOUS_PART)
+        self._part.touch()
         packets = [packet for _, packet in values if packet is not None]
-        told: list[Any] = []
-        if packets:
-            told += self.take(packets)
-            told += self.looked()
-            point("after_engine")
+        told = self._crew.take_in(self._part, packets) if packets else []
         return told, StatefulBatchLogic.RETAIN
-
-    def looked(self) -> list[Decisions]:
-        """After a packet: a share of what is due, unless the next one is asked for already."""
-        return [] if self._due else self.fire()
-
-    def fire(self) -> list[Decisions]:
-        """A share of what is due."""
-        decided, done = self.advance(self._share)
-        self._due = not done
-        return self.counted(decided)
-
-    def counted(self, decided: list[Decisions]) -> list[Decisions]:
-        """The same, its actions counted."""
-        _count_offers(self._offers, decided)
-        return decided
 
     def on_notify(self) -> tuple[list[Any], bool]:
-        self._touch()
-        return list(self.fire()), StatefulBatchLogic.RETAIN
+        # one share of due timers for all: not one for each part that asked
+        asks = self._part is not None and self._part.has_asked
+        return self._crew.process() if asks else [], StatefulBatchLogic.RETAIN
 
     def notify_at(self) -> datetime | None:
-        return datetime.now(UTC) if self._due else None
+        return _AT_ONCE if self._part is not None and self._part.ask() else None
 
     def on_eof(self) -> tuple[list[Any], bool]:
-        """The stream has ended: if the input has, too, the rest is told; else the run was stopped and will go on."""
-        told: list[Any] = []
-        if self.arrivals().ended and not self._summed:
-            self._touch()
-            while self._due:
-                told += self.fire()
-            told += self.summary()
-            self._summed = True
-        return told, StatefulBatchLogic.RETAIN
-
-    def summary(self) -> list[Part]:
-        """What the shard counted."""
-        return [_shard_part(self.engine(), self._offers)]
+        return self._part.end(self._crew) if self._part is not None else [], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> Saved | None:
-        if self._shards.group is None:
+        group = self._step.group
+        if group is None:
             return None
         FAILED.raise_if_set()
-        return self._shards.group.saved(self._part)
-
-
-class _AnonymousLogic(_ShardLogic):
-    first_part = ANONYMOUS_PART
-    _shard: AnonymousShard
-
-    def open(self, shard: int) -> None:
-        shards = self._shards
-        self._number = shard
-        self._shard = AnonymousShard(
-            shard,
-            shards.policies,
-            shards.settings.engine(),
-            shards.partitions,
-            shards.world(),
-            merged=not shards.settings.kafka.brokers,
-        )
-
-    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
-        return self._shard.save(more, room)
-
-    def restore(self, delta: ShardDelta) -> list[str]:
-        return self._shard.restore(delta)
-
-    def take(self, packets: list[Packet]) -> list[Any]:
-        pace = self._shards.pace
-        for packet in packets:
-            self._shard.arrivals.push(packet)
-        decided, passed = self._shard.process()
-        for packet in packets:
-            if pace.comes_first(packet.partition):
-                pace.heard(self._number, packet.partition)
-        return [*self.counted(decided), *passed]
-
-    def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
-        return self._shard.advance(timers_max)
-
-    def engine(self) -> ShardEngine:
-        return self._shard.engine
-
-    def arrivals(self) -> Arrivals:
-        return self._shard.arrivals
-
-
-class _KnownLogic(_ShardLogic):
-    """In a replay a packet counts as taken when all that is due by it has fired: reading does not run away from the
-    timers. Live, reading goes first."""
-
-    _engine: ShardEngine
-    _arrivals: Arrivals
-
-    def open(self, shard: int) -> None:
-        shards = self._shards
-        settings = shards.settings
-        merged = not settings.kafka.brokers
-        self._world = shards.world()
-        self._engine = ShardEngine(shards.policies, settings.engine(), self._world, merged, self._part)
-        self._arrivals = Arrivals(shards.partitions, settings.lateness_ms, merged)
-        self._shard = shard
-        # partitions of packets not yet told to the pace, which begins anew with each start
-        self._untold: list[int] = []
-
-    def save(self, more: dict[str, bytes], room: Words | None) -> ShardDelta:
-        return self._engine.save({**more, _ARRIVALS: self._arrivals.save()}, room)
-
-    def restore(self, delta: ShardDelta) -> list[str]:
-        told = self._engine.restore(delta)  # first: histories that wait are carried over by its layout
-        self._arrivals.restore(read_rest(delta).more[_ARRIVALS], self._engine.state.carry_history)
-        return told
-
-    def take(self, packets: list[Packet]) -> list[Any]:
-        for packet in packets:
-            self._arrivals.push(packet)
-            if packet.sender < 0:
-                self._untold.append(packet.partition)
-        if self._shards.settings.is_live:
-            self._tell_pace()
-        released = self._arrivals.release()
-        if released is None or not len(released.records):
-            return []
-        return list(self.counted(self._engine.process(released)))
-
-    def advance(self, timers_max: int) -> tuple[list[Decisions], bool]:
-        decided, done = self._engine.advance(self._arrivals.watermark_ms(), timers_max)
-        if done:
-            self._tell_pace()
-        return decided, done
-
-    def engine(self) -> ShardEngine:
-        return self._engine
-
-    def arrivals(self) -> Arrivals:
-        return self._arrivals
-
-    def summary(self) -> list[Part]:
-        # the anonymous shards have ended by now: nothing enters this worker's world any more
-        world = Part()
-        if leave_world(self._world):
-            world.state_bytes = self._world.memory_bytes()
-        if (
-            self._shard == 0
-        ):  # every worker's tables are the same, so they are counted where this one shard is
-            world.counters = self._world.counters()
-        return [*super().summary(), world]
-
-    def _tell_pace(self) -> None:
-        for partition in self._untold:
-            self._shards.pace.taken(self._shard, partition)
-        self._untold.clear()
+        assert self._part is not None
+        return group.saved(self._part.number)
 
 
 def decide(
@@ -576,16 +319,16 @@ def decide(
 ) -> Stream[Any]:
     """Decisions of all shards (and their counts at the end). Anonymous shards come first: what an identify says
     belongs to a known customer goes on to that customer's shard, which waits for it."""
-    of_anonymous = _Shards(policies, settings, recovered, pace, saves_world=False)
-    of_known = _Shards(policies, settings, recovered, pace, saves_world=True)
+    of_anonymous = Step(policies, settings, recovered, pace, of_known=False)
+    of_known = Step(policies, settings, recovered, pace, of_known=True)
     anonymous = op.stateful_batch(
-        "anonymous", routes.anonymous, lambda saved: _AnonymousLogic(of_anonymous, saved)
+        "anonymous", routes.anonymous, lambda saved: _PartLogic(of_anonymous, saved)
     )
 
     def passed_on(items: list[tuple[str, Any]]) -> Iterable[tuple[str, Addressed]]:
         for _, item in items:
             if isinstance(item, tuple):
-                yield shard_label("known", item[0]), item
+                yield shard_label(_KNOWN, item[0]), item
 
     def decided_here(items: list[tuple[str, Any]]) -> Iterable[Any]:
         return [item for _, item in items if not isinstance(item, tuple)]
@@ -594,7 +337,7 @@ def decide(
     known = op.stateful_batch(
         "known",
         op.merge("arrivals", routes.known, passed),
-        lambda saved: _KnownLogic(of_known, saved),
+        lambda saved: _PartLogic(of_known, saved),
     )
     return op.merge(
         "decided",

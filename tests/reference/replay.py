@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from segue.actions.encode import ActionEncoder
-from segue.decide.engine import Decisions, ShardEngine, Words
+from segue.decide.decisions import Decisions, Words
+from segue.decide.engine import ShardEngine
 from segue.identity.anonymous import AnonymousShard
 from segue.kafka.receipts import offer_hash
 from segue.outputs import CHANGES, DECISIONS, JOINS
@@ -129,10 +130,12 @@ def receipts_of(
     rows = []
     for one in decided:
         sent = {int(action[words.ACTION_LOG]): action for action in one.actions}
+        counts = np.diff(one.spans[:, words.SPAN_LOG_END], prepend=0)
+        whose = np.repeat(one.spans[:, [words.SPAN_PART, words.SPAN_SEQUENCE]], counts, axis=0)
         for n, log in enumerate(one.log.tolist()):
             header = one.records[log[words.LOG_RECORD]]
             row = np.zeros(receipt.RECEIPT_WORDS, np.int64)
-            row[receipt.RECEIPT_PART], row[receipt.RECEIPT_SEQUENCE] = one.part, one.sequence
+            row[[receipt.RECEIPT_PART, receipt.RECEIPT_SEQUENCE]] = whose[n]
             row[receipt.RECEIPT_CUSTOMER_LO] = header[record.CUSTOMER_LO]
             row[receipt.RECEIPT_CUSTOMER_HI] = header[record.CUSTOMER_HI]
             row[receipt.RECEIPT_CUSTOMER_KIND] = (header[record.PACK] >> 8) & record.FLAG_KIND
