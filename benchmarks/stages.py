@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import segue.bytewax_steps as steps
 import segue.decide.bench as bench
+import segue.flow.route as route
 import segue.routing.packet as packet
 from segue.actions.encode import ActionEncoder
 from segue.decide.bench import Bench
@@ -24,7 +24,7 @@ _TIMED: tuple[tuple[str, Any, str], ...] = (
     ("read", BatchReader, "read"),
     ("decode", Decoder, "json_lines"),
     ("clock and lateness", Decoder, "stamp"),
-    ("route", steps, "packets"),
+    ("route", route, "packets"),
     ("route", packet, "scatter_rows"),
     ("order of arrival", Arrivals, "push"),
     ("order of arrival", Arrivals, "release"),

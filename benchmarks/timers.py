@@ -30,11 +30,11 @@ from bytewax.testing import cluster_main
 
 from benchmarks.engine import machine
 from flows.next_best_action import next_best_action
-from segue.bytewax_steps import output_names
 from segue.clock import ManualClock
 from segue.decide.bench import Bench, Turn
 from segue.decide.decisions import Decisions
 from segue.events.time import time_text
+from segue.flow.outputs import output_names
 from segue.limits import LATENESS_MS_DEFAULT, MINUTE_MS, SHARDS_DEFAULT
 from segue.policy.load import load_policies
 from segue.run.collector import leave_alone_what_is_here

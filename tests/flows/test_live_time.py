@@ -15,8 +15,8 @@ from bytewax.testing import cluster_main
 
 from flows.next_best_action import next_best_action
 from segue import limits
-from segue.bytewax_steps import output_names
 from segue.decide.bench import Bench, Turn
+from segue.flow.outputs import output_names
 from segue.limits import HOUR_MS, LATENESS_MS_DEFAULT, MINUTE_MS
 from segue.policy.load import load_policies
 from segue.settings import Settings, secret

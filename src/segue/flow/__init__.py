@@ -1,1 +1,5 @@
-"""What the steps of a flow do, without the stream engine that calls them."""
+"""The steps of a flow, in the order of the pipeline: events, route, decide, encode, outputs.
+
+The only place outside flows/ that knows Bytewax; what a step does is elsewhere, and knows nothing of it. A stream item
+is a batch, never an event.
+"""
