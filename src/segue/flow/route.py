@@ -46,7 +46,7 @@ def route(
                     yield shard_label(KNOWN, shard), (shard, None)
                     yield shard_label(ANONYMOUS, shard), (shard, None)
             for decoded in batch.batches:
-                addressed, nobody = packets(decoded, shards, partitions, about_nobody, to_all=True)
+                addressed, nobody = packets(decoded, shards, partitions, about_nobody, together=True)
                 for destination, packet in addressed:
                     if destination < shards:
                         yield shard_label(KNOWN, destination), (destination, packet)
