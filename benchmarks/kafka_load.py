@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import confluent_kafka
 import msgspec
 import numba
 import numpy as np
@@ -47,6 +46,7 @@ from benchmarks.stream import (
     USER,
     Facts,
 )
+from segue.kafka.library import Signatures, load_functions
 from segue.simulate.mixing import mix
 
 FORMS = ("json", "cloudevents", "many")
@@ -99,43 +99,31 @@ _HEADERS = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "conte
 _FULL = -184
 
 _REPORT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-
-
-def _library() -> ctypes.CDLL:
-    """The librdkafka that confluent_kafka brings along."""
-    folder = Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
-    found = sorted(folder.glob("librdkafka*"))
-    library = ctypes.CDLL(str(found[0]) if found else "librdkafka.so.1")
-    address, size = ctypes.c_size_t, ctypes.c_size_t
-    signatures: dict[str, tuple[Any, list[Any]]] = {
-        "rd_kafka_conf_new": (address, []),
-        "rd_kafka_conf_set": (
-            ctypes.c_int,
-            [address, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, size],
-        ),
-        "rd_kafka_conf_set_dr_msg_cb": (None, [address, _REPORT]),
-        "rd_kafka_new": (address, [ctypes.c_int, address, ctypes.c_char_p, size]),
-        "rd_kafka_topic_new": (address, [address, ctypes.c_char_p, address]),
-        "rd_kafka_produceva": (address, [address, address, size]),
-        "rd_kafka_error_code": (ctypes.c_int, [address]),
-        "rd_kafka_error_destroy": (None, [address]),
-        "rd_kafka_poll": (ctypes.c_int, [address, ctypes.c_int]),
-        "rd_kafka_flush": (ctypes.c_int, [address, ctypes.c_int]),
-        "rd_kafka_outq_len": (ctypes.c_int, [address]),
-        "rd_kafka_topic_destroy": (None, [address]),
-        "rd_kafka_destroy": (None, [address]),
-    }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+_SIGNATURES: Signatures = {
+    "rd_kafka_conf_new": (ctypes.c_void_p, []),
+    "rd_kafka_conf_set": (
+        ctypes.c_int,
+        [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t],
+    ),
+    "rd_kafka_conf_set_dr_msg_cb": (None, [ctypes.c_void_p, _REPORT]),
+    "rd_kafka_new": (ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]),
+    "rd_kafka_topic_new": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]),
+    "rd_kafka_produceva": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]),
+    "rd_kafka_error_code": (ctypes.c_int, [ctypes.c_void_p]),
+    "rd_kafka_error_destroy": (None, [ctypes.c_void_p]),
+    "rd_kafka_poll": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int]),
+    "rd_kafka_flush": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int]),
+    "rd_kafka_outq_len": (ctypes.c_int, [ctypes.c_void_p]),
+    "rd_kafka_topic_destroy": (None, [ctypes.c_void_p]),
+    "rd_kafka_destroy": (None, [ctypes.c_void_p]),
+}
 
 
 class Sender:
     """A producer whose messages are pieces of one buffer."""
 
     def __init__(self, brokers: str, topic: str, form: str) -> None:
-        self._library = library = _library()
+        self._library = library = load_functions(_SIGNATURES)
         self.failed = 0
         reason = ctypes.create_string_buffer(512)
         conf = library.rd_kafka_conf_new()

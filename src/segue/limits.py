@@ -33,6 +33,7 @@ LANE_QUEUE_MESSAGES_MAX = (
     50_000  # taken by a lane and not yet committed or acknowledged; then the worker waits
 )
 TRANSACTION_MESSAGES_MAX = 10_000  # a transaction takes no further item beyond so many messages
+LANE_LINGER_MS = 5  # messages of a lane share requests for so long
 TRANSACTION_MS_MAX = 10_000  # the broker aborts an older one; what can't be sent in this time is an error
 HEARTBEAT_MS = 1_000  # an idle lane commits something so often: a fenced one notices
 LEASE_MS = 2_000  # a lane sends without a transaction only so long after the last one that succeeded

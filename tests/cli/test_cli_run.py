@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from segue.cli import app
 from segue.sinks.files import read_decisions
 
 CHANNELS = ("ads", "call", "email", "mail", "push", "till", "web")
@@ -133,8 +135,29 @@ def test_signals_end_a_run(tmp_path, events_file, processes, number, code):
         process.send_signal(number)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == code
-    assert stderr.decode().splitlines()[-1].startswith("stopped")
+    assert stderr.decode().splitlines()[-1] == "stopped; what was written so far is not complete"
     assert "Traceback" not in stderr.decode()
+
+
+@pytest.mark.parametrize("stopped_in", ["open_source", "load_policies", "warm_up"])
+def test_a_run_stopped_before_it_began_does_not_speak_of_what_was_written(
+    tmp_path, events_file, monkeypatch, stopped_in
+):
+    def stop(*arguments: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("segue.run.runner.is_warm", lambda: False)
+        patched.setattr(f"segue.run.runner.{stopped_in}", stop)
+        early = CliRunner().invoke(app, ["run", str(events_file), "--out", str(tmp_path / "out"), "--quiet"])
+    assert early.exit_code == 143
+    assert early.stderr == "stopped before the run began: no results were written\n"
+    assert not list(tmp_path.glob("out/*"))
+
+    monkeypatch.setattr("segue.simulate.write_simulation", stop)
+    later = CliRunner().invoke(app, ["simulate", "--out", str(tmp_path / "e.jsonl"), "--quiet"])
+    assert later.exit_code == 143
+    assert later.stderr == "stopped; what was written so far is not complete\n"
 
 
 def children(process: int) -> list[int]:

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -222,35 +223,39 @@ def test_a_full_device(kind: type[LinesOutput | BatchesOutput], when: str) -> No
     output.close()  # let go of already
 
 
-@pytest.fixture
+@contextmanager
 def files_of_10_kb() -> Iterator[None]:
-    """Every file ends at 10,000 bytes, as on a disk that is full from there on."""
+    """Every file ends at 10,000 bytes, as on a disk that is full from there on: that into which this run's own output
+    goes, too, so that no test may end meanwhile."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("files_of_10_kb")
 def test_a_file_cut_by_a_full_disk_ends_with_a_complete_line(tmp_path: Path) -> None:
     output = LinesOutput("email", tmp_path / "email.jsonl")
     output.write([b"%03d" % i + b"x" * 95 for i in range(90)])
     output.flush()
     output.write([b"%03d" % i + b"x" * 95 for i in range(90, 200)])
-    assert "greatest size" in refused(output.flush)
-    refused(output.close)
+    with files_of_10_kb():
+        text = refused(output.flush)
+        refused(output.close)
+    assert "greatest size" in text
     lines = (tmp_path / "email.jsonl").read_bytes().split(b"\n")
     assert lines.pop() == b""
     assert [int(line[:3]) for line in lines] == list(range(101))
 
 
-@pytest.mark.usefixtures("files_of_10_kb")
 def test_a_log_cut_by_a_full_disk_ends_with_a_whole_batch(tmp_path: Path) -> None:
     output = BatchesOutput("decisions", tmp_path / "decisions.arrows")
     output.write([batch(0, 300)])
     output.flush()
-    output.write([batch(300, 60_000)])
-    refused(output.close)
+    with files_of_10_kb():
+        output.write([batch(300, 60_000)])
+        refused(output.close)
     assert logged(tmp_path / "decisions.arrows") == list(range(300))
 
 

@@ -47,8 +47,7 @@ from segue.checkpoints.record import (
     read_index,
     record_room,
 )
-from segue.checkpoints.rest import made_whole
-from segue.state.delta import ShardDelta
+from segue.state.delta import ShardDelta, as_base
 
 _NOTHING = np.zeros(0, np.int64)
 _ROOMS = threading.local()
@@ -188,7 +187,7 @@ def load(folder: Path, manifest: Manifest, *, threads: bool = True, room: Room |
             return bytes(rest) if number == newest else b""
 
         rest = list(run(place, range(len(headers))))[newest]
-    return ShardDelta(rows, starts, words, made_whole(rest))
+    return ShardDelta(rows, starts, words, as_base(rest))
 
 
 def _merged(headers: list[Header], indexes: list[tuple[Words, Words]]) -> tuple[Words, Words, list[Words]]:

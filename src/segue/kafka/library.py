@@ -37,7 +37,8 @@ _ERROR_CALLBACK = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_void_p)
 
 _abandoned: list[Client] = []  # that librdkafka did not end: their callbacks stay
 
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+Signatures = dict[str, tuple[Any, list[Any]]]
+_SIGNATURES: Signatures = {
     "rd_kafka_conf_new": (c_void_p, []),
     "rd_kafka_conf_destroy": (None, [c_void_p]),
     "rd_kafka_conf_set": (c_int, [c_void_p, c_char_p, c_char_p, c_char_p, c_size_t]),
@@ -134,9 +135,14 @@ class RdKafkaError(Exception):
 @cache
 def library() -> Any:
     """The C functions, with their signatures."""
+    return load_functions(_SIGNATURES)
+
+
+def load_functions(signatures: Signatures) -> Any:
+    """These C functions of librdkafka by name, each with (type of its result, types of its arguments)."""
     # looked up through the extension module: whichever file its own copy of the library is in
     loaded = ctypes.CDLL(confluent_kafka.cimpl.__file__)
-    for name, (result, arguments) in _SIGNATURES.items():
+    for name, (result, arguments) in signatures.items():
         function = getattr(loaded, name)
         function.restype = result
         function.argtypes = arguments

@@ -41,7 +41,7 @@ from segue.run.failure import (
 )
 from segue.run.progress import Display, Total
 from segue.run.report import SUMMARY_FILE, Summary, summarise
-from segue.run.stop import STOP, stopping_at_an_epoch
+from segue.run.stop import PREPARING, STOP, stopping_at_an_epoch
 from segue.run.warmup import is_warm, warm_up
 from segue.settings import SETTINGS_VARIABLE, Settings, save_settings, secret
 from segue.sinks.files import output_path, prepare_folder
@@ -183,6 +183,7 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
         partitions = prepared.source.partitions if state is None else state.deployment.partitions
         pace = new_pace(settings, partitions, board)
         total = total_of(prepared.source)
+        PREPARING.clear()
         if prepared.processes == 1:
             seconds = _run_here(prepared, settings, folder, display, pace, total, epoch)
         else:

@@ -20,6 +20,9 @@ from segue.run.failure import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+PREPARING = (
+    threading.Event()
+)  # set by a command whose results only its flow writes; it is cleared when that starts
 STOP = threading.Event()  # set: sources end the stream, what is due later stays
 STARTED = threading.Event()  # set: all processes of the cluster are there
 
@@ -65,6 +68,7 @@ class Stop:
 @contextlib.contextmanager
 def stoppable() -> Iterator[Stop]:
     """Meanwhile the signals raise Stopped in the main thread."""
+    PREPARING.clear()
     stop = Stop()
     unraisable = sys.unraisablehook
 

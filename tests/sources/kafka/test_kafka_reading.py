@@ -7,6 +7,7 @@ import json
 import pickle
 import threading
 import time
+from contextlib import closing
 
 import msgspec
 import pyarrow as pa
@@ -283,10 +284,10 @@ def test_the_latest_is_where_a_run_began(mock: Cluster) -> None:
     partition.close()
 
 
-def test_a_topic_that_may_not_be_read_ends_the_reading(mock_brokers: MockBrokers) -> None:
-    mock = mock_brokers.topic()
-    with mock.reading() as partition:
+def test_a_topic_that_may_not_be_read_ends_the_reading() -> None:
+    # brokers of its own: refusals that nobody fetched would be left to other tests
+    with closing(MockBrokers()) as brokers, brokers.topic().reading() as partition:
         assert confirmed(partition, WALL_CLOCK.now_ms(), 5) is not None
-        mock_brokers.refuse_fetches(_TOPIC_AUTHORIZATION_FAILED, 3)
+        brokers.refuse_fetches(_TOPIC_AUTHORIZATION_FAILED, 3)
         with pytest.raises(SourceError, match="the broker does not allow it"):
             confirmed(partition, 1 << 60, 20)
