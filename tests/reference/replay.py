@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from segue.actions.encode import ActionEncoder
+from segue.decide.bench import Bench, Turn
 from segue.decide.decisions import Decisions, Words
 from segue.decide.engine import ShardEngine
 from segue.identity.anonymous import AnonymousShard
@@ -30,7 +31,7 @@ _TABLES = {DECISIONS: "decisions", CHANGES: "changes", JOINS: "joins"}
 
 
 class Run:
-    """All shards of one deployment, from nothing; batches are pushed one by one."""
+    """All shards of one deployment in one worker, from nothing; batches are pushed one by one."""
 
     def __init__(
         self,
@@ -51,10 +52,14 @@ class Run:
         self._merged = merged
         self._types = types_for_all(policies)
         shards = self._shards = settings.shards
-        self.known = [ShardEngine(policies, settings, world, merged, part) for part in range(shards)]
+        self._bench, of_anonymous = Bench(policies), Bench(policies)
+        self.known = [
+            ShardEngine(policies, settings, world, merged, part, self._bench) for part in range(shards)
+        ]
         self._arrivals = [Arrivals(partitions, settings.lateness_ms, merged) for _ in range(shards)]
         self.anonymous = [
-            AnonymousShard(n, policies, settings, partitions, world, merged) for n in range(shards)
+            AnonymousShard(n, policies, settings, partitions, world, merged, of_anonymous)
+            for n in range(shards)
         ]
 
     def push(self, batch: SourceBatch) -> list[Decisions]:
@@ -71,13 +76,12 @@ class Run:
             decided += here + due
             for destination, packet in passed:
                 self._arrivals[destination].push(packet)
+        turns = []
         for engine, arrivals in zip(self.known, self._arrivals, strict=True):
             released = arrivals.release()
-            if released is not None and len(released.records):
-                decided += engine.process(released)
-            due, _ = engine.advance(arrivals.watermark_ms(), 1 << 40)
-            decided += due
-        return decided
+            turn = Turn(engine) if released is None else engine.turn(engine.hear(released))
+            turns.append(engine.fires(turn, arrivals.watermark_ms(), 1 << 40))
+        return decided + self._bench.process(turns)
 
     def saved(self) -> Run:
         """One that goes on from what this one saves; this one does not."""
