@@ -39,10 +39,9 @@ from benchmarks.stages import Stages
 from benchmarks.stream import write_stream
 from flows.next_best_action import next_best_action
 from segue import __version__
-from segue.bytewax_steps import ALL_OUTPUTS
 from segue.events.batch import Origin
 from segue.events.decode import Decoder
-from segue.outputs import CHANGES, JOINS
+from segue.outputs import ALL_OUTPUTS, CHANGES, JOINS
 from segue.policy.load import SHIPPED, load_policies
 from segue.settings import Settings, secret
 from segue.sinks.files import prepare_folder

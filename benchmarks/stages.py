@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import segue.bytewax_steps as steps
-import segue.decide.engine as engine
+import segue.decide.bench as bench
+import segue.flow.route as route
 import segue.routing.packet as packet
 from segue.actions.encode import ActionEncoder
-from segue.decide.engine import ShardEngine
+from segue.decide.bench import Bench
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard
 from segue.routing.arrivals import Arrivals
@@ -24,15 +24,14 @@ _TIMED: tuple[tuple[str, Any, str], ...] = (
     ("read", BatchReader, "read"),
     ("decode", Decoder, "json_lines"),
     ("clock and lateness", Decoder, "stamp"),
-    ("route", steps, "packets"),
+    ("route", route, "packets"),
     ("route", packet, "scatter_rows"),
     ("order of arrival", Arrivals, "push"),
     ("order of arrival", Arrivals, "release"),
-    ("anonymous identifiers", AnonymousShard, "process"),
-    ("engine: calls and outputs", ShardEngine, "decide"),
-    ("engine: find customers", engine, "find_or_add"),
-    ("engine: windows and decisions", engine, "run"),
-    ("engine: eviction", engine, "sweep"),
+    ("anonymous identifiers", AnonymousShard, "take"),
+    ("anonymous identifiers", AnonymousShard, "pass_on"),
+    ("engine: calls and outputs", Bench, "process"),
+    ("engine: customers, windows and decisions", bench, "process_parts"),
     ("encode actions and log", ActionEncoder, "encode"),
     ("write", LinesOutput, "write"),
     ("write", BatchesOutput, "write"),

@@ -30,13 +30,13 @@ from bytewax.testing import cluster_main
 
 from benchmarks.engine import machine
 from flows.next_best_action import next_best_action
-from segue.bytewax_steps import output_names
 from segue.clock import ManualClock
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.bench import Bench, Turn
+from segue.decide.decisions import Decisions
 from segue.events.time import time_text
+from segue.flow.outputs import output_names
 from segue.limits import LATENESS_MS_DEFAULT, MINUTE_MS, SHARDS_DEFAULT
 from segue.policy.load import load_policies
-from segue.routing.arrivals import Released
 from segue.run.collector import leave_alone_what_is_here
 from segue.run.progress import Silent
 from segue.run.warmup import warm_up
@@ -183,24 +183,19 @@ def measure(timers: int, shards: int, folder: Path) -> dict[str, Any]:
     policies = load_policies(settings.policies, secret=secret(), currency=settings.currency)
     prepare_folder(settings.out, output_names(policies))
     stream = Stream(timers, ManualClock(START_MS))
-    process, advance = ShardEngine.process, ShardEngine.advance
+    process = Bench.process
 
-    def processing(engine: ShardEngine, released: Released) -> list[Decisions]:
-        decided = process(engine, released)
+    def processing(bench: Bench, turns: list[Turn]) -> list[Decisions]:
+        decided = process(bench, turns)
         stream.heard(decided)
         return decided
 
-    def advancing(engine: ShardEngine, watermark_ms: int, timers_max: int) -> tuple[list[Decisions], bool]:
-        decided, done = advance(engine, watermark_ms, timers_max)
-        stream.heard(decided)
-        return decided, done
-
     leave_alone_what_is_here()
-    ShardEngine.process, ShardEngine.advance = processing, advancing  # type: ignore[method-assign,assignment]
+    Bench.process = processing  # type: ignore[method-assign,assignment]
     try:
         cluster_main(next_best_action(settings, stream, stream.clock), [], 0)  # type: ignore[no-untyped-call]
     finally:
-        ShardEngine.process, ShardEngine.advance = process, advance  # type: ignore[method-assign]
+        Bench.process = process  # type: ignore[method-assign]
     first = stream.due_read - _BEFORE_READS
     last = int(np.searchsorted(stream.begun, stream.last_at)) + 1
     return {

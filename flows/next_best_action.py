@@ -10,9 +10,13 @@ from typing import Any
 
 from bytewax.dataflow import Dataflow
 
-from segue.bytewax_steps import decide, encode, read_events, rejected, route, write
 from segue.checkpoints.recovered import Recovered, without_state
 from segue.clock import WALL_CLOCK, Clock
+from segue.flow.decide import decide
+from segue.flow.encode import encode, rejected
+from segue.flow.events import read_events
+from segue.flow.outputs import write
+from segue.flow.route import route
 from segue.policy.load import load_policies
 from segue.run.execute import deployed
 from segue.settings import SETTINGS_VARIABLE, Settings, secret

@@ -25,7 +25,7 @@ from segue_kernels.fire import (
 )
 from segue_kernels.ids import remember, seen_before
 from segue_kernels.index import MOVES_PER_INSERT
-from segue_kernels.jit import Array, inline, kernel
+from segue_kernels.jit import Array, inline, outline
 from segue_kernels.keyed import move_spilled
 from segue_kernels.locate import locate_entries
 from segue_kernels.memory import prefetch
@@ -207,7 +207,7 @@ def is_out_full(out: Out, room: Array) -> bool:
     )
 
 
-@kernel
+@outline
 def run(
     shard: Shard,
     plan: Plan,

@@ -136,13 +136,15 @@ class Out(NamedTuple):
     numbers: Array  # float64 [n, 5]: propensity, context, value, lever, score
     sample: Array  # float64 [n, 2]: propensity, score of a sampled decision's candidates
     timer_records: (
-        Array  # int64 [n, RECORD_WORDS]: records made for timers; record -1 - t of a log row is row t here
+        Array  # int64 [n, RECORD_WORDS]: records made for timers; record -1 - t of a log row is row t here.
     )
+    # With a part's last rows (parts.py) its events' records that any row refers to are copied behind them.
     timer_text: Array  # uint8: their strings; HEAP counts from its start
     changes: Array  # int64 [n, CHANGE_WORDS]
     credits: Array  # int64 [n, CREDIT_WORDS]
     items: Array  # int64: offset << 8 | length in item_text, of the products an action lists
     item_text: Array  # uint8
+    spans: Array  # int64 [n, SPAN_WORDS]: which rows are whose (parts.py)
 
 
 # Out.used
@@ -157,6 +159,7 @@ OUT_CHANGES = 7
 OUT_CREDITS = 8
 OUT_ITEMS = 9
 OUT_ITEM_TEXT = 10
+OUT_SPANS = 11
 OUT_USED = 16
 
 # a row of Out.log
@@ -202,6 +205,15 @@ CREDIT_LEFT_LO = 4  # id of the left event, or the action's id
 CREDIT_LEFT_HI = 5
 CREDIT_WORDS = 6
 
+# a row of Out.spans: what one part of the state said; the rows begin where those of the span before end
+SPAN_PART = 0  # its number (receipt.py)
+SPAN_SEQUENCE = 1
+SPAN_LOG_END = 2
+SPAN_ACTIONS_END = 3
+SPAN_CHANGES_END = 4
+SPAN_CREDITS_END = 5
+SPAN_WORDS = 6
+
 # settings, int64
 SET_ROW_WORDS = 0
 SET_RETENTION_MS = 1
@@ -236,6 +248,7 @@ STOP_ROWS = 5  # CUSTOMERS_PER_SHARD_MAX
 STOP_POOL = 6  # POOL_WORDS_PER_SHARD_MAX
 STOP_TIMERS = 7  # as many timers fired as one call may fire
 STOP_ROW = 8  # the next event is an erasure, or its row has no name yet
+STOP_ZONE = 9  # the next record names a time zone that the calendar does not have yet
 
 # reason of a candidate, in the order in which they are checked
 WON = 0

@@ -1,5 +1,7 @@
 """Names of the outputs beside the channels: files and topics are called by them."""
 
+from segue.events.names import CHANNELS
+
 DECISIONS = "decisions"
 CHANGES = "changes"
 JOINS = "joins"
@@ -7,5 +9,7 @@ TABLE_OUTPUTS = (DECISIONS, CHANGES, JOINS)  # these take batches of columns, no
 DEAD_LETTERS = "dead_letters"
 LATE = "late"
 HEARTBEAT = "heartbeat"  # of Kafka: a record a second and lane tells an idle engine that it was fenced
+SUMMARY = "summary"  # of files: where partitions and shards send their parts; one JSON line each
+ALL_OUTPUTS = (*CHANNELS, *TABLE_OUTPUTS, DEAD_LETTERS, LATE, SUMMARY)  # of a run with any policies
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"  # what the messages of table outputs are

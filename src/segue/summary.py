@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-OUTPUT = "summary"  # where partitions and shards send their parts; one JSON line each
+from segue.outputs import SUMMARY
+
 _SUMS = ("lines", "events", "dead_letters", "late", "ahead", "about_nobody", "customers", "state_bytes")
 
 
@@ -46,4 +47,4 @@ def add_up(lines: bytes) -> Part:
 
 def read_summary(folder: Path) -> Part:
     """The sum of the parts that a run left in its output folder."""
-    return add_up((folder / f"{OUTPUT}.jsonl").read_bytes())
+    return add_up((folder / f"{SUMMARY}.jsonl").read_bytes())

@@ -12,7 +12,7 @@ import pytest
 
 from segue.actions.encode import ActionEncoder
 from segue.actions.messages import Action
-from segue.decide.engine import Decisions
+from segue.decide.decisions import Decisions
 from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
@@ -94,6 +94,7 @@ def told(
         credits=np.array([(0, 0, 0, NOW - 5, 0xAB, 0)] * credits, np.int64).reshape(-1, shard.CREDIT_WORDS),
         items=np.array(places, np.int64),
         item_text=np.frombuffer(b"".join(items or []), np.uint8),
+        spans=np.array([(0, 0, len(actions), len(actions), len(changes or []), credits)], np.int64),
     )
 
 

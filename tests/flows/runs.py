@@ -17,16 +17,16 @@ import msgspec
 from bytewax.testing import cluster_main
 
 from flows.next_best_action import next_best_action
-from segue.bytewax_steps import output_names
+from segue.flow.outputs import output_names
 from segue.limits import DAY_MS
-from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE, SUMMARY
 from segue.policy.load import load_policies
 from segue.run.progress import Silent
 from segue.run.report import Summary, summarise
 from segue.run.runner import prepare, run
 from segue.settings import Settings, secret
 from segue.sinks.files import prepare_folder
-from segue.summary import OUTPUT, read_summary
+from segue.summary import read_summary
 from tests.reference import engine, random_events, random_policies
 from tests.reference.choice import Choice, Seeded
 from tests.reference.compare import (
@@ -228,7 +228,7 @@ def told_in(out: Path, summary: Summary) -> Told:
     """What stands in an output folder."""
     actions: dict[tuple[str, str, str], list[bytes]] = {}
     for path in sorted(out.glob("*.jsonl")):
-        if path.stem in (DEAD_LETTERS, LATE, OUTPUT):
+        if path.stem in (DEAD_LETTERS, LATE, SUMMARY):
             continue
         for line in _lines(path):
             action = msgspec.json.decode(line)

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from bytewax.testing import cluster_main
 
 from flows.next_best_action import next_best_action
 from segue import limits
-from segue.bytewax_steps import output_names
-from segue.decide.engine import ShardEngine
+from segue.decide.bench import Bench, Turn
+from segue.flow.outputs import output_names
 from segue.limits import HOUR_MS, LATENESS_MS_DEFAULT, MINUTE_MS
 from segue.policy.load import load_policies
 from segue.settings import Settings, secret
 from segue.sinks.files import prepare_folder
 from segue.sources.reader import BatchReader
+from segue_kernels.shard import SPAN_ACTIONS_END, SPAN_PART
 from tests.sources.scripted import ScriptedSource, Step, event, live_script, with_outage
 
 START_MS = 1_772_438_400_000  # 2026-03-02T08:00:00Z
@@ -95,18 +97,23 @@ class Told:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     told = Told()
-    advance = ShardEngine.advance
+    process = Bench.process
 
-    def listening(engine: ShardEngine, watermark_ms: int, timers_max: int) -> Any:
-        told.watermarks.setdefault(id(engine), []).append(watermark_ms - START_MS)
-        told.shares[timers_max] += 1
-        decided, done = advance(engine, watermark_ms, timers_max)
-        actions = sum(len(decisions.actions) for decisions in decided)
-        if actions:
-            told.acted.append((watermark_ms - START_MS, actions))
-        return decided, done
+    def listening(bench: Bench, turns: list[Turn]) -> list[Any]:
+        for turn in turns:
+            if turn.watermark_ms:
+                told.watermarks.setdefault(id(turn.engine), []).append(turn.watermark_ms - START_MS)
+                told.shares[turn.timers_max] += 1
+        decided = process(bench, turns)
+        of = {turn.engine.part: turn.watermark_ms - START_MS for turn in turns}
+        for decisions in decided:
+            ends = decisions.spans[:, SPAN_ACTIONS_END]
+            for part, actions in zip(decisions.spans[:, SPAN_PART], np.diff(ends, prepend=0), strict=True):
+                if actions:
+                    told.acted.append((of[int(part)], int(actions)))
+        return decided
 
-    monkeypatch.setattr(ShardEngine, "advance", listening)
+    monkeypatch.setattr(Bench, "process", listening)
     return told
 
 
@@ -147,12 +154,14 @@ class Work:
     left: dict[int, int] = field(default_factory=dict)
     order: list[tuple[str, int]] = field(default_factory=list)
 
-    def advance(self, engine: ShardEngine, watermark_ms: int, timers_max: int) -> tuple[list[Any], bool]:
-        left = self.left.setdefault(id(engine), self.due)
-        fired = min(left, timers_max) if watermark_ms > 0 else 0
-        self.left[id(engine)] = left - fired
-        self.order.append(("fired", fired))
-        return [], watermark_ms <= 0 or fired == left
+    def process(self, turns: list[Turn]) -> list[Any]:
+        for turn in turns:
+            left = self.left.setdefault(id(turn.engine), self.due)
+            fired = min(left, turn.timers_max) if turn.watermark_ms > 1 else 0
+            self.left[id(turn.engine)] = left - fired
+            self.order.append(("fired", fired))
+            turn.done = turn.watermark_ms <= 1 or fired == left
+        return []
 
 
 def counted_reads(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
@@ -162,11 +171,11 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch, work: Work) -> None:
         work.order.append(("read", 0))
         return read(reader)
 
-    def advancing(engine: ShardEngine, watermark_ms: int, timers_max: int) -> tuple[list[Any], bool]:
-        return work.advance(engine, watermark_ms, timers_max)
+    def processing(bench: Bench, turns: list[Turn]) -> list[Any]:
+        return work.process(turns)
 
     monkeypatch.setattr(BatchReader, "read", counting)
-    monkeypatch.setattr(ShardEngine, "advance", advancing)
+    monkeypatch.setattr(Bench, "process", processing)
 
 
 def test_due_timers_fire_by_shares_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segue.decide.engine import Decisions
+from segue.decide.decisions import Decisions
 from segue.events.names import CODE_BY_NAME
 from segue.identity.anonymous import AnonymousShard
 from segue.routing.packet import ANY_PLACE, CLOCK_END, Packet

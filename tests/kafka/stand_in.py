@@ -21,7 +21,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from segue.actions.encode import encode_dead
 from segue.chaos.oracle import UndisturbedRun
 from segue.chaos.topics import Record, lines_of, parse_topic, partitions_of, read_topics
-from segue.decide.engine import Decisions
+from segue.decide.decisions import Decisions
 from segue.events.names import CHANNELS
 from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS
 from segue.policy.load import load_policies

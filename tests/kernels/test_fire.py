@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.decisions import Decisions
+from segue.decide.engine import ShardEngine
 from segue_kernels import record, row
 from segue_kernels.redirect import leave_redirect
 from segue_kernels.shard import (
@@ -129,7 +130,7 @@ def engine(tight: bool) -> ShardEngine:
         secret=SECRET,
     )
     if tight:
-        made._scratch.room[:] = 1
+        made.bench.scratch.room[:] = 1
     return made
 
 

@@ -27,6 +27,7 @@ from segue_kernels.shard import (
     LOG_NOW,
     LOG_SLOT,
     LOG_WINNER,
+    SPAN_SEQUENCE,
 )
 from segue_kernels.waits import WAIT_NEXT, WAIT_SHAPE
 from tests.kernels import canonical
@@ -161,7 +162,7 @@ def reached(engine: ShardEngine, which: int) -> list[int]:
 
 def names_told(engine: ShardEngine, which: int) -> list[int]:
     state = engine.state
-    world = engine._world.arrays
+    world = engine.world.arrays
     slots = world.names.reshape(-1, NAME_SLOT_WORDS)
     known = {product: (span >> 8, span & 0xFF) for product, span in slots.tolist() if product}
     words = [0]
@@ -288,7 +289,7 @@ def test_timers_come_back_with_their_rows(before: list[Any], after: list[Any], s
         decided = one.process(released(*records_of(rows_of(later), NAMES)))
         decided += one.advance(CLOCK_END >> 20)[0]
         logs = [log[list(OF_A_DECISION)].tolist() for part in decided for log in part.log]
-        outcomes.append((sorted(logs), [part.sequence for part in decided]))
+        outcomes.append((sorted(logs), [part.spans[:, SPAN_SEQUENCE].tolist() for part in decided]))
     assert outcomes[0] == outcomes[1]
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE, SUMMARY
 from segue.settings import Settings, secret
 from segue.sinks.files import read_decisions
-from segue.summary import OUTPUT as SUMMARY
 from tests.reference import engine
 from tests.reference.compare import (
     action_rows,

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from segue.actions.encode import ActionEncoder
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.decisions import Decisions
+from segue.decide.engine import ShardEngine
 from segue.events.batch import DeadLetter, Late, Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard

@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 
 from segue.actions.encode import ActionEncoder
-from segue.decide.engine import Decisions, ShardEngine, Words
+from segue.decide.bench import Bench, Turn
+from segue.decide.decisions import Decisions, Words
+from segue.decide.engine import ShardEngine
 from segue.identity.anonymous import AnonymousShard
 from segue.kafka.receipts import offer_hash
 from segue.outputs import CHANGES, DECISIONS, JOINS
@@ -29,7 +31,7 @@ _TABLES = {DECISIONS: "decisions", CHANGES: "changes", JOINS: "joins"}
 
 
 class Run:
-    """All shards of one deployment, from nothing; batches are pushed one by one."""
+    """All shards of one deployment in one worker, from nothing; batches are pushed one by one."""
 
     def __init__(
         self,
@@ -50,10 +52,14 @@ class Run:
         self._merged = merged
         self._types = types_for_all(policies)
         shards = self._shards = settings.shards
-        self.known = [ShardEngine(policies, settings, world, merged, part) for part in range(shards)]
+        self._bench, of_anonymous = Bench(policies), Bench(policies)
+        self.known = [
+            ShardEngine(policies, settings, world, merged, part, self._bench) for part in range(shards)
+        ]
         self._arrivals = [Arrivals(partitions, settings.lateness_ms, merged) for _ in range(shards)]
         self.anonymous = [
-            AnonymousShard(n, policies, settings, partitions, world, merged) for n in range(shards)
+            AnonymousShard(n, policies, settings, partitions, world, merged, of_anonymous)
+            for n in range(shards)
         ]
 
     def push(self, batch: SourceBatch) -> list[Decisions]:
@@ -70,13 +76,12 @@ class Run:
             decided += here + due
             for destination, packet in passed:
                 self._arrivals[destination].push(packet)
+        turns = []
         for engine, arrivals in zip(self.known, self._arrivals, strict=True):
             released = arrivals.release()
-            if released is not None and len(released.records):
-                decided += engine.process(released)
-            due, _ = engine.advance(arrivals.watermark_ms(), 1 << 40)
-            decided += due
-        return decided
+            turn = Turn(engine) if released is None else engine.turn(engine.hear(released))
+            turns.append(engine.fires(turn, arrivals.watermark_ms(), 1 << 40))
+        return decided + self._bench.process(turns)
 
     def saved(self) -> Run:
         """One that goes on from what this one saves; this one does not."""
@@ -129,10 +134,12 @@ def receipts_of(
     rows = []
     for one in decided:
         sent = {int(action[words.ACTION_LOG]): action for action in one.actions}
+        counts = np.diff(one.spans[:, words.SPAN_LOG_END], prepend=0)
+        whose = np.repeat(one.spans[:, [words.SPAN_PART, words.SPAN_SEQUENCE]], counts, axis=0)
         for n, log in enumerate(one.log.tolist()):
             header = one.records[log[words.LOG_RECORD]]
             row = np.zeros(receipt.RECEIPT_WORDS, np.int64)
-            row[receipt.RECEIPT_PART], row[receipt.RECEIPT_SEQUENCE] = one.part, one.sequence
+            row[[receipt.RECEIPT_PART, receipt.RECEIPT_SEQUENCE]] = whose[n]
             row[receipt.RECEIPT_CUSTOMER_LO] = header[record.CUSTOMER_LO]
             row[receipt.RECEIPT_CUSTOMER_HI] = header[record.CUSTOMER_HI]
             row[receipt.RECEIPT_CUSTOMER_KIND] = (header[record.PACK] >> 8) & record.FLAG_KIND

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from segue.actions.encode import ActionEncoder
-from segue.decide.engine import Decisions, Words
+from segue.decide.decisions import Decisions, Words
 from segue.events.decode import Decoder
 from segue.limits import LATENESS_MS_DEFAULT
 from segue.policy.compiled import CompiledPolicies

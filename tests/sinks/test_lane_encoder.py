@@ -12,7 +12,7 @@ import pytest
 
 from segue import limits
 from segue.actions.encode import ActionEncoder
-from segue.decide.engine import Decisions
+from segue.decide.decisions import Decisions
 from segue.events.batch import DeadLetter, Late
 from segue.kafka.receipts import (
     IDS,
@@ -55,7 +55,8 @@ def decided(policies: CompiledPolicies, part: int, sequence: int, count: int) ->
     made.log[:, shard.LOG_DECISION_HI] = sequence
     actions = made.actions[::2].copy()
     made.log[::2, shard.LOG_WINNER] = actions[:, shard.ACTION_OFFER]
-    return replace(made, actions=actions, numbers=made.numbers[::2], part=part, sequence=sequence)
+    spans = np.array([(part, sequence, count, len(actions), count, 1)], np.int64)
+    return replace(made, actions=actions, numbers=made.numbers[::2], spans=spans)
 
 
 def receipts(message: LaneMessage) -> Any:
@@ -159,7 +160,7 @@ def test_ids_are_those_of_the_rows_however_they_are_gathered(policies: CompiledP
     together = change_ids([first, second], policies).tolist()
     assert together == change_ids([first], policies).tolist() + change_ids([second], policies).tolist()
     assert len({tuple(each) for each in together}) == 6
-    assert together[:3] == change_ids([replace(first, sequence=9)], policies).tolist()
+    assert together[:3] == change_ids([replace(first, spans=first.spans + 9)], policies).tolist()
 
 
 def test_what_was_refused_is_a_message_each(policies: CompiledPolicies) -> None:

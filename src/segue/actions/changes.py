@@ -5,11 +5,13 @@ A row says who, what, when, and the id of the event that caused it (null when ti
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
 from segue.actions.joined import JoinedDecisions, Words
-from segue.actions.log import DICTIONARY, absent_as_null, hex_column, record_strings
+from segue.actions.log import DICTIONARY, hex_column, named, names, record_strings, times
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.record import FLAG_KIND, STRING_CUSTOMER, STRING_MESSAGE, STRING_PRODUCT
 from segue_kernels.shard import (
@@ -55,36 +57,55 @@ JOINS_SCHEMA = pa.schema(
 )
 
 
-def changes_batch(joined: JoinedDecisions, policies: CompiledPolicies) -> pa.RecordBatch:
+_KINDS = names(KINDS)
+_CHANGES = names(CHANGE_NAMES)
+
+
+class TableNames(NamedTuple):
+    """The dictionaries of their columns for one policy set, made once."""
+
+    changing: pa.Array
+    segments: int
+    joins: pa.Array
+
+
+def table_names(policies: CompiledPolicies) -> TableNames:
+    """The names for these policies."""
+    changing = names([*policies.segment_ids, *policies.stage_ids])
+    return TableNames(changing, len(policies.segment_ids), names(policies.join_ids))
+
+
+def changes_batch(joined: JoinedDecisions, known: TableNames) -> pa.RecordBatch:
     """Segments entered and left, stages entered, in their order; `time` is the customer's clock."""
     changes = joined.changes
-    names = [*policies.segment_ids, *policies.stage_ids]
-    segments = len(policies.segment_ids)
+    segments = known.segments
     code = changes[:, CHANGE_CODE]
     of_segment = code < 2 * segments
     name = np.where(of_segment, code >> 1, code - segments)
     change = np.where(of_segment, code & 1, STAGE)
     columns = [
         *_customers(joined, changes[:, CHANGE_RECORD]),
-        _named(name, names),
-        _named(change, CHANGE_NAMES),
-        _times(changes[:, CHANGE_NOW]),
+        named(name, known.changing),
+        named(change, _CHANGES),
+        times(changes[:, CHANGE_NOW]),
         _causes(joined, changes[:, CHANGE_RECORD]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=CHANGES_SCHEMA)
 
 
-def joins_batch(joined: JoinedDecisions, policies: CompiledPolicies) -> pa.RecordBatch:
+def joins_batch(joined: JoinedDecisions, known: TableNames) -> pa.RecordBatch:
     """Left events credited, in their order; `time` is that of the right event, `left_id` the left one's id as a hash
     (of an action: its action_id)."""
     credits = joined.credits
     columns = [
         *_customers(joined, credits[:, CREDIT_RECORD]),
-        _named(credits[:, CREDIT_JOIN], policies.join_ids),
-        _times(joined.credit_times),
-        _times(credits[:, CREDIT_LEFT_TIME]),
+        named(credits[:, CREDIT_JOIN], known.joins),
+        times(joined.credit_times),
+        times(credits[:, CREDIT_LEFT_TIME]),
         hex_column(credits[:, CREDIT_LEFT_HI], credits[:, CREDIT_LEFT_LO]),
-        absent_as_null(record_strings(joined.text, joined.heap[credits[:, CREDIT_ITEM]], STRING_PRODUCT)),
+        record_strings(
+            joined.text, joined.heap[credits[:, CREDIT_ITEM]], STRING_PRODUCT, absent_as_null=True
+        ),
         _causes(joined, credits[:, CREDIT_RECORD]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=JOINS_SCHEMA)
@@ -92,16 +113,8 @@ def joins_batch(joined: JoinedDecisions, policies: CompiledPolicies) -> pa.Recor
 
 def _customers(joined: JoinedDecisions, records: Words) -> list[pa.Array]:
     kinds = (joined.pack[records] >> 8) & FLAG_KIND
-    return [record_strings(joined.text, joined.heap[records], STRING_CUSTOMER), _named(kinds, KINDS)]
+    return [record_strings(joined.text, joined.heap[records], STRING_CUSTOMER), named(kinds, _KINDS)]
 
 
 def _causes(joined: JoinedDecisions, records: Words) -> pa.Array:
-    return absent_as_null(record_strings(joined.text, joined.heap[records], STRING_MESSAGE))
-
-
-def _named(numbers: Words, names: list[str] | tuple[str, ...]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(numbers.astype(np.int32)), pa.array(names, pa.string()))
-
-
-def _times(times_ms: Words) -> pa.Array:
-    return pa.array(np.ascontiguousarray(times_ms)).view(_TIME)
+    return record_strings(joined.text, joined.heap[records], STRING_MESSAGE, absent_as_null=True)

@@ -17,12 +17,19 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from segue.actions.changes import CHANGES_SCHEMA, JOINS_SCHEMA, KINDS, changes_batch, joins_batch
+from segue.actions.changes import (
+    CHANGES_SCHEMA,
+    JOINS_SCHEMA,
+    KINDS,
+    changes_batch,
+    joins_batch,
+    table_names,
+)
 from segue.actions.joined import JoinedDecisions, join
 from segue.actions.lines import line_template
-from segue.actions.log import log_batch, log_schema
+from segue.actions.log import log_batch, log_names, log_schema
 from segue.actions.messages import DeadLetterMessage, LateMessage
-from segue.decide.engine import Decisions
+from segue.decide.decisions import Decisions
 from segue.events.batch import DeadLetter, Late
 from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
@@ -90,6 +97,8 @@ class ActionEncoder:
     def __init__(self, policies: CompiledPolicies) -> None:
         self._policies = policies
         self._schema = log_schema(policies)
+        self._log_names = log_names(policies)
+        self._table_names = table_names(policies)
         offers = policies.offer_infos
         self._channels = [offer.channel for offer in offers]
         self._templates = [line_template(policies, number) for number in range(len(offers))]
@@ -136,11 +145,11 @@ class ActionEncoder:
         """Decision log, changes and joins, as far as there are any; their rows are those of `joined`."""
         outputs = []
         if len(joined.log):
-            outputs.append((DECISIONS, log_batch(joined, self._policies, self._schema)))
+            outputs.append((DECISIONS, log_batch(joined, self._log_names, self._schema)))
         if len(joined.changes):
-            outputs.append((CHANGES, changes_batch(joined, self._policies)))
+            outputs.append((CHANGES, changes_batch(joined, self._table_names)))
         if len(joined.credits):
-            outputs.append((JOINS, joins_batch(joined, self._policies)))
+            outputs.append((JOINS, joins_batch(joined, self._table_names)))
         return outputs
 
     def action_lines(self, joined: JoinedDecisions) -> ActionLines:
@@ -153,7 +162,9 @@ class ActionEncoder:
         item = joined.heap[rows[:, ACTION_ITEM]]
         kinds = (joined.pack[rows[:, ACTION_RECORD]] >> 8) & FLAG_KIND
         now = log[:, LOG_NOW]
-        times = rfc3339(now)
+        ends = np.concatenate([now, now + self._voucher_lives_ms[offers], now + self._lives_ms[offers]])
+        stamps = rfc3339(ends)
+        times = stamps[: len(rows)]
         action_ids = hex_ids(rows[:, ACTION_HI], rows[:, ACTION_LO])
         customers = _strings(text, header, STRING_CUSTOMER)
         dynamic = zip(
@@ -168,10 +179,10 @@ class ActionEncoder:
             _as_json(_strings(text, item, STRING_CATEGORY)),
             self._item_lists(joined),
             *_json_numbers(joined.numbers[:, [0, 1, 4]]),
-            rfc3339(now + self._voucher_lives_ms[offers]),
+            stamps[len(rows) : 2 * len(rows)],
             times,
             times,
-            rfc3339(now + self._lives_ms[offers]),
+            stamps[2 * len(rows) :],
             _as_json(_strings(text, header, STRING_MESSAGE)),
             strict=True,
         )  # in the order of DYNAMIC

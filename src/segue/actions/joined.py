@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segue.decide.engine import Decisions
+from segue.decide.decisions import Decisions
 from segue_kernels.record import HEAP, PACK, TIME
 from segue_kernels.shard import (
     ACTION_ITEM,
@@ -51,6 +51,8 @@ class JoinedDecisions:
 
 def join(decided: list[Decisions]) -> JoinedDecisions:
     """One table of all, in their order; the originals stay as they are."""
+    if len(decided) == 1:
+        return _alone(decided[0])
     heaps = [decisions.records[:, HEAP] for decisions in decided]
     logs = [decisions.log.copy() for decisions in decided]
     actions = [decisions.actions.copy() for decisions in decided]
@@ -97,4 +99,23 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
         np.concatenate(credit_times),
         np.concatenate(items),
         np.concatenate([decisions.item_text for decisions in decided]),
+    )
+
+
+def _alone(decisions: Decisions) -> JoinedDecisions:
+    return JoinedDecisions(
+        decisions.records[:, HEAP],
+        decisions.records[:, PACK],
+        decisions.text,
+        decisions.log,
+        decisions.reasons,
+        decisions.fired,
+        decisions.actions,
+        decisions.numbers,
+        decisions.sample,
+        decisions.changes,
+        decisions.credits,
+        decisions.records[decisions.credits[:, CREDIT_RECORD], TIME],
+        decisions.items,
+        decisions.item_text,
     )

@@ -7,11 +7,13 @@ score stand in the sampled rows only; in the others the two lists are null.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from segue.actions.joined import JoinedDecisions
 from segue.policy.compiled import CompiledPolicies
@@ -33,6 +35,7 @@ from segue_kernels.strings import gather_strings, write_hex
 
 Words = npt.NDArray[np.int64]
 
+_TIME = pa.timestamp("ms", tz="UTC")
 DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 LOG_FIELDS = [
     pa.field("decision_id", pa.string(), nullable=False),
@@ -72,67 +75,101 @@ def log_schema(policies: CompiledPolicies) -> pa.Schema:
     return pa.schema(LOG_FIELDS, metadata=metadata)
 
 
-def log_batch(joined: JoinedDecisions, policies: CompiledPolicies, schema: pa.Schema) -> pa.RecordBatch:
+class LogNames(NamedTuple):
+    """What the log's numbers are called: the dictionaries of its columns, made once."""
+
+    channels: pa.Array
+    placements: pa.Array
+    offers: pa.Array
+
+
+def log_names(policies: CompiledPolicies) -> LogNames:
+    """The names for these policies."""
+    return LogNames(
+        names([channel for channel, _ in policies.slots]),
+        names([placement for _, placement in policies.slots]),
+        names([info.id for info in policies.offer_infos]),
+    )
+
+
+def log_batch(joined: JoinedDecisions, known: LogNames, schema: pa.Schema) -> pa.RecordBatch:
     """The log rows as columns of one batch, in their order."""
     log = joined.log
     n = len(log)
     is_sampled = log[:, LOG_SAMPLE] >= 0
     sample = joined.sample[_spread(log[is_sampled, LOG_SAMPLE], log[is_sampled, LOG_CANDIDATES])]
     sample_offsets = _offsets(np.where(is_sampled, log[:, LOG_CANDIDATES], 0))
-    not_sampled = pa.array(~is_sampled)
+    sampled = _bits(is_sampled)
     fired = joined.fired[_spread(log[:, LOG_FIRED], log[:, LOG_FIRED_COUNT])]
     reasons = joined.reasons  # they follow one another in the order of the log rows
     heap = joined.heap[log[:, LOG_RECORD]]
     winners = log[:, LOG_WINNER]
-    slots = pa.array(log[:, LOG_SLOT].astype(np.int32))
+    slots = log[:, LOG_SLOT]
     columns = [
         hex_column(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
         record_strings(joined.text, heap, STRING_CUSTOMER),
-        pa.array(log[:, LOG_NOW]).view(pa.timestamp("ms", tz="UTC")),
-        absent_as_null(record_strings(joined.text, heap, STRING_MESSAGE)),
-        pa.DictionaryArray.from_arrays(slots, _names([channel for channel, _ in policies.slots])),
-        pa.DictionaryArray.from_arrays(slots, _names([placement for _, placement in policies.slots])),
-        pa.DictionaryArray.from_arrays(
-            pa.array(winners.astype(np.int32), mask=winners < 0),
-            _names([info.id for info in policies.offer_infos]),
-        ),
-        pa.ListArray.from_arrays(_offsets(log[:, LOG_FIRED_COUNT]), pa.array(fired)),
+        times(log[:, LOG_NOW]),
+        record_strings(joined.text, heap, STRING_MESSAGE, absent_as_null=True),
+        named(slots, known.channels),
+        named(slots, known.placements),
+        named(winners, known.offers, winners >= 0),
+        _lists(pa.uint16(), _offsets(log[:, LOG_FIRED_COUNT]), fired),
         pa.Array.from_buffers(
             pa.binary(),
             n,
             [None, pa.py_buffer(_offsets(log[:, LOG_CANDIDATES])), pa.py_buffer(reasons)],
         ),
-        pa.ListArray.from_arrays(sample_offsets, pa.array(sample[:, 0]), mask=not_sampled),
-        pa.ListArray.from_arrays(sample_offsets, pa.array(sample[:, 1]), mask=not_sampled),
+        _lists(pa.float64(), sample_offsets, sample[:, 0], sampled),
+        _lists(pa.float64(), sample_offsets, sample[:, 1], sampled),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _names(names: list[str]) -> pa.Array:
-    return pa.array(names, pa.string())
+def names(of: Sequence[str]) -> pa.Array:
+    """A dictionary for `named`."""
+    return pa.array(of, pa.string())
 
 
-def record_strings(text: npt.NDArray[np.uint8], heaps: Words, string: int) -> pa.Array:
-    """One string of each record as a column, empty where it is absent."""
+def named(numbers: Words, known: pa.Array, present: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """A column of names by their numbers; null where it is not present."""
+    bits = None if present is None else _bits(present)
+    buffers = [bits, pa.py_buffer(numbers.astype(np.int32))]
+    indices = pa.Array.from_buffers(pa.int32(), len(numbers), buffers)
+    return pa.DictionaryArray.from_arrays(indices, known, safe=False)
+
+
+def times(times_ms: Words) -> pa.Array:
+    """A column of times."""
+    buffer = pa.py_buffer(np.ascontiguousarray(times_ms))
+    return pa.Array.from_buffers(_TIME, len(times_ms), [None, buffer])
+
+
+def _lists(
+    of: pa.DataType, offsets: npt.NDArray[np.int32], values: npt.NDArray[Any], present: pa.Buffer = None
+) -> pa.Array:
+    items = pa.Array.from_buffers(of, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+    buffers = [present, pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(pa.list_(of), len(offsets) - 1, buffers, children=[items])
+
+
+def _bits(present: npt.NDArray[np.bool_]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(present, bitorder="little"))
+
+
+def record_strings(
+    text: npt.NDArray[np.uint8], heaps: Words, string: int, absent_as_null: bool = False
+) -> pa.Array:
+    """One string of each record as a column, empty or null where it is absent."""
     start = heaps >> 32
     for before in range(string):
         start = start + ((heaps >> (8 * before)) & 0xFF)
-    return strings(text, start, (heaps >> (8 * string)) & 0xFF)
-
-
-def absent_as_null(column: pa.Array) -> pa.Array:
-    """The column with null where a string is empty."""
-    absent = pc.equal(column, "")
-    return pc.if_else(absent, None, column) if absent.true_count else column
-
-
-def strings(text: npt.NDArray[np.uint8], start: Words, length: Words) -> pa.Array:
-    """A string column out of places in a text."""
+    length = (heaps >> (8 * string)) & 0xFF
     n = len(start)
     offsets = np.zeros(n + 1, np.int32)
     data = np.empty(int(length.sum()), np.uint8)
     gather_strings(text, start, length, offsets, data)
-    return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    present = _bits(length > 0) if absent_as_null and not length.all() else None
+    return pa.Array.from_buffers(pa.string(), n, [present, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def _offsets(sizes: Words) -> npt.NDArray[np.int32]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from segue.actions.encode import ActionEncoder
 from segue.chaos.verify import Expected
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.decisions import Decisions
+from segue.decide.engine import ShardEngine
 from segue.events.batch import DeadLetter, Decoded, Origin
 from segue.events.decode import Decoder
 from segue.identity.anonymous import AnonymousShard

@@ -6,11 +6,14 @@ From then on their events go to the known customer's shard, and the identify tak
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from segue.decide.engine import Decisions, ShardEngine, records_of_event
+from segue.decide.bench import Bench, Turn, records_of_event
+from segue.decide.decisions import Decisions
+from segue.decide.engine import ShardEngine
 from segue.events.names import ERASURE
 from segue.limits import IDENTIFIER_BYTES_MAX
 from segue.policy.compiled import CompiledPolicies
@@ -42,6 +45,25 @@ _ARRIVALS = "arrivals"  # in Rest.more
 _TYPE_AND_LINE = 0xFF | FLAG_IS_LINE << 8  # of PACK
 _LENGTHS = 0xFFFFFFFF  # of HEAP: of a row's strings
 _NO_TEXT = np.zeros(0, np.uint8)
+_NO_ROWS = np.zeros(0, np.int64)
+
+
+@dataclass(slots=True)
+class Taken:
+    """Rows that were released: `stays` is for anonymous customers; `records` belong to known ones.
+
+    names, name_at  of the known customers whom events without a name of theirs belong to: offset << 8 | length, or -1
+    history_of      the row whose history an identify takes along, or -1
+    finished        as in Packet
+    """
+
+    stays: Turn | None
+    records: Words
+    text: Bytes
+    names: Bytes
+    name_at: Words
+    history_of: Words
+    finished: tuple[tuple[int, int], ...]
 
 
 class AnonymousShard:
@@ -55,10 +77,11 @@ class AnonymousShard:
         partitions: int,
         world: ReferenceWorld | None = None,
         merged: bool = True,
+        bench: Bench | None = None,
     ) -> None:
         self.shard = shard
         self.shards = settings.shards
-        self.engine = ShardEngine(policies, settings, world, merged, shard + ANONYMOUS_PART)
+        self.engine = ShardEngine(policies, settings, world, merged, shard + ANONYMOUS_PART, bench)
         self.arrivals = Arrivals(partitions, settings.lateness_ms, merged)
         self._words = self.engine.state.words
 
@@ -68,44 +91,48 @@ class AnonymousShard:
         Timers that the watermark has passed are fired afterwards, by `engine.advance`: never before the histories of
         these rows are taken, for a timer later than an identify belongs to the known customer.
         """
-        released = self.arrivals.release()
-        if released is None:
-            return [], []
-        released = self.engine.hear(released)
-        erasures = np.flatnonzero(released.records[:, PACK] & _TYPE_AND_LINE == ERASURE).tolist()
         decided: list[Decisions] = []
         passed: list[tuple[int, Packet]] = []
-        start = 0
-        for at in erasures:  # what came before one has been decided and passed on when it counts
-            self._process(released.records[start:at], released.text, (), decided, passed)
-            start = at + records_of_event(released.records, at)
-            self._erase(released.records[at:start], released.text, decided)
-        self._process(released.records[start:], released.text, released.finished, decided, passed)
+        more = True
+        while more:
+            taken = self.take(decided, passed)
+            if taken is not None:
+                if taken.stays is not None:
+                    decided += self.engine.bench.process([taken.stays])
+                passed += self.pass_on(taken, decided)
+            more = self.arrivals.has_more
         return decided, passed
 
-    def _process(
-        self,
-        records: Words,
-        text: Bytes,
-        finished: tuple[tuple[int, int], ...],
-        decided: list[Decisions],
-        passed: list[tuple[int, Packet]],
-    ) -> None:
-        """Decide some rows and pass on what belongs to known customers."""
+    def take(self, decided: list[Decisions], passed: list[tuple[int, Packet]]) -> Taken | None:
+        """Release what has arrived and may go: what is left to do with it, for `process` in two steps. None = nothing.
+
+        Each call of `take` is followed by deciding what stays, and then by `pass_on`.
+        """
+        released = self.arrivals.release(singly=True)
+        if released is None:
+            return None
+        released = self.engine.hear(released)
+        records, text = released.records, released.text
+        erasures = np.flatnonzero(records[:, PACK] & _TYPE_AND_LINE == ERASURE).tolist()
+        start = 0
+        for at in erasures:  # what came before one has been decided and passed on when it counts
+            taken = self._split(records[start:at], text, ())
+            if taken.stays is not None:
+                decided += self.engine.bench.process([taken.stays])
+            passed += self.pass_on(taken, decided)
+            start = at + records_of_event(records, at)
+            self._erase(records[at:start], text, decided)
+        return self._split(records[start:], text, released.finished)
+
+    def _split(self, records: Words, text: Bytes, finished: tuple[tuple[int, int], ...]) -> Taken:
+        """Some rows, by whether they stay or belong to known customers."""
+        if not len(records):
+            return Taken(None, records, text, _NO_TEXT, _NO_ROWS, _NO_ROWS, finished)
         records = records.copy()
         goes, history_of, names, name_at = self._resolve(records, text)
-        stays = goes == STAYS
-        if stays.any():
-            decided += self.engine.decide(Released(records[stays], text))
-        passed += self._pass_on(
-            decided,
-            records[goes == GOES],
-            text,
-            names,
-            name_at[goes == GOES],
-            history_of[goes == GOES],
-            finished,
-        )
+        stays, going = goes == STAYS, goes == GOES
+        turn = self.engine.turn(Released(records[stays], text)) if stays.any() else None
+        return Taken(turn, records[going], text, names, name_at[going], history_of[going], finished)
 
     def _erase(self, records: Words, text: Bytes, decided: list[Decisions]) -> None:
         """An erasure: of an anonymous identifier's own row, or of a known customer's name in any row. An identifier
@@ -152,25 +179,18 @@ class AnonymousShard:
                 return goes, history_of, names[:used], name_at
             self.engine.make_room(stop)
 
-    def _pass_on(
-        self,
-        decided: list[Decisions],
-        records: Words,
-        text: Bytes,
-        names: Bytes,
-        name_at: Words,
-        history_of: Words,
-        finished: tuple[tuple[int, int], ...],
-    ) -> list[tuple[int, Packet]]:
-        if not len(records) and not finished:
+    def pass_on(self, taken: Taken, decided: list[Decisions]) -> list[tuple[int, Packet]]:
+        """What belongs to known customers, once what stays has been decided."""
+        records, text, names, name_at = taken.records, taken.text, taken.names, taken.name_at
+        if not len(records) and not taken.finished:
             return []
         spans = _spans(records)
         renamed = name_at >= 0
         spans[renamed, STRING_CUSTOMER] = name_at[renamed] + (len(text) << 8)
         histories = {}
-        for at in np.flatnonzero(history_of >= 0).tolist():
+        for at in np.flatnonzero(taken.history_of >= 0).tolist():
             limit = int(records[at, CLOCK]) - self.engine.state.lateness_ms
-            history = self._take_history(int(history_of[at]), limit, decided)
+            history = self._take_history(int(taken.history_of[at]), limit, decided)
             if history is not None:
                 histories[at] = history
         routed = scatter_rows(records, spans, np.concatenate([text, names]), self.shards, resolved=True)
@@ -184,7 +204,7 @@ class AnonymousShard:
                 routed.records[shard],
                 routed.texts[shard],
                 sender=self.shard,
-                finished=finished,
+                finished=taken.finished,
             )
             packets.append((shard, packet))
         for at, history in histories.items():

@@ -59,10 +59,13 @@ from segue_kernels.shard import (
     LOG_NOW,
     LOG_RECORD,
     LOG_WINNER,
+    SPAN_LOG_END,
+    SPAN_PART,
+    SPAN_SEQUENCE,
 )
 
 if TYPE_CHECKING:
-    from segue.decide.engine import Decisions
+    from segue.decide.decisions import Decisions
 
 Words = npt.NDArray[np.int64]
 
@@ -116,8 +119,9 @@ def receipts_of(decided: list[Decisions], offers: Words) -> tuple[Words, Words]:
             continue
         receipts = rows[row : row + len(log)]
         heads = decisions.records[log[:, LOG_RECORD]]
-        receipts[:, RECEIPT_PART] = decisions.part
-        receipts[:, RECEIPT_SEQUENCE] = decisions.sequence
+        whose = np.diff(decisions.spans[:, SPAN_LOG_END], prepend=0)
+        receipts[:, RECEIPT_PART] = np.repeat(decisions.spans[:, SPAN_PART], whose)
+        receipts[:, RECEIPT_SEQUENCE] = np.repeat(decisions.spans[:, SPAN_SEQUENCE], whose)
         receipts[:, [RECEIPT_CUSTOMER_LO, RECEIPT_CUSTOMER_HI]] = heads[:, [CUSTOMER_LO, CUSTOMER_HI]]
         receipts[:, RECEIPT_CUSTOMER_KIND] = (heads[:, PACK] >> 8) & FLAG_KIND
         receipts[:, [RECEIPT_DECISION_LO, RECEIPT_DECISION_HI]] = log[:, [LOG_DECISION_LO, LOG_DECISION_HI]]

@@ -58,6 +58,7 @@ class Arrivals:
         self._unfinished: list[Packet] = []  # packets with rows, until every row of theirs is released
         self._awaited: dict[tuple[int, int, int], Place] = {}  # (sender, partition, batch) -> its start
         self._early: set[tuple[int, int, int]] = set()  # reports that came before the batch itself
+        self._until: Place | None = None
 
     def push(self, packet: Packet) -> None:
         """Take a packet in; packets of one partition come in order."""
@@ -106,16 +107,32 @@ class Arrivals:
         When all has ended it stands beyond the final clock by the lateness: a timer due at the final clock is
         due for good.
         """
-        clock_ms = self.frontier()[0]
+        clock_ms = self.frontier()[0] if self._until is None else self._until[0]
         return clock_ms if clock_ms < CLOCK_END else self._final_clock_ms + 1 + self._lateness_ms
 
     def watermark_ms(self) -> int:
         """Timers due before this are due for good: no event that may still come is older."""
         return self.watermark_clock() - self._lateness_ms
 
-    def release(self) -> Released | None:
-        """The rows that may go, in order; None if there are none and no batch was finished."""
+    @property
+    def has_more(self) -> bool:
+        """Whether the last release came to `until` only: the next one follows at once."""
+        return self._until is not None
+
+    def release(self, singly: bool = False) -> Released | None:
+        """The rows that may go, in order; None if there are none and no batch was finished.
+
+        singly  one batch's rows after the other, where they do not overlap: what is released together, and how far the
+                watermark comes behind it, does not depend on how much has arrived
+        """
+        self._until = None
+        if not self._waiting and not self._unfinished:
+            return None
         frontiers = self._frontiers()
+        if singly and self._merged and len(self._waiting) > 1:
+            self._until = self._end_of_first(frontiers[0])
+            if self._until is not None:
+                frontiers = [self._until] * len(frontiers)
         done = [packet for packet in self._unfinished if packet.end <= frontiers[packet.partition]]
         if done:
             self._unfinished = [
@@ -125,9 +142,9 @@ class Arrivals:
         waiting = self._waiting
         if not waiting:
             return _nothing(finished)
-        if len(waiting) == 1 and _all_before(waiting[0], frontiers):
-            packet = waiting[0]
-            self._waiting = []
+        alone = len(waiting) == 1 or (self.has_more and all(packet.sender < 0 for packet in waiting))
+        if alone and _all_before(waiting[0], frontiers):
+            packet = waiting.pop(0)
             return Released(packet.records, packet.text, packet.histories, finished)
         parts: list[Packet] = []
         masks: list[npt.NDArray[np.bool_]] = []
@@ -149,6 +166,14 @@ class Arrivals:
         if not parts:
             return _nothing(finished)
         return _merge(parts, masks, finished)
+
+    def _end_of_first(self, frontier: Place) -> Place | None:
+        """Where the first batch that waits ends, if it may go as a whole and others wait behind it, not beside it."""
+        batches = [packet for packet in self._waiting if packet.sender < 0]
+        if len(batches) < 2 or batches[0].end > frontier:
+            return None
+        first, *others = batches
+        return first.end if all(first.end <= other.start for other in others) else None
 
     # --- out of memory and back ---------------------------------------------------------------------------
 

@@ -187,13 +187,18 @@ def scatter_rows(
 
 
 def packets(
-    batch: SourceBatch, shards: int, partitions: int, nobody: npt.NDArray[np.uint8] = REFERENCE_TYPES
+    batch: SourceBatch,
+    shards: int,
+    partitions: int,
+    nobody: npt.NDArray[np.uint8] = REFERENCE_TYPES,
+    together: bool = False,
 ) -> tuple[list[tuple[int, Packet]], int]:
     """(destination, packet) for one source batch, and how many of its events are about no customer.
 
     Every shard of known customers gets one, empty or not, for it has to know how far the partition has come;
-    so does every anonymous shard when there are several partitions to merge, when the batch says so, or when it has
-    rows that all must hear of.
+    so does every anonymous shard when there are several partitions to merge, when the batch says so, when it has
+    rows that all must hear of, or, with `together`, when any of them has rows: a batch that comes to all is decided
+    in one go (segue.flow.parts).
     nobody  uint8 a type (segue.reference.world.types_for_all)
     """
     if batch.decoded is None:
@@ -205,7 +210,8 @@ def packets(
         decoded = batch.decoded
         routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards, nobody=nobody)
     via = tuple(shard for shard in range(shards) if routed.own[shards + shard])
-    everyone = batch.tell_clock or batch.decoded is None or partitions > 1
+    told = together and len(via) > 0
+    everyone = told or batch.tell_clock or batch.decoded is None or partitions > 1
     return list(_packets(batch, routed, shards, via, everyone)), routed.about_nobody
 
 

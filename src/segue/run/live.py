@@ -19,10 +19,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from segue.outputs import DEAD_LETTERS, DECISIONS, LATE
+from segue.outputs import DEAD_LETTERS, DECISIONS, LATE, SUMMARY
 from segue.run.progress import Moving, Rate, Total, looking
 from segue.sinks.files import output_path, read_decisions
-from segue.summary import OUTPUT
 from segue_kernels.shard import REASON_NAMES
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ class Live(Moving):
 
     def _read(self) -> None:
         for path in sorted(self._out.glob("*.jsonl")):
-            if path.stem in (OUTPUT, DEAD_LETTERS, LATE):
+            if path.stem in (SUMMARY, DEAD_LETTERS, LATE):
                 continue
             lines = self._tails.setdefault(path.stem, Tail(path)).lines()
             self._actions[path.stem] += len(lines)

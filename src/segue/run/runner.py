@@ -22,6 +22,7 @@ from segue import settings as settings_module
 from segue.checkpoints.folder import StateFolder
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
 from segue.kafka.settings import KafkaSettings
+from segue.outputs import ALL_OUTPUTS, HEARTBEAT, SUMMARY
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.load import load_policies
 from segue.reference.world import check_tables
@@ -49,7 +50,7 @@ from segue.sources.formats import Form, Format
 from segue.sources.interface import Source
 from segue.sources.open import new_pace, open_source
 from segue.sources.pace import Pace
-from segue.summary import OUTPUT, read_summary
+from segue.summary import read_summary
 
 PROCESSES_MAX = 64
 _EPOCH = timedelta(seconds=10)  # files are flushed at least so often
@@ -97,8 +98,6 @@ def prepare(settings: Settings, processes: int = 1, *, overwrite: bool = False) 
         _refuse_to_read_output_topics(settings.kafka)
         state = state_folder(settings, source)
         return Prepared(of_this_run(settings), policies, source, processes, state)
-    from segue.bytewax_steps import ALL_OUTPUTS
-
     # also those that these policies do not have: none of an earlier run may be taken for this one's
     _refuse_to_read_outputs(source, settings.out, ALL_OUTPUTS)
     known = known_run(settings) if settings.state else None
@@ -144,9 +143,6 @@ def _check_can_be_read_again(source: Source[Any]) -> None:
 
 
 def _refuse_to_read_output_topics(kafka: KafkaSettings) -> None:
-    from segue.bytewax_steps import ALL_OUTPUTS
-    from segue.outputs import HEARTBEAT
-
     outputs = {kafka.prefix + name for name in (*ALL_OUTPUTS, HEARTBEAT)}
     for topic in kafka.topics:
         if topic.name in outputs:
@@ -199,7 +195,7 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
     try:
         _complete(out, prepared.policies)
         (out / SUMMARY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
-        output_path(out, OUTPUT).unlink(missing_ok=True)
+        output_path(out, SUMMARY).unlink(missing_ok=True)
     except OSError as error:
         found = f'"{error.filename or out}" can\'t be written: {error.strerror}'
         raise SinkError("write the summary", found, "check the disk and the folder") from error
@@ -211,12 +207,12 @@ def _complete(out: Path, policies: CompiledPolicies) -> None:
     import pyarrow as pa
 
     from segue.actions.encode import ActionEncoder
-    from segue.bytewax_steps import output_names
+    from segue.flow.outputs import output_names
 
     schemas = ActionEncoder(policies).schemas
     for name in output_names(policies):
         path = output_path(out, name)
-        if name == OUTPUT or path.exists():
+        if name == SUMMARY or path.exists():
             continue
         if name in schemas:
             with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schemas[name]):

@@ -18,7 +18,8 @@ import numpy as np
 from segue.actions.encode import ActionEncoder
 from segue.checkpoints.bases import load, write_base
 from segue.checkpoints.manifest import Manifest
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.decisions import Decisions
+from segue.decide.engine import ShardEngine
 from segue.events.decode import Decoder, Origin
 from segue.events.names import CODE_BY_NAME, ERASURE
 from segue.events.updates import TopicRows

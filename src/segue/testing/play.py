@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from segue.actions.encode import ActionEncoder
-from segue.decide.engine import Decisions, ShardEngine
+from segue.decide.decisions import Decisions
+from segue.decide.engine import ShardEngine
 from segue.errors import PolicyError, SourceError
 from segue.events.batch import Origin
 from segue.events.decode import Decoder

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from segue.actions.encode import ActionEncoder, encode_dead, encode_late
 from segue.actions.joined import JoinedDecisions, join
-from segue.decide.engine import Decisions
+from segue.decide.decisions import Decisions
 from segue.events.batch import DeadLetter, Late
 from segue.kafka.receipts import (
     ID_BYTES,
@@ -30,6 +29,13 @@ from segue.policy.compiled import CompiledPolicies
 from segue.sinks.kafka.message import LaneItem, LaneMessage
 from segue.sinks.kafka.tables import CONTENT_TYPE, TableMessages
 from segue_kernels.receipt import ANONYMOUS_PART, RECEIPT_WORDS
+from segue_kernels.shard import (
+    SPAN_ACTIONS_END,
+    SPAN_CHANGES_END,
+    SPAN_CREDITS_END,
+    SPAN_LOG_END,
+    SPAN_PART,
+)
 
 Words = npt.NDArray[np.int64]
 
@@ -66,24 +72,23 @@ class LaneEncoder:
         """
         if not decided:
             return []
-        of = [(decisions.part % ANONYMOUS_PART) % self._lanes for decisions in decided]
-        order = sorted(range(len(decided)), key=of.__getitem__)
-        decided = [decided[i] for i in order]
-        lanes = [of[i] for i in order]
+        spans = np.concatenate([decisions.spans for decisions in decided])
+        lanes = ((spans[:, SPAN_PART] % ANONYMOUS_PART) % self._lanes).tolist()
         items: dict[int, list[LaneMessage]] = {lane: [] for lane in lanes}
         joined = join(decided)
         rows, actions = receipts_of(decided, self._offers)
         if len(joined.actions):
-            self._add_actions(joined, actions, _spread(lanes, [len(each.actions) for each in decided]), items)
+            counts = _counts(decided, SPAN_ACTIONS_END)
+            self._add_actions(joined, actions, _spread(lanes, counts), items)
         for name, batch in self._encoder.tables(joined):
             if name == DECISIONS:
-                counts = [len(each.log) for each in decided]
+                counts = _counts(decided, SPAN_LOG_END)
                 header, width = rows, 8 * RECEIPT_WORDS
             elif name == CHANGES:
-                counts = [len(each.changes) for each in decided]
+                counts = _counts(decided, SPAN_CHANGES_END)
                 header, width = change_ids(decided, self._policies), ID_BYTES
             else:
-                counts = [len(each.credits) for each in decided]
+                counts = _counts(decided, SPAN_CREDITS_END)
                 header, width = credit_ids(decided, self._policies), ID_BYTES
             topic = self._prefix + name
             for lane, start, end in _runs(lanes, counts):
@@ -127,13 +132,24 @@ class LaneEncoder:
             items[lane].append(LaneMessage(self._prefix + channel, customer, line[:-1], headers))
 
 
+def _counts(decided: list[Decisions], end: int) -> list[int]:
+    """Rows of each span, one Decisions' spans behind the other's; `end` says of what."""
+    return [count for each in decided for count in np.diff(each.spans[:, end], prepend=0).tolist()]
+
+
 def _spread(lanes: list[int], counts: list[int]) -> list[int]:
     return [lane for lane, count in zip(lanes, counts, strict=True) for _ in range(count)]
 
 
 def _runs(lanes: list[int], counts: list[int]) -> list[tuple[int, int, int]]:
-    """(lane, first row, end) for ascending lanes of so many rows each; lanes without a row are left out."""
-    ends = [0, *accumulate(counts)]
-    borders = [i for i in range(len(lanes)) if i == 0 or lanes[i] != lanes[i - 1]]
-    runs = [(lanes[i], ends[i], ends[j]) for i, j in pairwise([*borders, len(lanes)])]
-    return [(lane, start, end) for lane, start, end in runs if end > start]
+    """(lane, first row, end) of each run of rows that go to the same lane, for spans of so many rows each."""
+    runs: list[tuple[int, int, int]] = []
+    row = 0
+    for lane, count in zip(lanes, counts, strict=True):
+        if count:
+            first = row
+            if runs and runs[-1][0] == lane:
+                first = runs.pop()[1]
+            runs.append((lane, first, row + count))
+            row += count
+    return runs
