@@ -119,7 +119,7 @@ channel = "web"
         for n in range(600)
     ]
     payload = "".join(json.dumps(event) + "\n" for event in events).encode()
-    case = write_case(tmp_path, [payload], [policy], batch_rows=10)
+    case = write_case(tmp_path, [payload], [policy], batch_rows=2)
     told = with_kills(case, ["after_manifest:8", "after_epoch:3"])
     assert told.summary.actions > 0
     assert_same(case, told)

@@ -212,7 +212,7 @@ def _complete(out: Path, policies: CompiledPolicies) -> None:
     schemas = ActionEncoder(policies).schemas
     for name in output_names(policies):
         path = output_path(out, name)
-        if name == SUMMARY or path.exists():
+        if name == SUMMARY or (path.exists() and path.stat().st_size):
             continue
         if name in schemas:
             with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schemas[name]):
