@@ -47,7 +47,8 @@ from segue.checkpoints.record import (
     read_index,
     record_room,
 )
-from segue.state.delta import ShardDelta, as_base
+from segue.checkpoints.rest import made_whole
+from segue.state.delta import ShardDelta
 
 _NOTHING = np.zeros(0, np.int64)
 _ROOMS = threading.local()
@@ -187,7 +188,7 @@ def load(folder: Path, manifest: Manifest, *, threads: bool = True, room: Room |
             return bytes(rest) if number == newest else b""
 
         rest = list(run(place, range(len(headers))))[newest]
-    return ShardDelta(rows, starts, words, as_base(rest))
+    return ShardDelta(rows, starts, words, made_whole(rest))
 
 
 def _merged(headers: list[Header], indexes: list[tuple[Words, Words]]) -> tuple[Words, Words, list[Words]]:

@@ -30,8 +30,9 @@ from segue.checkpoints.record import (
     file_head,
     record_room,
 )
+from segue.checkpoints.rest import is_whole
 from segue.errors import CheckpointError
-from segue.state.delta import ShardDelta, is_base
+from segue.state.delta import ShardDelta
 
 _BLOCK_BYTES = 4_096  # what is written past the page cache begins and ends at multiples of it
 _BLOCK_WORDS = _BLOCK_BYTES // 8
@@ -328,7 +329,7 @@ class Journal:
                 self._flush()
                 if self._file.used + 8 * room > self._file.size:
                     self._rotate(8 * room + _BLOCK_BYTES)
-            if is_base(delta.rest):
+            if is_whole(delta.rest):
                 chain.begin_anew()
             back = (0, 0, 0)
             if chain.file:

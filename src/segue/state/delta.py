@@ -61,20 +61,6 @@ def read_rest(delta: ShardDelta) -> Rest:
     return msgspec.msgpack.decode(delta.rest, type=Rest)
 
 
-def is_base(rest: bytes) -> bool:
-    """Whether a delta with this `rest` has all rows: what was saved before counts no more."""
-    return bool(rest) and msgspec.msgpack.decode(rest, type=Rest).is_base
-
-
-def as_base(rest: bytes) -> bytes:
-    """The same for a delta that has all rows now."""
-    if not rest or is_base(rest):
-        return rest
-    return msgspec.msgpack.encode(
-        msgspec.structs.replace(msgspec.msgpack.decode(rest, type=Rest), is_base=True)
-    )
-
-
 def merge_deltas(deltas: Sequence[ShardDelta]) -> ShardDelta:
     """One delta that says what these say one after the other: at least one, in the order in which they were made."""
     rests = [read_rest(delta) for delta in deltas]
