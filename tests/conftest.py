@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,24 @@ import pytest
 
 from deploy.kafka.broker import Broker
 from tests.brokers import SecuredBroker, Topics, have_broker, shared_broker
+
+_COMPILE = """
+from segue.run.progress import display, terminal
+from segue.run.warmup import is_warm, warm_up
+
+if not is_warm():
+    warm_up(display(terminal(), quiet=False).step)
+"""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the kernels before several processes of tests want them at once."""
+    if "PYTEST_XDIST_WORKER" in os.environ or session.config.option.collectonly:
+        return
+    compiled = subprocess.run([sys.executable, "-c", _COMPILE], check=False)
+    if compiled.returncode:
+        pytest.exit("the kernels can't be compiled", compiled.returncode)
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,8 @@ def make_producer(settings: KafkaSettings, trouble: Trouble, lane: int | None = 
         own["transactional.id"] = transactional_id(settings, lane)
         own["transaction.timeout.ms"] = limits.TRANSACTION_MS_MAX
     else:
-        own["linger.ms"] = limits.TRANSACTION_MS_MAX - 1  # only a flush sends (sender.py)
+        own["message.timeout.ms"] = limits.LEASE_MS  # sender.py
+        own["linger.ms"] = limits.LEASE_MS - 1  # only a flush sends
     properties = client_properties(settings, "producer", defaults=defaults, own=own)
     return _made(Producer, client_arguments(properties, trouble))
 

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -18,6 +19,8 @@ from segue.sinks.kafka.clients import Trouble, fatal_error, make_producer, messa
 from segue.sinks.kafka.message import LaneMessage
 
 _SEND_S = limits.TRANSACTION_MS_MAX / 1000
+_LOOK_S = 0.05  # who waits for acknowledgements looks so often for the errors of others
+_NOT_SENT = frozenset({KafkaError._PURGE_QUEUE, KafkaError._MSG_TIMED_OUT})
 
 
 class Lease(Protocol):
@@ -36,7 +39,8 @@ class Sender:
     Only under a lease: while it is not certain that nobody has taken over, nothing goes out. And only when all that was
     sent is acknowledged: librdkafka would send no more of a partition anyway, and its thread would spin until it may
     (read 0.25 cores a lane at 10 k messages/s). A burst is in its queue as a whole before any of it goes out, so that
-    it is one request a partition; nothing goes out by itself: who is frozen in between finds his lease gone.
+    it is one request a partition; only a flush sends it, after a last look at the lease; and what librdkafka could not
+    send while the lease may have run out it gives back: who was frozen at any point sends nothing when he is thawed.
 
     acknowledged  called with topic and offset, in the sender's thread
     heard         called after each burst was sent, and after it was acknowledged
@@ -63,6 +67,7 @@ class Sender:
         self._producer = make_producer(settings, trouble)
         self._lock = threading.Condition()
         self._held: list[LaneMessage] = []
+        self._again: list[LaneMessage] = []  # that were given back
         self._closing = False
         self.taken = 0  # messages in all
         self.sent = 0
@@ -105,28 +110,31 @@ class Sender:
         return burst
 
     def _send(self, burst: list[LaneMessage]) -> None:
-        while True:
+        deadline = time.monotonic() + _SEND_S
+        is_sent = False
+        while burst:
             self._lease.renew()
             for message in burst:
-                produce(self._settings, self._producer, message, self._lane, self._on_delivered, self._check)
-            if self._lease.holds():
-                break
-            self._producer.purge(in_queue=True, in_flight=False)
-            self._flush(_SEND_S)
-        self.sent += len(burst)
-        self._heard()
-        deadline = time.monotonic() + _SEND_S
-        while self._flush(deadline - time.monotonic()):
+                told = partial(self._on_delivered, message)
+                produce(self._settings, self._producer, message, self._lane, told, self._check)
+            if not self._lease.holds():
+                self._producer.purge(in_queue=True, in_flight=False)
+            elif not is_sent:
+                is_sent = True
+                self.sent += len(burst)
+                self._heard()
+            while self._flush():
+                self._check()
             self._check()
-            if time.monotonic() >= deadline:
+            burst, self._again = self._again, []
+            if burst and time.monotonic() >= deadline:
                 raise sink_error(self._settings, KafkaError(KafkaError._TIMED_OUT))
-        self._check()
         self._heard()
 
-    def _flush(self, seconds: float) -> int:
-        """Send, and wait for acknowledgements; how many are missing."""
+    def _flush(self) -> int:
+        """Send, and wait a little for acknowledgements; how many are missing."""
         try:
-            return int(self._producer.flush(max(0.0, min(seconds, 0.05))))
+            return int(self._producer.flush(_LOOK_S))
         except SystemError as error:
             raise fatal_error(self._settings, self._producer) from error
 
@@ -134,11 +142,12 @@ class Sender:
         FAILED.raise_if_set()
         self._trouble.check()
 
-    def _on_delivered(self, error: KafkaError | None, message: Message) -> None:
-        topic = message.topic() or ""
+    def _on_delivered(self, message: LaneMessage, error: KafkaError | None, delivered: Message) -> None:
         if error is None:
             self.acknowledged += 1
-            if (offset := message.offset()) is not None:
-                self._told_acknowledged(topic, offset)
-        elif error.code() != KafkaError._PURGE_QUEUE:
-            self._trouble.note(message_error(self._settings, error, topic, len(message.value() or b"")))
+            if (offset := delivered.offset()) is not None:
+                self._told_acknowledged(message.topic, offset)
+        elif error.code() in _NOT_SENT:
+            self._again.append(message)
+        else:
+            self._trouble.note(message_error(self._settings, error, message.topic, len(message.value)))
