@@ -8,6 +8,7 @@ in both modes: NumPy's warning about it is off inside an interpreted kernel.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -52,6 +53,24 @@ def cache_folder() -> Path:
 
 if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
     numba_config.CACHE_DIR = str(cache_folder())
+
+
+_save_compiled: Any = None  # Numba's own, no public function either
+if not JIT_DISABLED:
+    from numba.core import caching
+
+    _save_compiled = getattr(caching.IndexDataCacheFile, "save", None)
+
+if _save_compiled is not None:
+
+    def _save_alone(cache_file: Any, key: Any, data: Any) -> None:
+        """Keep what was compiled, one process at a time: of two that compile one function for different types at the
+        same time each would take the next free file, and the index would tell one the other's code."""
+        with open(f"{cache_file._index_path}.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _save_compiled(cache_file, key, data)
+
+    caching.IndexDataCacheFile.save = _save_alone
 
 
 _wrapping_index: Any = (

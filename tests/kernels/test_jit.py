@@ -1,6 +1,11 @@
-"""What kernels mean by an index."""
+"""What kernels mean by an index, and how they are kept."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -29,3 +34,46 @@ def test_only_other_packages_pay_for_indices_below_zero() -> None:
     checked = numba.njit(boundscheck=True)(kernel)
     with pytest.raises(IndexError):
         checked(words[5:], -1)
+
+
+_COMPILES = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from segue_kernels.jit import kernel
+sys.path.insert(0, sys.argv[1])
+from added import add
+while not Path(sys.argv[1], "go").exists():
+    time.sleep(0.001)
+for code in sys.argv[2]:
+    add(np.ones(1, code), 1)
+print(sum(add.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="needs the compiler")
+def test_processes_that_compile_one_kernel_for_different_types_keep_them_all(tmp_path: Path) -> None:
+    (tmp_path / "added.py").write_text(
+        "from segue_kernels.jit import kernel\n\n\n@kernel\ndef add(words, n):\n    return words[0] + n\n"
+    )
+    codes = "bhilBHILfd"
+    environment = {**os.environ, "SEGUE_CACHE_DIR": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+
+    def hits(types: list[str]) -> list[int]:
+        go = tmp_path / "go"
+        go.unlink(missing_ok=True)
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", _COMPILES, str(tmp_path), some],
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for some in types
+        ]
+        go.touch()
+        return [int(process.communicate()[0]) for process in started]
+
+    assert hits(list(codes)) == [0] * len(codes)
+    assert hits([codes]) == [len(codes)]
