@@ -266,10 +266,12 @@ class Load:
         at = original % self.ring
         rows = self._rows[at]
         rows[:, ID] = original
+        # other customers each time round: after a day's worth of actions the same ones would get none any more
+        rows[:, USER] = (rows[:, USER] + original // self.ring * (self.customers // 7 + 1)) % self.customers
         if self.each_once:
             rows[:, USER] = (number - schedule.first) % self.customers
-            rows[:, ANONYMOUS] = mix(rows[:, USER], self.seed + 1)
             rows[:, TYPE] = _SCORED
+        rows[:, ANONYMOUS] = mix(rows[:, USER], self.seed + 1)
         intended_ms = schedule.start_ns // 1_000_000 + ((original - schedule.first) * 1_000 / schedule.rate)
         rows[:, TIME] = intended_ms.astype(np.int64) - self._back_ms[at]
         partition = rows[:, USER] % self.partitions

@@ -114,7 +114,7 @@ def warm_up(step: Step) -> None:
 
 
 def _take_up(shard: AnonymousShard) -> None:
-    """What comes rarely, but then at once: what was sent before a crash, and an erasure."""
+    """What comes rarely, but then at once: what was sent before a crash, an erasure, tables that grow."""
     receipts = np.zeros((1, RECEIPT_WORDS), np.int64)
     receipts[0, [RECEIPT_PART, RECEIPT_SEQUENCE]] = shard.engine.part, shard.engine.sequence + 1
     receipts[0, RECEIPT_FLAGS] = RECEIPT_IS_LOGGED
@@ -125,6 +125,9 @@ def _take_up(shard: AnonymousShard) -> None:
     hear_erasure(shard.engine.state.arrays, erasure, 0, text, shard.engine.state.words)
     erasure[0, [PACK, CUSTOMER_LO, TIME, CLOCK]] = ERASURE, 1, 1, 1
     shard.engine.process(Released(erasure, text))
+    for _ in range(2):  # the second time moves what the first left in the old tables
+        shard.engine.state.grow_index()
+        shard.engine.state.grow_spill()
 
 
 def _decide(known: list[Packet], policies: CompiledPolicies, settings: Settings) -> list[Decisions]:
