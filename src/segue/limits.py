@@ -45,8 +45,8 @@ KAFKA_QUEUE_BYTES = 128 << 20  # fetched and not yet read, of all partitions of 
 KAFKA_QUEUE_MESSAGES = 400_000  # ... and beyond so many nothing is fetched
 KAFKA_FETCH_WAIT_MS = 10  # a broker that has nothing answers so late
 KAFKA_METADATA_MS = 30_000  # between two looks at which topics there are
-KAFKA_LINGER_MS = 5  # after a batch the next one of a partition waits so long, ...
-KAFKA_LINGER_MESSAGES = 1_000  # ... unless so many messages stand in its queue
+KAFKA_LINGER_MS = 10  # partitions are read together, so often at most, ...
+KAFKA_LINGER_MESSAGES = 4_000  # ... but at once where so many messages stand in the queue
 KAFKA_END_BEHIND_MS = (
     20  # idle partitions ask for their end so often while another partition of the process reads ...
 )

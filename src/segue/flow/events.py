@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +24,6 @@ from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch, ReaderState
 
 WAIT = timedelta(milliseconds=1)  # before a reader held back by its pace looks again
-IDLE = timedelta(milliseconds=limits.READ_IDLE_MS)  # ... or one whose live input had nothing
 # end of the calendar: live, nothing is refused for being in the future
 _LIVE_ARRIVAL_MS = 253_402_300_799_000
 
@@ -78,7 +78,7 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
         read = self._reader.read()
         if self._reader.quiet:
             if self._live:
-                self._awake = datetime.now(UTC) + IDLE
+                self._awake = datetime.now(UTC) + _until_next_look()
             if not read.batches:
                 return []
         point("after_poll")
@@ -97,6 +97,12 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _until_next_look() -> timedelta:
+    """At live inputs that had nothing: at all of them together, for what they give is then decided in one call."""
+    every_s = limits.READ_IDLE_MS / 1_000
+    return timedelta(seconds=every_s - time.monotonic() % every_s)
 
 
 def _hurry_lanes() -> Callable[[], None]:

@@ -44,6 +44,7 @@ _FORMS: dict[Form, int] = {
 _BUFFER_PADDING_BYTES = 64
 _ENVELOPE_BYTES_GUESS = 512  # of a CloudEvent's line beside its payload, until some were seen
 _ASK_MS = 1_000
+_LINGER_S = KAFKA_LINGER_MS / 1_000
 _MESSAGE = struct.Struct(
     "=i20xQQQQq"
 )  # of rd_kafka_message_t: error, payload, its length, key, its length, offset
@@ -152,7 +153,8 @@ class KafkaPartition:
             if chunk is not None:
                 now = time.monotonic()
                 self._reading.moved = now
-                self._more_at = now + KAFKA_LINGER_MS / 1_000
+                # the same moment for all partitions: what they give is then decided in one call
+                self._more_at = (now // _LINGER_S + 1) * _LINGER_S
                 return chunk
 
     def position(self) -> KafkaPosition:
