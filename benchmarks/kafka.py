@@ -405,11 +405,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def broker_settings(folder: Path) -> dict[str, str]:
-    """What the broker was told, but for passwords."""
+    """What the broker was told, but for passwords and where it stands."""
     path = folder / "server.properties"
     lines = path.read_text().splitlines() if path.exists() else []
     pairs = (line.split("=", 1) for line in lines if "=" in line)
-    return {name: value for name, value in pairs if "password" not in name and "jaas" not in name}
+    left_out = ("password", "jaas", "dirs", "listeners", "voters")
+    return {name: value for name, value in pairs if not any(word in name for word in left_out)}
 
 
 if __name__ == "__main__":
