@@ -41,9 +41,13 @@ class Numbers(StatefulSourcePartition[tuple[str, int], int]):
     def __init__(self, part: str, at: int) -> None:
         self.part = part
         self.at = at
+        self.wakes = True
         tell("source", part, at)
 
     def next_batch(self) -> Iterable[tuple[str, int]]:
+        if self.wakes:  # as the engine's sources do: all keys are saved in the first epoch, whatever comes
+            self.wakes = False
+            return [(f"key-{key}", -1 - key) for key in range(KEYS)]
         if self.at >= NUMBERS:
             if LAST:
                 raise StopIteration
@@ -79,8 +83,8 @@ class Sum(StatefulBatchLogic[int, int, bytes]):
             tell("part", self.key, self.sum)
 
     def on_batch(self, values: list[int]) -> tuple[Iterable[int], bool]:
-        self.key = values[0] % KEYS
-        self.sum += sum(values)
+        self.key = -1 - values[0] if values[0] < 0 else values[0] % KEYS
+        self.sum += sum(value for value in values if value >= 0)
         return [self.sum], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> bytes:
