@@ -44,7 +44,7 @@ def test_killed_at_a_named_point(tmp_path: Path, point: str) -> None:
     """Every file is the same, line by line and row by row."""
     choice = Seeded(POINTS.index(point))
     case = simulated(tmp_path, seed=7)
-    with_kills(case, [f"{point}:{choice.integer(2, 9)}", f"{point}:{choice.integer(1, 3)}"])
+    with_kills(case, [f"{point}:{choice.integer(2, 3)}", f"{point}:{choice.integer(1, 3)}"])
     run_threads(case)
     undisturbed = lines_and_rows(tmp_path / "out-0")
     del undisturbed["summary.jsonl"]
@@ -128,7 +128,7 @@ channel = "web"
 def test_a_damaged_checkpoint_is_refused_and_gone_back_from(tmp_path: Path) -> None:
     """The outputs are cut back with it, and in the end hold what an undisturbed run writes."""
     case = simulated(tmp_path, seed=9)
-    code, said = end_of(start(case, kill_at="after_epoch:6"))
+    code, said = end_of(start(case, kill_at="after_epoch:2"))
     assert code == KILLED, said
     state = tmp_path / "state"
     (journal,) = (state / "journals").iterdir()
@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_is_refused_and_gone_back_from(tmp_path: Path) -> N
 def test_other_policies_go_on(tmp_path: Path) -> None:
     """What was written stays; the logs go on in files of their own. An output may go, another may come."""
     case = simulated(tmp_path, seed=5)
-    code, said = end_of(start(case, kill_at="after_epoch:5"))
+    code, said = end_of(start(case, kill_at="after_epoch:2"))
     assert code == KILLED, said
     (policies,) = (tmp_path / "policies").iterdir()
     policies.write_text(
