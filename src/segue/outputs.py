@@ -8,6 +8,7 @@ JOINS = "joins"
 TABLE_OUTPUTS = (DECISIONS, CHANGES, JOINS)  # these take batches of columns, not lines
 DEAD_LETTERS = "dead_letters"
 LATE = "late"
+LOG_OUTPUTS = (*TABLE_OUTPUTS, DEAD_LETTERS, LATE)  # what people and programs look into later
 HEARTBEAT = "heartbeat"  # of Kafka: a record a second and lane tells an idle engine that it was fenced
 SUMMARY = "summary"  # of files: where partitions and shards send their parts; one JSON line each
 ALL_OUTPUTS = (*CHANNELS, *TABLE_OUTPUTS, DEAD_LETTERS, LATE, SUMMARY)  # of a run with any policies

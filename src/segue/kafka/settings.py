@@ -48,7 +48,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                  lanes
     delivery     by channel, where it differs from the default (IDEMPOTENT_CHANNELS, all others transactional)
     compression  of what is produced
-    gather_ms    a transaction waits so long for more to share it
+    gather_ms    a transaction waits so long for more to share it; one of logs only at least limits.GATHER_LOGS_MS
     properties   librdkafka's own, for all clients
     properties_file  the same from a file of `name=value` lines
     """

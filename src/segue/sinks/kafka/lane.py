@@ -32,7 +32,7 @@ from segue.sinks.kafka.clients import (
     produce,
     sink_error,
 )
-from segue.sinks.kafka.message import LaneMessage, LanePosition, header, is_idempotent
+from segue.sinks.kafka.message import LaneMessage, LanePosition, header, is_idempotent, is_log
 from segue.sinks.kafka.sender import Sender
 from segue.sinks.kafka.tables import rows_of_stream
 from segue.sinks.kafka.tail import Tail, read_to_end
@@ -52,11 +52,12 @@ def hurry_lanes() -> None:
 
 class _Queued(NamedTuple):
     """Messages for one transaction; before it commits the first `taken_before` messages that go out at once are
-    acknowledged: nothing is logged as sent that is not there."""
+    acknowledged: nothing is logged as sent that is not there. `due`: others may come to share it until then."""
 
     messages: list[LaneMessage]
     taken_before: int
     at: float
+    due: float
 
 
 class Lane:
@@ -75,10 +76,15 @@ class Lane:
         self._pending = {topic: Counter(unpack_ids(ids)) for topic, ids in position.pending.items() if ids}
         self._matched_at = time.monotonic()
         self._at_once = {topic for topic in self._offsets if is_idempotent(settings, topic)}
+        self._logs = {topic for topic in self._offsets if is_log(settings, topic)}
         self._gather_s = settings.gather_ms / 1000
+        self._gather_logs_s = max(settings.gather_ms, limits.GATHER_LOGS_MS) / 1000
         self._trouble = Trouble(settings)
         self._sender: Sender | None = None  # of what goes out at once
-        self._lock = threading.Condition()
+        lock = threading.RLock()
+        self._lock = threading.Condition(lock)  # told of progress
+        self._work = threading.Condition(lock)  # told of what the thread has to do
+        self._wakes_at = 0.0  # the thread looks again by then
         self._queue: deque[_Queued] = deque()
         self._queued = 0  # messages not yet committed
         self._hurried = False
@@ -109,18 +115,22 @@ class Lane:
                     sender.take(at_once)
                     rest = [message for message in messages if message.topic not in self._at_once]
             if rest:
+                only_logs = all(message.topic in self._logs for message in rest)
                 with self._lock:
                     taken = sender.taken if sender is not None else 0
-                    self._queue.append(_Queued(rest, taken, time.monotonic()))
+                    now = time.monotonic()
+                    due = now + (self._gather_logs_s if only_logs else self._gather_s)
+                    self._queue.append(_Queued(rest, taken, now, due))
                     self._queued += len(rest)
-                    self._lock.notify_all()
+                    if due < self._wakes_at or self._queued >= limits.TRANSACTION_MESSAGES_MAX:
+                        self._work.notify()
 
     def hurry(self) -> None:
         """Gather no longer: somebody will wait for what is queued."""
         with self._lock:
             if self._queue and not self._hurried:
                 self._hurried = True
-                self._lock.notify_all()
+                self._work.notify()
 
     def snapshot(self) -> LanePosition:
         """Wait until all that was taken is committed or acknowledged; where the lane stands then. Raises SinkError.
@@ -151,7 +161,7 @@ class Lane:
             self._sender.close()
         with self._lock:
             self._closing = True
-            self._lock.notify_all()
+            self._work.notify()
         self._thread.join()
         _open_lanes.discard(self)
         if not failed_before:
@@ -216,16 +226,18 @@ class Lane:
         if not self.holds():
             with self._lock:
                 self._beat_asked = True
-                self._lock.notify_all()
+                self._work.notify()
             self._wait(self.holds)
 
     def _on_acknowledged(self, topic: str, offset: int) -> None:
         with self._lock:
             self._offsets[topic] = max(self._offsets.get(topic, 0), offset + 1)
 
-    def _notify(self) -> None:
+    def _on_sent(self) -> None:
         with self._lock:
             self._lock.notify_all()
+            if self._queue:  # perhaps it waited for that
+                self._work.notify()
 
     # --- the thread --------------------------------------------------------------------------------------
 
@@ -243,6 +255,7 @@ class Lane:
         FAILED.set(error)
         with self._lock:
             self._lock.notify_all()
+            self._work.notify()
 
     def _run(self) -> None:
         producer = None
@@ -284,13 +297,13 @@ class Lane:
                 self,
                 self._trouble,
                 self._on_acknowledged,
-                self._notify,
+                self._on_sent,
                 self._fail,
             )
             with self._lock:  # until then an older engine may still send what needs no transaction
                 until = self._fenced_at + limits.LEASE_MS / 1000
                 while (wait_s := until - time.monotonic()) > 0 and not self._closing:
-                    self._lock.wait(min(wait_s, _LOOK_S))
+                    self._work.wait(min(wait_s, _LOOK_S))
         reader = make_reader(self._settings, self._trouble)
         try:
             starts = {(topic, self._number): at for topic, at in self._offsets.items()}
@@ -327,7 +340,8 @@ class Lane:
                     if self._hurried or self._closing or full:
                         due = now
                     else:
-                        due = max(self._queue[0].at, self._committed_at) + self._gather_s
+                        due = min(item.due for item in self._queue)
+                        due = max(due, self._committed_at + self._gather_s)
                 elif self._closing and not self._queue:
                     return None
                 elif self._beat_asked:
@@ -336,7 +350,9 @@ class Lane:
                     due = self._committed_at + limits.HEARTBEAT_MS / 1000
                 if now >= due:
                     break
-                self._lock.wait(due - now)
+                self._wakes_at = due
+                self._work.wait(due - now)
+            self._wakes_at = 0.0
             items: list[_Queued] = []
             messages = 0
             while self._queue and (not items or messages < limits.TRANSACTION_MESSAGES_MAX):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from segue.kafka.settings import KafkaSettings
+from segue.outputs import LOG_OUTPUTS
 
 Header = tuple[str, bytes]
 
@@ -42,6 +43,11 @@ def lane_label(lane: int) -> str:
 def is_idempotent(settings: KafkaSettings, topic: str) -> bool:
     """Whether messages to the topic go out at once, without a transaction."""
     return settings.delivery_of(topic.removeprefix(settings.prefix)) == "idempotent"
+
+
+def is_log(settings: KafkaSettings, topic: str) -> bool:
+    """Whether nobody acts at once on what the topic gets: its messages wait for others to share a transaction."""
+    return topic.removeprefix(settings.prefix) in LOG_OUTPUTS
 
 
 def header(headers: Any, name: str) -> bytes | None:
