@@ -131,7 +131,7 @@ class Sender:
             "bootstrap.servers": brokers,
             "enable.idempotence": "true",
             "compression.codec": "lz4",
-            "linger.ms": "1",
+            "linger.ms": "5",  # as of Kafka's own clients since 4.0
             "queue.buffering.max.messages": "2000000",
             "queue.buffering.max.kbytes": "1048576",
             "delivery.report.only.error": "true",

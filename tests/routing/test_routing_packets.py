@@ -35,11 +35,11 @@ CUSTOMERS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from((0, 1, 2))), 
 
 
 @quick(100)
-@given(CUSTOMERS, st.sampled_from((1, 3, 8)), st.sampled_from((1, 2)))
+@given(CUSTOMERS, st.sampled_from((1, 3, 8)), st.sampled_from((1, 2)), st.booleans())
 def test_every_shard_that_must_know_gets_a_packet(
-    customers: list[tuple[int, int]], shards: int, partitions: int
+    customers: list[tuple[int, int]], shards: int, partitions: int, merged: bool
 ) -> None:
-    made, nobody = packets(batch_of(customers), shards, partitions)
+    made, nobody = packets(batch_of(customers), shards, partitions, merged=merged)
     assert nobody == 0
     by_destination = dict(made)
     assert len(by_destination) == len(made)
@@ -48,7 +48,7 @@ def test_every_shard_that_must_know_gets_a_packet(
         for c, kind in customers
         if kind == record.KIND_ANONYMOUS
     }
-    everyone = set(range(2 * shards)) if partitions > 1 else set(range(shards)) | anonymous
+    everyone = set(range(2 * shards)) if merged and partitions > 1 else set(range(shards)) | anonymous
     assert set(by_destination) == everyone
     assert sum(len(packet.records) for packet in by_destination.values()) == len(customers)
     for destination, packet in made:

@@ -37,7 +37,7 @@ def route(
     shards = settings.shards
     partitions = len(recovered.partitions)
     about_nobody = types_for_all(policies)
-    summed = not settings.kafka.brokers
+    merged = summed = not settings.kafka.brokers
 
     def scatter(read: list[ReadBatch]) -> Iterable[tuple[str, Any]]:
         for batch in read:
@@ -46,7 +46,9 @@ def route(
                     yield shard_label(KNOWN, shard), (shard, None)
                     yield shard_label(ANONYMOUS, shard), (shard, None)
             for decoded in batch.batches:
-                addressed, nobody = packets(decoded, shards, partitions, about_nobody, together=True)
+                addressed, nobody = packets(
+                    decoded, shards, partitions, about_nobody, together=True, merged=merged
+                )
                 for destination, packet in addressed:
                     if destination < shards:
                         yield shard_label(KNOWN, destination), (destination, packet)

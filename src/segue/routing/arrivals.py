@@ -147,13 +147,14 @@ class Arrivals:
             packet = waiting.pop(0)
             return Released(packet.records, packet.text, packet.histories, finished)
         parts: list[Packet] = []
-        masks: list[npt.NDArray[np.bool_]] = []
+        masks: list[npt.NDArray[np.bool_] | None] = []  # None = all rows
         kept: list[Packet] = []
         for packet in waiting:
             if _all_before(packet, frontiers):
-                ready = np.ones(len(packet.records), np.bool_)
-            else:
-                ready = _before(packet.records, frontiers)
+                parts.append(packet)
+                masks.append(None)
+                continue
+            ready = _before(packet.records, frontiers)
             count = int(np.count_nonzero(ready))
             if count == 0:
                 kept.append(packet)
@@ -290,22 +291,23 @@ def _rest(packet: Packet, mask: npt.NDArray[np.bool_]) -> Packet:
 
 
 def _merge(
-    parts: list[Packet], masks: list[npt.NDArray[np.bool_]], finished: tuple[tuple[int, int], ...]
+    parts: list[Packet], masks: list[npt.NDArray[np.bool_] | None], finished: tuple[tuple[int, int], ...]
 ) -> Released:
-    records = []
     histories: list[tuple[int, Words]] = []
+    chosen = [
+        packet.records if mask is None else packet.records[mask]
+        for packet, mask in zip(parts, masks, strict=True)
+    ]
+    merged = np.concatenate(chosen)
     text_at = 0
     row_at = 0
-    for packet, mask in zip(parts, masks, strict=True):
-        rows = packet.records[mask]
-        rows[:, HEAP] += text_at << 32
-        records.append(rows)
+    for packet, rows, mask in zip(parts, chosen, masks, strict=True):
+        merged[row_at : row_at + len(rows), HEAP] += text_at << 32
         if packet.histories:
-            index_of = np.cumsum(mask) - 1
-            histories += [(row_at + int(index_of[at]), h) for at, h in packet.histories if mask[at]]
+            index_of = np.arange(len(rows)) if mask is None else np.where(mask, np.cumsum(mask) - 1, -1)
+            histories += [(row_at + int(index_of[at]), h) for at, h in packet.histories if index_of[at] >= 0]
         text_at += len(packet.text)
         row_at += len(rows)
-    merged = np.concatenate(records)
     order = np.lexsort((merged[:, SEQUENCE], merged[:, CLOCK]))  # stable: lines stay behind their header
     if histories:
         place_of = np.empty(len(order), np.int64)

@@ -192,6 +192,7 @@ def packets(
     partitions: int,
     nobody: npt.NDArray[np.uint8] = REFERENCE_TYPES,
     together: bool = False,
+    merged: bool = True,
 ) -> tuple[list[tuple[int, Packet]], int]:
     """(destination, packet) for one source batch, and how many of its events are about no customer.
 
@@ -200,6 +201,7 @@ def packets(
     rows that all must hear of, or, with `together`, when any of them has rows: a batch that comes to all is decided
     in one go (segue.flow.parts).
     nobody  uint8 a type (segue.reference.world.types_for_all)
+    merged  rows wait for all partitions, not only for their own (segue.routing.arrivals)
     """
     if batch.decoded is None:
         records, text = no_rows()
@@ -211,7 +213,7 @@ def packets(
         routed = scatter_rows(decoded.records, decoded.spans, decoded.text, shards, nobody=nobody)
     via = tuple(shard for shard in range(shards) if routed.own[shards + shard])
     told = together and len(via) > 0
-    everyone = told or batch.tell_clock or batch.decoded is None or partitions > 1
+    everyone = told or batch.tell_clock or batch.decoded is None or (merged and partitions > 1)
     return list(_packets(batch, routed, shards, via, everyone)), routed.about_nobody
 
 

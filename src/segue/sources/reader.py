@@ -11,7 +11,7 @@ import numpy as np
 from segue.clock import Clock
 from segue.events.batch import DeadLetter, Decoded, Late, Origin
 from segue.events.decode import Decoder
-from segue.limits import AHEAD_MS_MAX, BATCH_BYTES_MAX, TICK_BEHIND_MS, TICK_MS
+from segue.limits import AHEAD_MS_MAX, BATCH_BYTES_MAX, TELL_MS, TICK_BEHIND_MS, TICK_MS
 from segue.routing.packet import CLOCK_END, ROW_BITS, Place, SourceBatch
 from segue.sources.interface import BrokenChunk, LineChunk, Partition, QuietChunk, RowChunk, TableChunk
 from segue.sources.pace import Pace
@@ -200,7 +200,7 @@ class BatchReader:
         else:
             self._clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
         self._row += events
-        tell_clock = self._clock_ms >= self._told_ms + TICK_MS
+        tell_clock = self._clock_ms >= self._told_ms + TELL_MS
         if tell_clock:
             self._told_ms = self._clock_ms
         result.batches.append(

@@ -16,6 +16,7 @@ from segue.limits import (
     KAFKA_ANSWER_MS_MAX,
     KAFKA_END_BEHIND_MS,
     KAFKA_END_IDLE_MS,
+    KAFKA_FETCH_BYTES_MIN,
     KAFKA_FETCH_WAIT_MS,
     KAFKA_METADATA_MS,
     KAFKA_QUEUE_BYTES,
@@ -159,6 +160,7 @@ def _properties(settings: KafkaSettings, partitions: int) -> dict[str, str]:
             "queued.min.messages": max(1_000, KAFKA_QUEUE_MESSAGES // share),
             "queued.max.messages.kbytes": max(1 << 10, (KAFKA_QUEUE_BYTES >> 10) // share),
             "fetch.wait.max.ms": KAFKA_FETCH_WAIT_MS,
+            "fetch.min.bytes": KAFKA_FETCH_BYTES_MIN,
             "fetch.queue.backoff.ms": KAFKA_FETCH_WAIT_MS,
             "fetch.error.backoff.ms": 100,
             # a topic that was deleted is noticed then
