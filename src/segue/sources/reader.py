@@ -200,7 +200,8 @@ class BatchReader:
         else:
             self._clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
         self._row += events
-        tell_clock = self._clock_ms >= self._told_ms + TELL_MS
+        # of what comes first each batch is waited for until all have heard it
+        tell_clock = self._clock_ms >= self._told_ms + TELL_MS or self._pace.comes_first(self._index)
         if tell_clock:
             self._told_ms = self._clock_ms
         result.batches.append(
