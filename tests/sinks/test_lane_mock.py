@@ -12,6 +12,7 @@ from segue.errors import SettingsError, SinkError
 from segue.kafka.settings import KafkaSettings
 from segue.run.stop import FAILED
 from segue.sinks.kafka.lane import Lane
+from segue.sinks.kafka.message import LaneMessage
 from segue.sinks.kafka.tail import prepare_outputs
 from tests.kafka.lanes import LANES, item, settings_of, topic_names, visible
 
@@ -58,6 +59,29 @@ def test_closing_commits_what_is_queued(settings: KafkaSettings) -> None:
     for lane in lanes:
         lane.close()
     assert visible(settings, "email") == [[], [1, 2]]
+
+
+def test_logs_alone_wait_for_others_and_go_with_what_does_not(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.limits.GATHER_LOGS_MS", 3_600_000)
+    lanes = opened(settings)
+
+    def log(number: int) -> list[LaneMessage]:
+        return [message for message in item("mock.", number, 0) if message.topic == "mock.decisions"]
+
+    lanes[0].write([log(0)])
+    lanes[1].write([log(1)])
+    lanes[1].write([item("mock.", 3, 0)])  # an action, which does not wait
+    while not len(lanes[1].waits_ms()):
+        FAILED.raise_if_set()
+        time.sleep(0.01)
+    assert visible(settings, "decisions") == [[], [1, 3]]
+    assert not len(lanes[0].waits_ms())
+    lanes[0].snapshot()  # somebody waits
+    assert visible(settings, "decisions") == [[0], [1, 3]]
+    for lane in lanes:
+        lane.close()
 
 
 def test_a_failure_elsewhere_ends_writing_and_waiting(settings: KafkaSettings) -> None:

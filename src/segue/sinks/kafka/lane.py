@@ -337,7 +337,7 @@ class Lane:
                 sent = sender.sent if sender is not None else 0
                 if self._queue and self._queue[0].taken_before <= sent:
                     full = self._queued >= limits.TRANSACTION_MESSAGES_MAX
-                    if self._hurried or self._closing or full:
+                    if self._hurried or self._closing or self._beat_asked or full:
                         due = now
                     else:
                         due = min(item.due for item in self._queue)
