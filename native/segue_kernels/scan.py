@@ -97,6 +97,8 @@ SHOP = 10
 COUPON = 11
 PROMOTION = 12
 CURRENCY = 13
+CHANNEL = 14
+PURPOSE = 15
 ZONE = 16
 SPECVERSION = 17
 STRINGS_END = 18  # the fields below are strings
@@ -136,7 +138,10 @@ ROLE_ALIAS = 2
 ROLE_UNSUBSCRIBED = 3
 ROLE_REFERENCE = 4
 ROLE_LEFT = 5  # always left to msgspec
+ROLE_CONSENT = 6
 # time zones uint64[size,6]: as types, with the zone's number as its code; a taken slot sends on to the next
+
+# consents uint64[n,4]: names of channels and purposes as keys, their fields, and << 8 what they add to a CODE word
 
 # --- settings int64[16] ------------------------------------------------------------------------------
 SET_KEY_SHIFT = 0
@@ -150,6 +155,9 @@ SET_LINES_MAX = 7
 SET_BYTES_MAX = 8  # a longer line is left
 SET_UNSUBSCRIBED = 9  # CODE word of Unsubscribed
 SET_ZONE_SHIFT = 10
+SET_GRANTED = 11  # CODE words of Consent Changed, without channel and purpose ...
+SET_WITHDRAWN = 12
+SET_PURPOSE = 13  # ... and what is added for an event that names no purpose
 SETTINGS = 16
 # --- multipliers uint64[2]: of the key hash, of the type (and time zone) hash
 
@@ -643,6 +651,25 @@ def _zone_number(buffer: Bytes, start: int, end: int, zones: Keys, multiplier: n
 
 
 @inline
+def _consent_bits(buffer: Bytes, start: int, end: int, field: int, consents: Keys) -> int:
+    """What the channel or purpose in [start, end) adds to a CODE word, or -1 for no known name."""
+    length = end - start
+    first = load64(buffer, start) & _low_mask(length)
+    last = _ZERO
+    if length > 8:
+        last = load64(buffer, end - 8)
+    for k in range(consents.shape[0]):
+        if (
+            consents[k, KEY_FIRST] == first
+            and consents[k, KEY_LAST] == last
+            and consents[k, KEY_LENGTH] == np.uint64(length)
+            and consents[k, KEY_FIELD] & _LOW_BYTE == np.uint64(field)
+        ):
+            return whole(consents[k, KEY_FIELD] >> _BYTE)
+    return _LEFT
+
+
+@inline
 def _currency(buffer: Bytes, start: int, end: int) -> int:
     """The currency code of three capital letters, or -1."""
     if end - start != 3:
@@ -722,6 +749,7 @@ def scan_lines(
     keys: Keys,
     types: Keys,
     zones: Keys,
+    consents: Keys,
     multipliers: Keys,
     exponents: Words,
     settings: Words,
@@ -859,6 +887,9 @@ def scan_lines(
                         at = _literal_end(buffer, at)
                         if at < 0:
                             break
+                        if byte != 0x6E:
+                            values[GRANTED] = byte == 0x74
+                            present |= bit
                     elif field < DATA and field != SPECVERSION and _is_null(buffer, at):
                         at += 4
                     else:
@@ -929,6 +960,18 @@ def scan_lines(
                 )
                 if zone < 0:
                     break
+            consent = settings[SET_UNSUBSCRIBED]
+            if role == ROLE_CONSENT:
+                if (present & (1 << CHANNEL)) == 0 or (present & (1 << GRANTED)) == 0:
+                    break
+                channel_bits = _consent_bits(buffer, starts[CHANNEL], ends[CHANNEL], CHANNEL, consents)
+                purpose_bits = settings[SET_PURPOSE]
+                if present & (1 << PURPOSE):
+                    purpose_bits = _consent_bits(buffer, starts[PURPOSE], ends[PURPOSE], PURPOSE, consents)
+                if channel_bits < 0 or purpose_bits < 0:
+                    break
+                consent = settings[SET_GRANTED if values[GRANTED] != 0 else SET_WITHDRAWN]
+                consent |= channel_bits | purpose_bits
             by_anonymous = role in (ROLE_IDENTIFY, ROLE_ALIAS)
             if by_anonymous and products > 0:
                 break
@@ -1043,8 +1086,8 @@ def scan_lines(
                 store = hash_word(buffer, starts[SHOP], ends[SHOP], k0, k1)
             records[row, STORE] = store
             voucher = whole(0)
-            if role == ROLE_UNSUBSCRIBED:
-                voucher = settings[SET_UNSUBSCRIBED]
+            if role == ROLE_UNSUBSCRIBED or role == ROLE_CONSENT:
+                voucher = consent
             elif present & (1 << COUPON):
                 voucher = hash_word(buffer, starts[COUPON], ends[COUPON], k0, k1)
             elif present & (1 << PROMOTION):

@@ -29,6 +29,23 @@ LATE_WORDS = 4  # event time, delay, where (offset, line)
 
 
 @kernel
+def count_headers(records: NDArray[np.int64]) -> int:
+    """How many of the records are headers: events."""
+    count = 0
+    for row in range(records.shape[0]):
+        count += (records[row, PACK] >> 8) & FLAG_IS_LINE == 0
+    return count
+
+
+@kernel
+def latest_time(records: NDArray[np.int64], least: int) -> int:
+    """The greatest TIME of the records, and no less than `least`."""
+    for row in range(records.shape[0]):
+        least = max(least, records[row, TIME])
+    return least
+
+
+@kernel
 def stamp_rows(
     records: NDArray[np.int64],
     spans: NDArray[np.int64],

@@ -13,7 +13,7 @@ PROGRAM = r"""
 import hashlib
 import numpy as np
 from segue.events.decode import Decoder, Origin
-from segue.events.lines import run_scanner
+from segue.events.lines import ScanRoom, run_scanner
 
 LINES = [
     b'{"id":"1","type":"Product Viewed","time":"2026-03-01T11:00:00.250Z","source":"web","userId":"user-1",'
@@ -37,7 +37,7 @@ for scanner in (True, False):
     digest.update(repr((decoded.records.tolist(), decoded.where.tolist(), decoded.dead, decoded.late,
     clock)).encode())
     print(digest.hexdigest())
-print(run_scanner(payload, 0, 100, 1, decoder.terms, decoder.k0, decoder.k1).slow.shape[0])
+print(run_scanner(payload, 0, 100, 1, ScanRoom(decoder.terms, decoder.k0, decoder.k1)).slow.shape[0])
 """
 ROOT = Path(__file__).parents[2]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from segue.events.batch import Decoded, string_of
 from segue.events.decode import Decoder, Origin
+from segue.events.lines import ScanRoom, run_scanner
 from segue.events.names import CODE_BY_SPELLING
 from segue.reference.zones import zone_names
 from segue_kernels import record
@@ -20,15 +21,20 @@ ARRIVAL_MS = 1_772_366_400_000  # 2026-03-01T12:00:00Z
 SECRET = b"0123456789abcdef"
 FAST = Decoder(SECRET, "EUR", ARRIVAL_MS, 300_000)
 ZONES = [*zone_names(), ""]
+ROOM = ScanRoom(FAST.terms, FAST.k0, FAST.k1)
 PLAIN = Decoder(SECRET, "EUR", ARRIVAL_MS, 300_000, scanner=False)
 
 
-def read(decoder: Decoder, payload: bytes, rows_max: int = 1 << 16) -> list[Decoded]:
-    array = np.frombuffer(payload, dtype=np.uint8)
+def read(decoder: Decoder, payload: bytes, rows_max: int = 1 << 16, behind: bytes = b"") -> list[Decoded]:
+    """All of a payload; `behind`: what its buffer holds behind it."""
+    padded = np.frombuffer(payload + behind, dtype=np.uint8)
+    array = padded[: len(payload)]
     batches = []
     at, line = 0, 1
     while at < len(payload):
-        decoded, next_at = decoder.json_lines(array, at, rows_max, Origin("f", line))
+        decoded, next_at = decoder.json_lines(
+            array, at, rows_max, Origin("f", line), padded if behind else None
+        )
         assert next_at > at
         at = next_at
         line += decoded.lines
@@ -56,6 +62,7 @@ def check(payload: bytes, rows_max: int = 1 << 16) -> dict[str, Any]:
     found = content(read(FAST, payload, rows_max))
     expected = content(read(PLAIN, payload))
     assert found == expected
+    assert content(read(FAST, payload, rows_max, behind=b"\n{}" * 30)) == expected
     assert all(letter.reason for letter in found["dead"])
     lines = payload.split(b"\n")
     for letter in found["dead"]:
@@ -276,7 +283,8 @@ PLAIN_FIELDS: dict[str, st.SearchStrategy[str]] = {
     "quantity": st.sampled_from(["0", "1", "3", "1000000", "null", "1000001", "2.0"]),
     "amount": plain_numbers,
     "currency": st.sampled_from(['"EUR"', '"JPY"', '"KWD"', '"CLF"', "null"]),
-    "channel": st.sampled_from(['"email"', "null"]),
+    "channel": st.sampled_from(['"email"', '"till"', '"e-mail"', '""', "null"]),
+    "purpose": st.sampled_from(['"marketing"', '"service"', '"servicE"', '""', "null"]),
     "granted": st.sampled_from(["true", "false", "null"]),
     "timezone": zone_texts(),
     "unknown": st.sampled_from(["true", "1.5", '"x"', "null", '"é"', "-0.25"]),
@@ -299,7 +307,7 @@ def plain_events(draw: st.DrawFn) -> str:
         ("id", '"m1"'),
         (
             draw(st.sampled_from(["type", "event"])),
-            json.dumps(draw(st.sampled_from(sorted(CODE_BY_SPELLING)))),
+            json.dumps(draw(st.sampled_from([*sorted(CODE_BY_SPELLING), *["Consent Changed"] * 8]))),
         ),
         (
             draw(st.sampled_from(["time", "timestamp"])),
@@ -434,10 +442,8 @@ GOOD = (
 
 
 def test_the_common_shape_stays_on_the_fast_road() -> None:
-    from segue.events.lines import run_scanner
-
     payload = np.frombuffer(b"\n".join(GOOD % k for k in range(50)), dtype=np.uint8)
-    scanned = run_scanner(payload, 0, 1000, 1, FAST.terms, FAST.k0, FAST.k1)
+    scanned = run_scanner(payload, 0, 1000, 1, ROOM)
     assert scanned.records.shape[0] == 50
     assert scanned.slow.shape[0] == 0
 
@@ -450,14 +456,16 @@ def test_the_common_shape_stays_on_the_fast_road() -> None:
         b'{"id": "1", "type": "purchase", "time": "2026-03-01T13:00:00.123456+02:00", "userId": "Zo\xc3\xab", '
         b'"currency": "JPY", "products": [{"product_id": "a", "price": 3, "quantity": 2}, {"product_id": "b"}]}',
         b'{"id":"1","type":"identify","timestamp":"2026-03-01T11:00:00Z","userId":"u","anonymousId":"a","x":null}',
+        b'{"id":"1","type":"Consent Changed","time":"2026-03-01T11:00:00Z","userId":"u","channel":"email",'
+        b'"purpose":"marketing","granted":true}',
+        b'{"id":"1","type":"Consent Changed","time":"2026-03-01T11:00:00Z","userId":"u","channel":"sms",'
+        b'"granted":false}',
         b'{"id":"1","type":"Price Updated","time":"2026-03-01T11:00:00Z","product_id":"p","price":-0.005}',
     ],
 )
 def test_forms_that_the_scanner_reads_itself(line: bytes) -> None:
-    from segue.events.lines import run_scanner
-
     payload = np.frombuffer(line, dtype=np.uint8)
-    assert run_scanner(payload, 0, 10, 1, FAST.terms, FAST.k0, FAST.k1).slow.shape[0] == 0
+    assert run_scanner(payload, 0, 10, 1, ROOM).slow.shape[0] == 0
     assert check(line)["dead"] == []
 
 
@@ -556,11 +564,9 @@ def test_where_a_time_zone_is_told(line: bytes, zone: str) -> None:
 
 
 def test_every_zone_is_read_on_the_fast_road() -> None:
-    from segue.events.lines import run_scanner
-
     lines = [BEGIN + b'"timezone":"%b","quantity":1000000}' % name.encode() for name in zone_names()]
     payload = np.frombuffer(b"\n".join([*lines, BEGIN + b'"timezone":"Nowhere"}']), dtype=np.uint8)
-    scanned = run_scanner(payload, 0, 2_000, 1, FAST.terms, FAST.k0, FAST.k1)
+    scanned = run_scanner(payload, 0, 2_000, 1, ROOM)
     assert scanned.slow.shape[0] == 0
     numbers_found = (scanned.records[:, record.PACK] >> record.ZONE_SHIFT).tolist()
     assert numbers_found == [*range(1, len(lines) + 1), record.ZONE_UNKNOWN]

@@ -16,7 +16,7 @@ from segue_kernels.record import (
     ZONE_SHIFT,
     ZONE_UNKNOWN,
 )
-from segue_kernels.stamp import LATE_WORDS, stamp_rows
+from segue_kernels.stamp import LATE_WORDS, count_headers, latest_time, stamp_rows
 
 NEVER_LATE = np.zeros(256, np.uint8)
 NEVER_LATE[2] = 1
@@ -78,3 +78,14 @@ def test_unknown_zones_are_counted_and_cleared(events: list[tuple[int, int]]) ->
     for row, (zone, line) in zip(records.tolist(), rows, strict=True):
         assert row[PACK] >> ZONE_SHIFT == (0 if zone == ZONE_UNKNOWN else zone)
         assert row[PACK] & ((1 << ZONE_SHIFT) - 1) == low | (FLAG_IS_LINE << 8 if line else 0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(-(2**62), 2**62), st.booleans()), max_size=20), st.integers(-9, 9))
+def test_headers_are_counted_and_the_latest_time_is_found(rows: list[tuple[int, bool]], least: int) -> None:
+    records = np.full((len(rows), RECORD_WORDS), -1, np.int64)
+    for record, (time_ms, is_line) in zip(records, rows, strict=True):
+        record[TIME] = time_ms
+        record[PACK] = 7 | (FLAG_IS_LINE << 8 if is_line else 0)
+    assert count_headers(records) == sum(not is_line for _, is_line in rows)
+    assert latest_time(records, least) == max([least, *(time_ms for time_ms, _ in rows)])

@@ -6,7 +6,6 @@ Lines are made per action (a few in a hundred events), nothing per event; the lo
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable
 from itertools import repeat
 from typing import NamedTuple
@@ -27,50 +26,47 @@ from segue.actions.changes import (
 )
 from segue.actions.joined import JoinedDecisions, join
 from segue.actions.lines import line_template
-from segue.actions.log import log_batch, log_names, log_schema
+from segue.actions.log import LogTable, log_names, log_schema, log_table
 from segue.actions.messages import DeadLetterMessage, LateMessage
 from segue.decide.decisions import Decisions
 from segue.events.batch import DeadLetter, Late
 from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.plan import OFFER_ITEMS_MAX
-from segue_kernels.record import (
-    FLAG_KIND,
-    STRING_CATEGORY,
-    STRING_CUSTOMER,
-    STRING_MESSAGE,
-    STRING_PRODUCT,
-)
+from segue_kernels.record import FLAG_KIND
 from segue_kernels.shard import (
-    ACTION_HI,
-    ACTION_ITEM,
     ACTION_ITEMS,
     ACTION_ITEMS_COUNT,
-    ACTION_LO,
-    ACTION_LOG,
     ACTION_OFFER,
     ACTION_RECORD,
     ACTION_SEGMENTS,
     ACTION_STAGE,
     ACTION_STEP,
-    LOG_DECISION_HI,
-    LOG_DECISION_LO,
-    LOG_NOW,
+)
+from segue_kernels.texts import (
+    TEXT_ACTION,
+    TEXT_BYTES_MAX,
+    TEXT_CATEGORY,
+    TEXT_CUSTOMER,
+    TEXT_DECISION,
+    TEXT_EXPIRES,
+    TEXT_MESSAGE,
+    TEXT_PRODUCT,
+    TEXT_ROOM,
+    TEXT_TIME,
+    TEXT_VOUCHER_ENDS,
+    TEXTS,
+    write_action_texts,
 )
 
 Words = npt.NDArray[np.int64]
 Output = tuple[str, bytes | pa.RecordBatch]
 
-_NEEDS_ESCAPE = re.compile(rb'[\x00-\x1f"\\\\]')
+_NULL = b"null"
+_NUMBERS = [0, 1, 4]  # of JoinedDecisions.numbers: propensity, context weight, score
 
 _json = msgspec.json.Encoder()
 _KINDS = [kind.encode() for kind in KINDS]
-
-
-def hex_ids(high: Words, low: Words) -> list[bytes]:
-    """128-bit ids as 32 hexadecimal digits."""
-    text = np.stack([high, low], axis=1).astype(">i8").tobytes().hex().encode()
-    return [text[i : i + 32] for i in range(0, len(text), 32)]
 
 
 def rfc3339(times_ms: Words) -> list[bytes]:
@@ -139,13 +135,17 @@ class ActionEncoder:
             for channel, line in zip(actions.channels, actions.lines, strict=True):
                 by_channel.setdefault(channel, []).append(line)
             outputs += [(channel, b"".join(lines)) for channel, lines in by_channel.items()]
-        return [*outputs, *self.tables(joined)]
-
-    def tables(self, joined: JoinedDecisions) -> list[tuple[str, pa.RecordBatch]]:
-        """Decision log, changes and joins, as far as there are any; their rows are those of `joined`."""
-        outputs = []
         if len(joined.log):
-            outputs.append((DECISIONS, log_batch(joined, self._log_names, self._schema)))
+            outputs.append((DECISIONS, self.log_batch(log_table(joined))))
+        return [*outputs, *self.changes(joined)]
+
+    def log_batch(self, log: LogTable) -> pa.RecordBatch:
+        """The decision log as Arrow has it."""
+        return log.batch(self._log_names, self._schema)
+
+    def changes(self, joined: JoinedDecisions) -> list[tuple[str, pa.RecordBatch]]:
+        """Changes and joins, as far as there are any; their rows are those of `joined`."""
+        outputs = []
         if len(joined.changes):
             outputs.append((CHANGES, changes_batch(joined, self._table_names)))
         if len(joined.credits):
@@ -156,38 +156,58 @@ class ActionEncoder:
         """All actions, in their order."""
         rows = joined.actions
         offers = rows[:, ACTION_OFFER].tolist()
-        log = joined.log[rows[:, ACTION_LOG]]
-        text = joined.text.tobytes()
-        header = joined.heap[rows[:, ACTION_RECORD]]
-        item = joined.heap[rows[:, ACTION_ITEM]]
         kinds = (joined.pack[rows[:, ACTION_RECORD]] >> 8) & FLAG_KIND
-        now = log[:, LOG_NOW]
-        ends = np.concatenate([now, now + self._voucher_lives_ms[offers], now + self._lives_ms[offers]])
-        stamps = rfc3339(ends)
-        times = stamps[: len(rows)]
-        action_ids = hex_ids(rows[:, ACTION_HI], rows[:, ACTION_LO])
-        customers = _strings(text, header, STRING_CUSTOMER)
+        texts, customers = self._texts(joined)
+        times = texts[TEXT_TIME]
         dynamic = zip(
-            action_ids,
-            hex_ids(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
-            _as_json(customers),
+            texts[TEXT_ACTION],
+            texts[TEXT_DECISION],
+            texts[TEXT_CUSTOMER],
             [_KINDS[kind] for kind in kinds.tolist()],
             self._segment_lists(rows),
             self._stage_names(rows),
             [b"%d" % step for step in rows[:, ACTION_STEP].tolist()],
-            _as_json(_strings(text, item, STRING_PRODUCT)),
-            _as_json(_strings(text, item, STRING_CATEGORY)),
+            texts[TEXT_PRODUCT],
+            texts[TEXT_CATEGORY],
             self._item_lists(joined),
-            *_json_numbers(joined.numbers[:, [0, 1, 4]]),
-            stamps[len(rows) : 2 * len(rows)],
+            *_json_numbers(joined.numbers[:, _NUMBERS]),
+            texts[TEXT_VOUCHER_ENDS],
             times,
             times,
-            stamps[2 * len(rows) :],
-            _as_json(_strings(text, header, STRING_MESSAGE)),
+            texts[TEXT_EXPIRES],
+            texts[TEXT_MESSAGE],
             strict=True,
         )  # in the order of DYNAMIC
         lines = [self._templates[offer] % values for offer, values in zip(offers, dynamic, strict=True)]
-        return ActionLines([self._channels[offer] for offer in offers], lines, action_ids, customers, times)
+        channels = [self._channels[offer] for offer in offers]
+        return ActionLines(channels, lines, texts[TEXT_ACTION], customers, times)
+
+    def _texts(self, joined: JoinedDecisions) -> tuple[list[list[bytes]], list[bytes]]:
+        """Lists of the texts of all actions, by TEXT_..., and their customers, which are no JSON."""
+        count = len(joined.actions)
+        data = np.empty(count * TEXT_BYTES_MAX + TEXT_ROOM, np.uint8)
+        ends = np.empty(count * TEXTS, np.int64)
+        plain = write_action_texts(
+            joined.actions,
+            joined.log,
+            joined.heap,
+            joined.text,
+            self._voucher_lives_ms,
+            self._lives_ms,
+            data,
+            ends,
+        )
+        stops = ends.tolist()
+        whole = data[: stops[-1]].tobytes()
+        pieces = [whole[start:end] for start, end in zip([0, *stops], stops, strict=False)]
+        texts = [pieces[text::TEXTS] for text in range(TEXTS)]
+        customers = [b"" if text == _NULL else text[1:-1] for text in texts[TEXT_CUSTOMER]]
+        if not plain:
+            for text in (TEXT_CUSTOMER, TEXT_PRODUCT, TEXT_CATEGORY, TEXT_MESSAGE):
+                texts[text] = [
+                    each if each == _NULL else _json.encode(each[1:-1].decode()) for each in texts[text]
+                ]
+        return texts, customers
 
     def _segment_lists(self, rows: Words) -> Iterable[bytes]:
         if not self._policies.segment_ids:
@@ -231,22 +251,6 @@ def _json_numbers(numbers: npt.NDArray[np.float64]) -> list[list[bytes]]:
     columns = np.ascontiguousarray(numbers.T)
     text = orjson.dumps(columns, option=orjson.OPT_SERIALIZE_NUMPY)
     return [column.split(b",") for column in text[2:-2].split(b"],[")]
-
-
-def _strings(text: bytes, heaps: Words, string: int) -> list[bytes]:
-    """One string of each record; empty where it is absent."""
-    start = heaps >> 32
-    for before in range(string):
-        start = start + ((heaps >> (8 * before)) & 0xFF)
-    end = start + ((heaps >> (8 * string)) & 0xFF)
-    return [text[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)]
-
-
-def _as_json(texts: list[bytes]) -> list[bytes]:
-    """Strings as JSON; null where one is empty."""
-    if _NEEDS_ESCAPE.search(b"".join(texts)):
-        return [_json.encode(each.decode()) if each else b"null" for each in texts]
-    return [b'"%b"' % each if each else b"null" for each in texts]
 
 
 def encode_dead(letters: list[DeadLetter]) -> bytes:

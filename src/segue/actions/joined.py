@@ -104,7 +104,7 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
 
 def _alone(decisions: Decisions) -> JoinedDecisions:
     return JoinedDecisions(
-        decisions.records[:, HEAP],
+        np.ascontiguousarray(decisions.records[:, HEAP]),
         decisions.records[:, PACK],
         decisions.text,
         decisions.log,

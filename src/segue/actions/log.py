@@ -8,7 +8,7 @@ score stand in the sampled rows only; in the others the two lists are null.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,20 +17,30 @@ import pyarrow as pa
 
 from segue.actions.joined import JoinedDecisions
 from segue.policy.compiled import CompiledPolicies
-from segue_kernels.record import STRING_CUSTOMER, STRING_MESSAGE
-from segue_kernels.shard import (
-    LOG_CANDIDATES,
-    LOG_DECISION_HI,
-    LOG_DECISION_LO,
-    LOG_FIRED,
-    LOG_FIRED_COUNT,
-    LOG_NOW,
-    LOG_RECORD,
-    LOG_SAMPLE,
-    LOG_SLOT,
-    LOG_WINNER,
-    REASON_NAMES,
+from segue_kernels.columns import (
+    COLUMN_BITS,
+    COLUMN_FIXED,
+    COLUMN_OFFSETS,
+    COLUMN_WIDTH,
+    COLUMN_WORDS,
 )
+from segue_kernels.log import (
+    COLUMN_CAUSE,
+    COLUMN_CHANNEL,
+    COLUMN_CUSTOMER,
+    COLUMN_DECISION,
+    COLUMN_JOURNEYS,
+    COLUMN_PLACEMENT,
+    COLUMN_PROPENSITIES,
+    COLUMN_REASONS,
+    COLUMN_SCORES,
+    COLUMN_TIME,
+    COLUMN_WINNER,
+    LOG_COLUMNS,
+    fill_log,
+    place_log,
+)
+from segue_kernels.shard import REASON_NAMES
 from segue_kernels.strings import gather_strings, write_hex
 
 Words = npt.NDArray[np.int64]
@@ -92,37 +102,80 @@ def log_names(policies: CompiledPolicies) -> LogNames:
     )
 
 
-def log_batch(joined: JoinedDecisions, known: LogNames, schema: pa.Schema) -> pa.RecordBatch:
-    """The log rows as columns of one batch, in their order."""
-    log = joined.log
-    n = len(log)
-    is_sampled = log[:, LOG_SAMPLE] >= 0
-    sample = joined.sample[_spread(log[is_sampled, LOG_SAMPLE], log[is_sampled, LOG_CANDIDATES])]
-    sample_offsets = _offsets(np.where(is_sampled, log[:, LOG_CANDIDATES], 0))
-    sampled = _bits(is_sampled)
-    fired = joined.fired[_spread(log[:, LOG_FIRED], log[:, LOG_FIRED_COUNT])]
-    reasons = joined.reasons  # they follow one another in the order of the log rows
-    heap = joined.heap[log[:, LOG_RECORD]]
-    winners = log[:, LOG_WINNER]
-    slots = log[:, LOG_SLOT]
-    columns = [
-        hex_column(log[:, LOG_DECISION_HI], log[:, LOG_DECISION_LO]),
-        record_strings(joined.text, heap, STRING_CUSTOMER),
-        times(log[:, LOG_NOW]),
-        record_strings(joined.text, heap, STRING_MESSAGE, absent_as_null=True),
-        named(slots, known.channels),
-        named(slots, known.placements),
-        named(winners, known.offers, winners >= 0),
-        _lists(pa.uint16(), _offsets(log[:, LOG_FIRED_COUNT]), fired),
-        pa.Array.from_buffers(
-            pa.binary(),
-            n,
-            [None, pa.py_buffer(_offsets(log[:, LOG_CANDIDATES])), pa.py_buffer(reasons)],
-        ),
-        _lists(pa.float64(), sample_offsets, sample[:, 0], sampled),
-        _lists(pa.float64(), sample_offsets, sample[:, 1], sampled),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+class LogTable(NamedTuple):
+    """The log rows as columns in one buffer (segue_kernels/columns.py)."""
+
+    rows: int
+    columns: Words
+    buffer: Words
+
+    def batch(self, known: LogNames, schema: pa.Schema) -> pa.RecordBatch:
+        """The same as Arrow's; its columns lie in this buffer."""
+        rows, whole = self.rows, pa.py_buffer(self.buffer)
+        halves = self.buffer.view(np.int32)
+        placed = self.columns.tolist()
+
+        def values(column: int) -> pa.Buffer:
+            kind, width, _, offsets, start = placed[column]
+            count = rows if kind == COLUMN_FIXED else int(halves[offsets // 4 + rows])
+            return whole.slice(start, count * width)
+
+        def bits(column: int) -> pa.Buffer | None:
+            start = placed[column][COLUMN_BITS]
+            return whole.slice(start, (rows + 7) // 8) if start >= 0 else None
+
+        def offsets(column: int) -> pa.Buffer:
+            return whole.slice(placed[column][COLUMN_OFFSETS], 4 * (rows + 1))
+
+        def fixed(column: int, of: pa.DataType) -> pa.Array:
+            return pa.Array.from_buffers(of, rows, [bits(column), values(column)])
+
+        def texts(column: int, of: pa.DataType) -> pa.Array:
+            return pa.Array.from_buffers(of, rows, [bits(column), offsets(column), values(column)])
+
+        def lists(column: int, of: pa.DataType) -> pa.Array:
+            data = values(column)
+            items = pa.Array.from_buffers(of, data.size // placed[column][COLUMN_WIDTH], [None, data])
+            buffers = [bits(column), offsets(column)]
+            return pa.Array.from_buffers(pa.list_(of), rows, buffers, children=[items])
+
+        def words(column: int, of: pa.Array) -> pa.Array:
+            return pa.DictionaryArray.from_arrays(fixed(column, pa.int32()), of, safe=False)
+
+        columns = [
+            texts(COLUMN_DECISION, pa.string()),
+            texts(COLUMN_CUSTOMER, pa.string()),
+            fixed(COLUMN_TIME, _TIME),
+            texts(COLUMN_CAUSE, pa.string()),
+            words(COLUMN_CHANNEL, known.channels),
+            words(COLUMN_PLACEMENT, known.placements),
+            words(COLUMN_WINNER, known.offers),
+            lists(COLUMN_JOURNEYS, pa.uint16()),
+            texts(COLUMN_REASONS, pa.binary()),
+            lists(COLUMN_PROPENSITIES, pa.float64()),
+            lists(COLUMN_SCORES, pa.float64()),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def log_table(joined: JoinedDecisions) -> LogTable:
+    """The log rows as columns, in their order."""
+    columns = np.empty((LOG_COLUMNS, COLUMN_WORDS), np.int64)
+    size = place_log(joined.log, joined.heap, columns)
+    buffer = np.empty(size // 8, np.int64)
+    fill_log(
+        joined.log,
+        joined.heap,
+        joined.text,
+        joined.reasons,
+        joined.fired,
+        joined.sample.view(np.int64),
+        columns,
+        buffer.view(np.uint8),
+        buffer.view(np.int32),
+        buffer,
+    )
+    return LogTable(len(joined.log), columns, buffer)
 
 
 def names(of: Sequence[str]) -> pa.Array:
@@ -130,10 +183,9 @@ def names(of: Sequence[str]) -> pa.Array:
     return pa.array(of, pa.string())
 
 
-def named(numbers: Words, known: pa.Array, present: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """A column of names by their numbers; null where it is not present."""
-    bits = None if present is None else _bits(present)
-    buffers = [bits, pa.py_buffer(numbers.astype(np.int32))]
+def named(numbers: Words, known: pa.Array) -> pa.Array:
+    """A column of names by their numbers."""
+    buffers = [None, pa.py_buffer(numbers.astype(np.int32))]
     indices = pa.Array.from_buffers(pa.int32(), len(numbers), buffers)
     return pa.DictionaryArray.from_arrays(indices, known, safe=False)
 
@@ -142,14 +194,6 @@ def times(times_ms: Words) -> pa.Array:
     """A column of times."""
     buffer = pa.py_buffer(np.ascontiguousarray(times_ms))
     return pa.Array.from_buffers(_TIME, len(times_ms), [None, buffer])
-
-
-def _lists(
-    of: pa.DataType, offsets: npt.NDArray[np.int32], values: npt.NDArray[Any], present: pa.Buffer = None
-) -> pa.Array:
-    items = pa.Array.from_buffers(of, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
-    buffers = [present, pa.py_buffer(offsets)]
-    return pa.Array.from_buffers(pa.list_(of), len(offsets) - 1, buffers, children=[items])
 
 
 def _bits(present: npt.NDArray[np.bool_]) -> pa.Buffer:
@@ -170,19 +214,6 @@ def record_strings(
     gather_strings(text, start, length, offsets, data)
     present = _bits(length > 0) if absent_as_null and not length.all() else None
     return pa.Array.from_buffers(pa.string(), n, [present, pa.py_buffer(offsets), pa.py_buffer(data)])
-
-
-def _offsets(sizes: Words) -> npt.NDArray[np.int32]:
-    offsets = np.zeros(len(sizes) + 1, np.int32)
-    np.cumsum(sizes, out=offsets[1:])
-    return offsets
-
-
-def _spread(starts: Words, sizes: Words) -> Words:
-    """Indices start, start + 1, ... of each run, one run after the other."""
-    ends = np.cumsum(sizes)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(starts - (ends - sizes), sizes) + np.arange(total)
 
 
 def hex_column(high: Words, low: Words) -> pa.Array:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segue import limits
 from segue_kernels import record
+from segue_kernels.stamp import count_headers
 
 Words = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a payload comes from.
 
     file        its name, or topic/partition
@@ -135,4 +136,4 @@ def read_only(array: Bytes) -> Bytes:
 
 def count_events(records: Words) -> int:
     """The number of header records."""
-    return int(np.count_nonzero((records[:, record.PACK] & (record.FLAG_IS_LINE << 8)) == 0))
+    return int(count_headers(records))

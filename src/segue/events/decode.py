@@ -14,7 +14,7 @@ import numpy as np
 from segue.errors import SettingsError
 from segue.events.batch import Bytes, DeadLetter, Decoded, Late, Origin, count_events, empty_words
 from segue.events.hashing import key_words
-from segue.events.lines import run_scanner, split_lines
+from segue.events.lines import ScanRoom, run_scanner, split_lines
 from segue.events.merge import Rows, merge
 from segue.events.money import currency_code
 from segue.events.names import NEVER_LATE_CODES
@@ -34,7 +34,7 @@ __all__ = ["DeadLetter", "Decoded", "Decoder", "Late", "Origin"]
 
 
 class Decoder:
-    """Decodes messages for one deployment.
+    """Decodes messages for one deployment, in one thread at a time.
 
     secret      16 bytes, the key of all hashes
     currency    ISO 4217 code of events that give none
@@ -61,30 +61,37 @@ class Decoder:
         self.k0, self.k1 = key_words(secret)
         self.terms = Terms(currency, arrival_ms, table_fields(fields))
         self.lateness_ms = lateness_ms
-        self.scanner = scanner
+        self._room = ScanRoom(self.terms, self.k0, self.k1) if scanner else None
 
-    def json_lines(self, payload: Bytes, start: int, rows_max: int, origin: Origin) -> tuple[Decoded, int]:
+    def json_lines(
+        self, payload: Bytes, start: int, rows_max: int, origin: Origin, padded: Bytes | None = None
+    ) -> tuple[Decoded, int]:
         """Decode payload[start:] (complete lines; the last newline may be missing) up to about rows_max
         records.
 
         Returns the Decoded and where to go on; that is the payload's length when all is read. An event's
         lines
         are never split, so a batch may have a few more records than rows_max.
+        padded: see run_scanner.
         """
-        read = run_scanner if self.scanner else split_lines
-        scanned = read(payload, start, max(rows_max, 1), origin.line, self.terms, self.k0, self.k1)
-        slow = SlowRows(self.terms, origin)
-        for first, end, _, line in scanned.slow.tolist():
-            slow.read(payload[first:end].tobytes(), first, line, in_payload=True)
+        rows_max = max(rows_max, 1)
+        if self._room is None:
+            scanned = split_lines(payload, start, rows_max, origin.line)
+        else:
+            scanned = run_scanner(payload, start, rows_max, origin.line, self._room, padded)
         rows = Rows(scanned.records, scanned.spans, scanned.where, payload)
-        if slow.counts:
+        dead: list[DeadLetter] = []
+        if len(scanned.slow):
+            slow = SlowRows(self.terms, origin, dead=dead)
+            for first, end, _, line in scanned.slow.tolist():
+                slow.read(payload[first:end].tobytes(), first, line, in_payload=True)
             rows = merge(rows, scanned.slow[:, 2], slow, start, scanned.next_start, self.k0, self.k1)
         decoded = Decoded(
             rows.records,
             rows.spans,
             rows.text,
             rows.where,
-            slow.dead,
+            dead,
             count_events(rows.records),
             scanned.lines,
             origin,
@@ -121,12 +128,12 @@ class Decoder:
             partition,
             row0,
         )
-        origin = decoded.origin
-        for time_ms, delay_ms, place, line in late[:late_count].tolist():
-            raw = decoded.raw_at(place)
-            line, offset = origin.place_of(line, place)
-            decoded.late.append(Late(origin.file, line, offset, raw, delay_ms, time_ms))
         if late_count:
+            origin = decoded.origin
+            for time_ms, delay_ms, place, line in late[:late_count].tolist():
+                raw = decoded.raw_at(place)
+                line, offset = origin.place_of(line, place)
+                decoded.late.append(Late(origin.file, line, offset, raw, delay_ms, time_ms))
             decoded.records = decoded.records[:kept]
             decoded.spans = decoded.spans[:kept]
             decoded.where = decoded.where[:kept]

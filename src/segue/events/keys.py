@@ -27,11 +27,12 @@ _STEP = 0x9E3779B97F4A7C15
 _KEY_BITS = 9
 _TYPE_BITS = 11
 _ZONE_BITS = 11  # some 600 names
+_PURPOSE_SHIFT = 8  # in a CODE word (names.consent_word)
 _ROLES = {
     names.IDENTIFY: scan.ROLE_IDENTIFY,
     names.ALIAS: scan.ROLE_ALIAS,
     names.UNSUBSCRIBED: scan.ROLE_UNSUBSCRIBED,
-    names.CONSENT_CHANGED: scan.ROLE_LEFT,
+    names.CONSENT_CHANGED: scan.ROLE_CONSENT,
     **dict.fromkeys(names.REFERENCE_CODES, scan.ROLE_REFERENCE),
     **dict.fromkeys(names.ROW_CODES, scan.ROLE_LEFT),
 }
@@ -39,12 +40,13 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """keys uint64[512,4], types and zones uint64[2048,6], multipliers uint64[2], exponents int64[17577] (see
-    scan.py)."""
+    """keys uint64[512,4], types and zones uint64[2048,6], consents uint64[n,4], multipliers uint64[2], exponents
+    int64[17577] (see scan.py)."""
 
     keys: NDArray[np.uint64]
     types: NDArray[np.uint64]
     zones: NDArray[np.uint64]
+    consents: NDArray[np.uint64]
     multipliers: NDArray[np.uint64]
     exponents: NDArray[np.int64]
 
@@ -82,6 +84,7 @@ def tables() -> Tables:
         key_table,
         type_table,
         _zone_table(type_multiplier),
+        _consent_table(),
         np.array([key_multiplier, type_multiplier], dtype=np.uint64),
         exponent_table(),
     )
@@ -99,6 +102,16 @@ def _zone_table(multiplier: int) -> NDArray[np.uint64]:
     return table
 
 
+def _consent_table() -> NDArray[np.uint64]:
+    told = [(name, scan.CHANNEL, index) for index, name in enumerate(names.CHANNELS)]
+    told += [(name, scan.PURPOSE, index << _PURPOSE_SHIFT) for index, name in enumerate(names.PURPOSES)]
+    table = np.zeros((len(told), scan.KEY_WORDS), dtype=np.uint64)
+    for row, (name, field, bits) in zip(table, told, strict=True):
+        text = name.encode()
+        row[:] = (_word(text[:8]), _last(text), len(text), field | bits << 8)
+    return table
+
+
 def settings_of(terms: Terms) -> NDArray[np.int64]:
     """The scanner's settings int64[16] for a deployment."""
     settings = np.zeros(scan.SETTINGS, dtype=np.int64)
@@ -113,6 +126,9 @@ def settings_of(terms: Terms) -> NDArray[np.int64]:
     settings[scan.SET_LINES_MAX] = limits.LINES_PER_EVENT_MAX
     settings[scan.SET_BYTES_MAX] = limits.MESSAGE_BYTES_MAX
     settings[scan.SET_UNSUBSCRIBED] = names.WITHDRAWN_BY_UNSUBSCRIBED
+    settings[scan.SET_GRANTED] = names.consent_word(0, 0, True)
+    settings[scan.SET_WITHDRAWN] = names.consent_word(0, 0, False)
+    settings[scan.SET_PURPOSE] = names.PURPOSES.index(names.PURPOSE_DEFAULT) << _PURPOSE_SHIFT
     return settings
 
 

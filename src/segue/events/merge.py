@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,7 @@ from segue.events.batch import Bytes, Words
 from segue.events.slow import SlowRows
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """records int64[n,16], spans int64[n,4] into text, where int64[n,2]."""
 
     records: Words

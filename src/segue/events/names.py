@@ -138,6 +138,7 @@ ACTIVITY_CODES: tuple[int, ...] = tuple(sorted(CODE_BY_NAME[name] for name in AC
 
 CHANNELS: tuple[str, ...] = ("email", "push", "sms", "web", "till", "ads", "call", "mail")
 PURPOSES: tuple[str, ...] = ("marketing", "service")
+PURPOSE_DEFAULT = "marketing"
 
 
 def consent_word(channel: int, purpose: int, granted: bool) -> int:
@@ -145,7 +146,7 @@ def consent_word(channel: int, purpose: int, granted: bool) -> int:
     return channel | purpose << 8 | int(granted) << 16 | 1 << 24
 
 
-WITHDRAWN_BY_UNSUBSCRIBED = consent_word(CHANNELS.index("email"), PURPOSES.index("marketing"), False)
+WITHDRAWN_BY_UNSUBSCRIBED = consent_word(CHANNELS.index("email"), PURPOSES.index(PURPOSE_DEFAULT), False)
 
 
 def type_name(code: int) -> str:

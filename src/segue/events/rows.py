@@ -183,7 +183,7 @@ def _consent(event: Event, code: int) -> int:
     if code != names.CONSENT_CHANGED:
         return 0
     channel = event.channel or ""
-    purpose = event.purpose or "marketing"
+    purpose = event.purpose or names.PURPOSE_DEFAULT
     if channel not in names.CHANNELS:
         raise Refusal(f"unknown channel {channel[:20]!r}: {did_you_mean(channel[:20], names.CHANNELS)}")
     if purpose not in names.PURPOSES:

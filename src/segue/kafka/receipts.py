@@ -14,37 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.policy.compiled import CompiledPolicies
-from segue_kernels.receipt import (
-    RECEIPT_CATEGORY,
-    RECEIPT_CUSTOMER_HI,
-    RECEIPT_CUSTOMER_KIND,
-    RECEIPT_CUSTOMER_LO,
-    RECEIPT_DECISION_HI,
-    RECEIPT_DECISION_LO,
-    RECEIPT_FLAGS,
-    RECEIPT_IS_LOGGED,
-    RECEIPT_IS_SENT,
-    RECEIPT_OFFER,
-    RECEIPT_PART,
-    RECEIPT_PRODUCT,
-    RECEIPT_SEQUENCE,
-    RECEIPT_TIME,
-    RECEIPT_WORDS,
-)
-from segue_kernels.record import (
-    CATEGORY,
-    CUSTOMER_HI,
-    CUSTOMER_LO,
-    FLAG_KIND,
-    MESSAGE_HI,
-    MESSAGE_LO,
-    PACK,
-    PRODUCT,
-    TIME,
-)
+from segue_kernels.log import write_receipts
+from segue_kernels.receipt import RECEIPT_WORDS
+from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, MESSAGE_HI, MESSAGE_LO, PRODUCT, TIME
 from segue_kernels.shard import (
-    ACTION_ITEM,
-    ACTION_LOG,
     CHANGE_CODE,
     CHANGE_NOW,
     CHANGE_RECORD,
@@ -54,14 +27,6 @@ from segue_kernels.shard import (
     CREDIT_LEFT_LO,
     CREDIT_LEFT_TIME,
     CREDIT_RECORD,
-    LOG_DECISION_HI,
-    LOG_DECISION_LO,
-    LOG_NOW,
-    LOG_RECORD,
-    LOG_WINNER,
-    SPAN_LOG_END,
-    SPAN_PART,
-    SPAN_SEQUENCE,
 )
 
 if TYPE_CHECKING:
@@ -110,35 +75,25 @@ def receipts_of(decided: list[Decisions], offers: Words) -> tuple[Words, Words]:
 
     offers  offer_hashes of the policies
     """
-    rows = np.zeros((sum(len(decisions.log) for decisions in decided), RECEIPT_WORDS), np.int64)
+    rows = np.empty((sum(len(decisions.log) for decisions in decided), RECEIPT_WORDS), np.int64)
     actions = np.empty((sum(len(decisions.actions) for decisions in decided), RECEIPT_WORDS), np.int64)
     row = action = 0
     for decisions in decided:
-        log = decisions.log
-        if not len(log):
+        if not len(decisions.log):
             continue
-        receipts = rows[row : row + len(log)]
-        heads = decisions.records[log[:, LOG_RECORD]]
-        whose = np.diff(decisions.spans[:, SPAN_LOG_END], prepend=0)
-        receipts[:, RECEIPT_PART] = np.repeat(decisions.spans[:, SPAN_PART], whose)
-        receipts[:, RECEIPT_SEQUENCE] = np.repeat(decisions.spans[:, SPAN_SEQUENCE], whose)
-        receipts[:, [RECEIPT_CUSTOMER_LO, RECEIPT_CUSTOMER_HI]] = heads[:, [CUSTOMER_LO, CUSTOMER_HI]]
-        receipts[:, RECEIPT_CUSTOMER_KIND] = (heads[:, PACK] >> 8) & FLAG_KIND
-        receipts[:, [RECEIPT_DECISION_LO, RECEIPT_DECISION_HI]] = log[:, [LOG_DECISION_LO, LOG_DECISION_HI]]
-        receipts[:, RECEIPT_TIME] = log[:, LOG_NOW]
-        receipts[:, RECEIPT_FLAGS] = RECEIPT_IS_LOGGED
-        won = log[:, LOG_WINNER] >= 0
-        receipts[won, RECEIPT_OFFER] = offers[log[won, LOG_WINNER]]
-        sent = decisions.actions
-        if len(sent):
-            of = sent[:, ACTION_LOG]
-            items = decisions.records[sent[:, ACTION_ITEM]]
-            receipts[of, RECEIPT_PRODUCT] = items[:, PRODUCT]
-            receipts[of, RECEIPT_CATEGORY] = items[:, CATEGORY]
-            actions[action : action + len(sent)] = receipts[of]
-        row += len(log)
-        action += len(sent)
-    actions[:, RECEIPT_FLAGS] = RECEIPT_IS_SENT
+        write_receipts(
+            decisions.records,
+            decisions.log,
+            decisions.actions,
+            decisions.spans,
+            offers,
+            rows,
+            actions,
+            row,
+            action,
+        )
+        row += len(decisions.log)
+        action += len(decisions.actions)
     return rows, actions
 
 

@@ -33,6 +33,7 @@ from segue.routing.packet import Packet, packets
 from segue.run.ahead import compiling_ahead
 from segue.settings import Settings, secret
 from segue.simulate import SimulationSettings, write_simulation
+from segue.sinks.kafka.encode import LaneEncoder
 from segue.sources.files import file_source
 from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch
@@ -50,6 +51,7 @@ from segue_kernels.receipt import (
     RECEIPT_WORDS,
 )
 from segue_kernels.record import CLOCK, CUSTOMER_LO, PACK, RECORD_WORDS, TIME
+from segue_kernels.stamp import latest_time
 from segue_kernels.tables import VERSION_FIELDS
 
 Step = Callable[[str], AbstractContextManager[None]]
@@ -105,6 +107,7 @@ def warm_up(step: Step) -> None:
             decided += _decide(pickle.loads(pickle.dumps(known)), policies, settings)
             decided += _decide(known, policies, settings)
             encoder.encode(decided)
+            LaneEncoder(policies, settings.kafka).encode(decided)
             _save(shard, policies, settings)
             _save_and_load(Path(folder))
     if not JIT_DISABLED:
@@ -221,7 +224,8 @@ def _look_up(folder: Path) -> None:
 
 
 def _take_messages() -> None:
-    """What a topic is read with, of no message."""
+    """What a topic is read with, of no message, and a live input of no event."""
+    latest_time(np.zeros((0, RECORD_WORDS), np.int64), 0)
     messages, scratch = np.zeros(1, np.int64), np.zeros(SCRATCH_WORDS, np.int64)
     out, buffer = np.zeros(OUT_WORDS, np.int64), np.zeros(64, np.uint8)
     message_bytes(messages, 0, 0)

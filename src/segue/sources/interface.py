@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,8 +13,7 @@ import pyarrow as pa
 from segue.events.updates import TopicRows
 
 
-@dataclass(frozen=True, slots=True)
-class LineChunk:
+class LineChunk(NamedTuple):
     """Complete lines of a text input, in order; the last line of a file may lack its newline.
 
     payload     uint8[n]; owned by the chunk: nothing writes to it after the chunk was handed out
@@ -23,6 +22,7 @@ class LineChunk:
     first_line  number of the first line in the file, from 1
     rows_hint   lines in the payload, blank ones included
     offsets     int64[lines], ascending; of a topic: the offset of the message that each line came with
+    padded      the payload with PADDING_BYTES (segue_kernels/load.py) of anything behind it, where it lies in such
     """
 
     payload: npt.NDArray[np.uint8]
@@ -31,6 +31,7 @@ class LineChunk:
     first_line: int
     rows_hint: int
     offsets: npt.NDArray[np.int64] | None = None
+    padded: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from segue.routing.packet import CLOCK_END, ROW_BITS, Place, SourceBatch
 from segue.sources.interface import BrokenChunk, LineChunk, Partition, QuietChunk, RowChunk, TableChunk
 from segue.sources.pace import Pace
 from segue_kernels.record import FLAG_IS_LINE, PACK, SEQUENCE, TIME
+from segue_kernels.stamp import latest_time
 
 _Numbered = LineChunk | TableChunk | RowChunk | BrokenChunk
 LINE_BITS = 20  # of the number of what was refused: its line in its message, whose offset stands above them
@@ -162,11 +163,13 @@ class BatchReader:
             start = 0
             while start < len(chunk.payload):
                 origin = Origin(chunk.file, line, chunk.offset, chunk.offsets, chunk.first_line)
-                decoded, start = self._decoder.json_lines(chunk.payload, start, self._batch_rows, origin)
+                before = start
+                decoded, start = self._decoder.json_lines(
+                    chunk.payload, start, self._batch_rows, origin, chunk.padded
+                )
                 line += decoded.lines
-                self._add(decoded, result)
+                self._add(decoded, result, start - before)
             self._number(result, chunk)
-            self._pace.progressed(self._index, 0, len(chunk.payload))
         elif isinstance(chunk, TableChunk):
             offsets = None
             if chunk.offset is not None:
@@ -190,12 +193,16 @@ class BatchReader:
                 self._tick(chunk.caught_up_ms, result)
         return result
 
-    def _add(self, decoded: Decoded, result: ReadBatch) -> None:
+    def _add(self, decoded: Decoded, result: ReadBatch, payload_bytes: int = 0) -> None:
         start = self._place()
         events = decoded.events
+        latest_ms = self._arrival_ms
         if self._clock is not None:
+            latest_ms = latest_time(decoded.records, latest_ms)
+        if latest_ms > self._arrival_ms + AHEAD_MS_MAX:
             self._counts.ahead += _set_to_arrival(decoded, self._arrival_ms)
-        if self._clock is not None and (decoded.records[:, TIME] > self._arrival_ms).any():
+            latest_ms = latest_time(decoded.records, self._arrival_ms)
+        if latest_ms > self._arrival_ms:
             self._clock_ms = self._stamp_ahead(decoded)
         else:
             self._clock_ms = self._decoder.stamp(decoded, self._clock_ms, self._index, self._row)
@@ -214,7 +221,7 @@ class BatchReader:
         self._counts.dead_letters += len(decoded.dead)
         self._counts.late += len(decoded.late)
         self._counts.unknown_zones += decoded.unknown_zones
-        self._pace.progressed(self._index, events, 0)
+        self._pace.progressed(self._index, events, payload_bytes)
         self._emitted()
 
     def _stamp_ahead(self, decoded: Decoded) -> int:
@@ -242,8 +249,10 @@ class BatchReader:
 
     def _number(self, result: ReadBatch, chunk: _Numbered) -> None:
         """Give what was refused of this chunk a number that is the same in a replay, however it is cut."""
-        result.dead = [_numbered(letter, self._index, chunk) for letter in result.dead]
-        result.late = [_numbered(event, self._index, chunk) for event in result.late]
+        if result.dead:
+            result.dead = [_numbered(letter, self._index, chunk) for letter in result.dead]
+        if result.late:
+            result.late = [_numbered(event, self._index, chunk) for event in result.late]
 
     def _sequence(self) -> int:
         return (self._index << ROW_BITS) | self._row
@@ -270,7 +279,5 @@ def _numbered(refused: _Refused, partition: int, chunk: _Numbered) -> _Refused:
 def _set_to_arrival(decoded: Decoded, arrival_ms: int) -> int:
     """Events further ahead of their arrival than may be happen when they arrive, with their lines; how many."""
     ahead = decoded.records[:, TIME] > arrival_ms + AHEAD_MS_MAX
-    if not ahead.any():
-        return 0
     decoded.records[ahead, TIME] = arrival_ms
     return int(np.count_nonzero((decoded.records[ahead, PACK] >> 8) & FLAG_IS_LINE == 0))

@@ -18,7 +18,7 @@ from segue.clock import WALL_CLOCK
 from segue.errors import SettingsError, SourceError
 from segue.events.decode import Decoder
 from segue.events.hashing import key_words
-from segue.events.lines import run_scanner
+from segue.events.lines import ScanRoom, run_scanner
 from segue.events.rows import Terms
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.limits import MESSAGE_BYTES_MAX
@@ -126,7 +126,7 @@ def test_events_in_headers_take_the_fast_road(mock: Cluster) -> None:
         (chunk,) = read_chunks(partition, 1)
     assert isinstance(chunk, LineChunk)
     terms = Terms("EUR", 4_000_000_000_000)
-    scanned = run_scanner(chunk.payload, 0, 10, 1, terms, *key_words(b"0123456789abcdef"))
+    scanned = run_scanner(chunk.payload, 0, 10, 1, ScanRoom(terms, *key_words(b"0123456789abcdef")))
     assert (len(scanned.records), len(scanned.slow)) == (1, 0)
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from segue.actions.encode import ActionEncoder, encode_dead, encode_late
 from segue.actions.joined import JoinedDecisions, join
+from segue.actions.log import LogTable, log_table
 from segue.decide.decisions import Decisions
 from segue.events.batch import DeadLetter, Late
 from segue.kafka.receipts import (
@@ -24,10 +25,10 @@ from segue.kafka.receipts import (
     row_id,
 )
 from segue.kafka.settings import KafkaSettings
-from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, LATE
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE
 from segue.policy.compiled import CompiledPolicies
 from segue.sinks.kafka.message import LaneItem, LaneMessage
-from segue.sinks.kafka.tables import CONTENT_TYPE, TableMessages
+from segue.sinks.kafka.tables import CONTENT_TYPE, LogMessages, TableMessages
 from segue_kernels.receipt import ANONYMOUS_PART, RECEIPT_WORDS
 from segue_kernels.shard import (
     SPAN_ACTIONS_END,
@@ -41,6 +42,7 @@ Words = npt.NDArray[np.int64]
 
 ACTION_TYPE = b"segue.action"
 _JSON = ("content-type", b"application/json")
+_ARROW = ("content-type", CONTENT_TYPE)
 
 
 class LaneEncoder:
@@ -58,7 +60,8 @@ class LaneEncoder:
             ("ce_type", ACTION_TYPE),
             ("ce_source", b"segue/" + settings.name.encode()),
         ]
-        self._tables = {name: TableMessages() for name in self._encoder.schemas}
+        self._log: LogMessages | None = None
+        self._tables = {name: TableMessages() for name in (CHANGES, JOINS)}
 
     @property
     def topics(self) -> list[str]:
@@ -72,30 +75,24 @@ class LaneEncoder:
         """
         if not decided:
             return []
-        spans = np.concatenate([decisions.spans for decisions in decided])
-        lanes = ((spans[:, SPAN_PART] % ANONYMOUS_PART) % self._lanes).tolist()
+        spans = [decisions.spans.tolist() for decisions in decided]
+        lanes = [span[SPAN_PART] % ANONYMOUS_PART % self._lanes for each in spans for span in each]
         items: dict[int, list[LaneMessage]] = {lane: [] for lane in lanes}
         joined = join(decided)
         rows, actions = receipts_of(decided, self._offers)
         if len(joined.actions):
-            counts = _counts(decided, SPAN_ACTIONS_END)
-            self._add_actions(joined, actions, _spread(lanes, counts), items)
-        for name, batch in self._encoder.tables(joined):
-            if name == DECISIONS:
-                counts = _counts(decided, SPAN_LOG_END)
-                header, width = rows, 8 * RECEIPT_WORDS
-            elif name == CHANGES:
-                counts = _counts(decided, SPAN_CHANGES_END)
-                header, width = change_ids(decided, self._policies), ID_BYTES
+            self._add_actions(joined, actions, _spread(lanes, _counts(spans, SPAN_ACTIONS_END)), items)
+        if len(joined.log):
+            self._add_log(log_table(joined), rows, _runs(lanes, _counts(spans, SPAN_LOG_END)), items)
+        for name, batch in self._encoder.changes(joined):
+            if name == CHANGES:
+                counts, ids = _counts(spans, SPAN_CHANGES_END), change_ids(decided, self._policies)
             else:
-                counts = _counts(decided, SPAN_CREDITS_END)
-                header, width = credit_ids(decided, self._policies), ID_BYTES
+                counts, ids = _counts(spans, SPAN_CREDITS_END), credit_ids(decided, self._policies)
             topic = self._prefix + name
             for lane, start, end in _runs(lanes, counts):
-                for first, last, stream in self._tables[name].cut(batch, start, end, width):
-                    told = header[first:last]
-                    receipt = (RECEIPTS, pack_receipts(told)) if name == DECISIONS else (IDS, pack_ids(told))
-                    headers = [receipt, ("content-type", CONTENT_TYPE)]
+                for first, last, stream in self._tables[name].cut(batch, start, end, ID_BYTES):
+                    headers = [(IDS, pack_ids(ids[first:last])), _ARROW]
                     items[lane].append(LaneMessage(topic, None, stream, headers))
         return [(lane, messages) for lane, messages in items.items() if messages]
 
@@ -115,6 +112,22 @@ class LaneEncoder:
                 items.setdefault(one.partition % self._lanes, []).append(message)
         return list(items.items())
 
+    def _add_log(
+        self,
+        log: LogTable,
+        receipts: Words,
+        runs: list[tuple[int, int, int]],
+        items: dict[int, list[LaneMessage]],
+    ) -> None:
+        if self._log is None:
+            self._log = LogMessages(self._encoder.log_batch(log))
+        topic = self._prefix + DECISIONS
+        packed = pack_receipts(receipts)
+        width = 8 * RECEIPT_WORDS
+        for run, first, end, stream in self._log.cut(log, [run[1:] for run in runs], width):
+            headers = [(RECEIPTS, packed[first * width : end * width]), _ARROW]
+            items[runs[run][0]].append(LaneMessage(topic, None, stream, headers))
+
     def _add_actions(
         self, joined: JoinedDecisions, receipts: Words, lanes: list[int], items: dict[int, list[LaneMessage]]
     ) -> None:
@@ -132,9 +145,15 @@ class LaneEncoder:
             items[lane].append(LaneMessage(self._prefix + channel, customer, line[:-1], headers))
 
 
-def _counts(decided: list[Decisions], end: int) -> list[int]:
+def _counts(spans: list[list[list[int]]], end: int) -> list[int]:
     """Rows of each span, one Decisions' spans behind the other's; `end` says of what."""
-    return [count for each in decided for count in np.diff(each.spans[:, end], prepend=0).tolist()]
+    counts = []
+    for each in spans:
+        before = 0
+        for span in each:
+            counts.append(span[end] - before)
+            before = span[end]
+    return counts
 
 
 def _spread(lanes: list[int], counts: list[int]) -> list[int]:

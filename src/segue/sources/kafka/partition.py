@@ -33,6 +33,7 @@ from segue.limits import (
 from segue.sources.interface import QUIET, BrokenChunk, Chunk, LineChunk, QuietChunk, RowChunk, TableChunk
 from segue.sources.kafka.consumer import Consumer, Reading, leave_consumer, shared_consumer
 from segue_kernels import messages as kernel
+from segue_kernels.load import PADDING_BYTES
 
 _FORMS: dict[Form, int] = {
     "auto": kernel.FORM_AUTO,
@@ -43,6 +44,7 @@ _FORMS: dict[Form, int] = {
 }
 _BUFFER_PADDING_BYTES = 64
 _ENVELOPE_BYTES_GUESS = 512  # of a CloudEvent's line beside its payload, until some were seen
+_ONE_LINE = (kernel.FORM_JSON, kernel.FORM_CLOUD_EVENTS)  # forms whose messages are a line each
 _ASK_MS = 1_000
 _LINGER_S = KAFKA_LINGER_MS / 1_000
 _MESSAGE = struct.Struct(
@@ -133,7 +135,9 @@ class KafkaPartition:
             ],
             np.int64,
         )
+        self._limits = np.array([0, 0, MESSAGE_BYTES_MAX, KAFKA_MESSAGE_BYTES_MAX], np.int64)
         self._scratch = np.zeros(kernel.SCRATCH_WORDS, np.int64)
+        self._scratch_address = self._scratch.ctypes.data
         self._out = np.zeros(kernel.OUT_WORDS, np.int64)
 
     @property
@@ -245,7 +249,8 @@ class KafkaPartition:
         if self._table >= 0:
             return self._take_rows(rows_max, bytes_max)
         last = min(self._last, self._first + rows_max)
-        limits = np.array([rows_max, bytes_max, MESSAGE_BYTES_MAX, KAFKA_MESSAGE_BYTES_MAX], np.int64)
+        limits = self._limits
+        limits[kernel.LIMIT_LINES], limits[kernel.LIMIT_BYTES] = rows_max, bytes_max
         count = last - self._first
         payload_bytes = kernel.message_bytes(self._messages, self._first, last)
         room = min(payload_bytes, bytes_max) + count * self._envelope_bytes
@@ -253,7 +258,8 @@ class KafkaPartition:
         lines = np.empty(count, np.int64)
         out = self._out
         while True:
-            buffer = np.empty(room + _BUFFER_PADDING_BYTES, np.uint8)
+            padded = np.empty(room + _BUFFER_PADDING_BYTES + PADDING_BYTES, np.uint8)
+            buffer = padded[:-PADDING_BYTES]
             kernel.take_messages(
                 self._messages,
                 self._first,
@@ -265,7 +271,7 @@ class KafkaPartition:
                 lines,
                 self._calls,
                 self._scratch,
-                self._scratch.ctypes.data,
+                self._scratch_address,
                 out,
             )
             self._first, rows, size, taken, stop, needed = out.tolist()
@@ -278,11 +284,10 @@ class KafkaPartition:
         if taken:
             self._next = int(offsets[taken - 1]) + 1
         if rows:
-            if rows == taken and (lines[:taken] == 1).all():
-                each = offsets[:taken]
-            else:
-                each = np.repeat(offsets[:taken], lines[:taken])
-            return LineChunk(buffer[:size], self._name, int(offsets[0]), 1, rows, each)
+            each = offsets[:taken]
+            if self._form not in _ONE_LINE or rows != taken:
+                each = np.repeat(each, lines[:taken])
+            return LineChunk(buffer[:size], self._name, int(offsets[0]), 1, rows, each, padded)
         if taken or stop == kernel.STOP_END:
             return None
         return self._strange(stop)
@@ -332,8 +337,7 @@ class KafkaPartition:
             elif stop == kernel.STOP_BLANK:
                 reason = "an empty message"
             elif stop == kernel.STOP_LARGE:
-                one = self._form in (kernel.FORM_JSON, kernel.FORM_CLOUD_EVENTS)
-                most = MESSAGE_BYTES_MAX if one else KAFKA_MESSAGE_BYTES_MAX
+                most = MESSAGE_BYTES_MAX if self._form in _ONE_LINE else KAFKA_MESSAGE_BYTES_MAX
                 reason = f"a message of {length} bytes; the longest that is read has {most}"
             elif stop == kernel.STOP_ARRAY:
                 reason = "not JSON: it begins as an array and is none"
