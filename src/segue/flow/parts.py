@@ -308,7 +308,10 @@ class Crew:
 
     def process(self) -> list[Any]:
         """What is caused by all that has arrived, and a share of what is due."""
+        # what parts of one lane say stands together, and is one message
+        lanes = self.step.settings.kafka.lanes if not self.step.merged else 1
         parts = [part for _, part in sorted(self.parts.items()) if part.asks]
+        parts.sort(key=lambda part: part.shard % lanes)
         for part in parts:
             part.touch()
             part.has_asked = False
