@@ -16,7 +16,7 @@ from segue.kafka.settings import KafkaSettings
 from segue.sinks.kafka.message import LaneMessage
 
 STEP = "write to Kafka"
-_SLICE_S = (
+SLICE_S = (
     0.5  # a wait is cut into such slices: what the client's own thread found out is looked at between them
 )
 
@@ -212,8 +212,9 @@ def patiently(settings: KafkaSettings, ask: Callable[[float], Any], trouble: Tro
     """
     deadline = time.monotonic() + limits.BROKER_WAIT_MS / 1000
     while True:
+        trouble.check()
         try:
-            return ask(_SLICE_S)
+            return ask(SLICE_S)
         except KafkaException as error:
             found: KafkaError = error.args[0]
             trouble.check()
