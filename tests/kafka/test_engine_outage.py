@@ -73,16 +73,20 @@ def test_lanes_ride_out_a_broker_that_stands_still(fragile: Broker, pause_s: flo
     assert len(emails) == len(set(emails))
 
 
-@pytest.mark.parametrize("when", ["preparing", "opening", "at work"])
-def test_a_stop_while_the_broker_stands_still(fragile: Broker, tmp_path: Path, when: str) -> None:
+@pytest.mark.parametrize(
+    ("when", "processes"), [("preparing", 1), ("opening", 1), ("at work", 1), ("at work", 2)]
+)
+def test_a_stop_while_the_broker_stands_still(
+    fragile: Broker, tmp_path: Path, when: str, processes: int
+) -> None:
     """The engine gives the epoch up and ends; started again it has lost nothing."""
-    prefix = f"stop-{when.replace(' ', '-')}."
+    prefix = f"stop-{when.replace(' ', '-')}-{processes}."
     engine = Deployment(fragile.brokers, prefix, tmp_path / "engine", program="tests.kafka.slow_lanes")
     try:
         engine.make_topics()
         engine.send([consent(f"c{n}", f"u{n}", now_ms()) for n in range(20)])
         engine.send(views("before", 20))
-        process = engine.start()
+        process = engine.start("--processes", str(processes))
         if when == "preparing":
             engine.wait_for((engine.state / "run.json").exists)
         elif when == "opening":
