@@ -40,6 +40,16 @@ _TIME = frozenset(
         KafkaError.REQUEST_TIMED_OUT,
     }
 )
+# a partition has no leader at the moment, or another than the client thinks: it is new, or a broker went
+_MOVING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+_AGAIN_S = 0.05
 
 
 def is_fenced(error: KafkaError) -> bool:
@@ -218,5 +228,7 @@ def patiently(settings: KafkaSettings, ask: Callable[[float], Any], trouble: Tro
         except KafkaException as error:
             found: KafkaError = error.args[0]
             trouble.check()
-            if not (found.retriable() or found.code() in _TIME) or time.monotonic() > deadline:
+            passing = found.retriable() or found.code() in _TIME or found.code() in _MOVING
+            if not passing or time.monotonic() > deadline:
                 raise sink_error(settings, found) from error
+            time.sleep(_AGAIN_S)
