@@ -65,6 +65,8 @@ PENDING_ROWS_PER_BATCH = 4_096  # of the table of what is pending, looked at wit
 # --- checkpoints -------------------------------------------------------------------------------------
 EPOCH_MS_DEFAULT = 1_000
 START_WAIT_S = 60  # for the other processes of a cluster
+STOP_MS_MAX = 8_000  # from a signal: by then the epoch under way is finished, or given up; ...
+STOP_LATE_MS = 1_200  # ... and who does not end then is ended so much later
 BACKUP_MS = 60_000  # epochs of the last so many ms stay resumable
 ERASE_WITHIN_MS_DEFAULT = DAY_MS  # words given up are in no file any more after so long
 ERASE_WITHIN_MS_MIN = 10 * MINUTE_MS  # less can't be held with BACKUP_MS

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from segue.errors import SinkError
-from segue.run.stop import FAILED, STOP, Failed, stopping_at_an_epoch
+from segue.run.failure import Stopped
+from segue.run.stop import FAILED, STOP, Failed, stoppable, stopping_at_an_epoch
 from segue.simulate import SimulationSettings, write_simulation
 from tests.flows.resumable import end_of, finished, start
 from tests.flows.runs import OFTEN, Case, run_threads, write_case
@@ -103,6 +105,52 @@ def test_signals_set_the_flag_while_they_are_listened_to() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert STOP.wait(5)
     assert not STOP.is_set()
+
+
+class _Ends:
+    """A signal that comes while this goes raises where nothing can be raised."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_stop_whose_exception_gets_lost_comes_again() -> None:
+    def lose_it() -> None:
+        _Ends()
+        time.sleep(10)
+
+    with pytest.raises(Stopped), stoppable():
+        lose_it()
+
+
+def test_a_stop_whose_exception_got_lost_is_not_forgotten_where_a_run_begins() -> None:
+    with stoppable():
+        with suppress(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped), stopping_at_an_epoch():
+            pass
+
+
+NEVER_ENDING = """
+import os, signal, time
+from segue import limits
+from segue.run.stop import FAILED, stopping_at_an_epoch
+limits.STOP_MS_MAX = limits.STOP_LATE_MS = 200
+with stopping_at_an_epoch():
+    os.kill(os.getpid(), signal.SIGTERM)
+    while {goes_on}:
+        time.sleep(0.01)
+    FAILED.raise_if_set()
+"""
+
+
+@pytest.mark.parametrize("goes_on", ["True", "FAILED._error is None"])
+def test_who_does_not_end_in_time_is_ended(goes_on: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", NEVER_ENDING.format(goes_on=goes_on)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "stop: the epoch under way could not be finished" in ended.stderr
 
 
 def test_the_first_failure_is_the_one_that_is_told() -> None:

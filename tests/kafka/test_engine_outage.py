@@ -1,21 +1,31 @@
 """A broker that is away: briefly, and the engine waits; for longer, and it ends, is started again and goes on exactly.
+Or it stands still: what goes out at once is sent again, and a stop does not wait for it.
 
 The long one takes minutes: python -m pytest -m long tests/kafka/test_engine_outage.py
 """
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from deploy.kafka.broker import Broker
+from segue.chaos.engine import STOP_S_MAX
+from segue.run.stop import FAILED
+from segue.sinks.kafka.lane import Lane
+from segue.sinks.kafka.tail import prepare_outputs
 from tests.brokers import have_broker
-from tests.kafka.engines import Deployment, consent, event, now_ms
+from tests.kafka.engines import Deployment, consent, event, make_topics, now_ms
+from tests.kafka.lanes import LANES, NAMES, item, settings_of, topic_names, visible
+from tests.kafka.slow_lanes import SAYS
 
 LATENESS_MS = 8_000  # there is time to kill the broker before anything is due
 WAIT_MS = 2_000  # of a cart, in the policies
+CHANNELS = ("web", "till", "email")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +38,82 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     finally:
         own.kill()
         own.wipe()
+
+
+@pytest.mark.parametrize("pause_s", [1, 4, 6])
+def test_lanes_ride_out_a_broker_that_stands_still(fragile: Broker, pause_s: float) -> None:
+    """For longer than a message that goes out at once may be under way, and than its lease: it is given back, while the
+    transaction with its log row waits for it."""
+    FAILED.clear()
+    prefix = f"still-{pause_s}."
+    make_topics(fragile.brokers, {prefix + name: LANES for name in {*NAMES, *CHANNELS}})
+    settings = settings_of(fragile.brokers, prefix)
+    tail = prepare_outputs(settings, {*topic_names(prefix), prefix + "till"}, {})
+    lanes = [Lane(settings, number, tail) for number in range(LANES)]
+    for lane in lanes:
+        lane.snapshot()
+    fragile.pause()
+    try:
+        back = time.monotonic() + pause_s
+        number = 0
+        while time.monotonic() < back:
+            channel = CHANNELS[number // LANES % len(CHANNELS)]
+            lanes[number % LANES].write([item(prefix, number, number % LANES, channel)])
+            number += 1
+            time.sleep(0.005)
+    finally:
+        fragile.resume()
+    for lane in lanes:
+        lane.snapshot()
+        lane.close()
+    assert visible(settings, "decisions") == [list(range(lane, number, LANES)) for lane in range(LANES)]
+    seen = [set().union(*each) for each in zip(*(visible(settings, name) for name in CHANNELS), strict=True)]
+    assert seen == [set(range(lane, number, LANES)) for lane in range(LANES)]
+    emails = [each for numbers in visible(settings, "email") for each in numbers]
+    assert len(emails) == len(set(emails))
+
+
+@pytest.mark.parametrize(
+    ("when", "processes"), [("preparing", 1), ("opening", 1), ("at work", 1), ("at work", 2)]
+)
+def test_a_stop_while_the_broker_stands_still(
+    fragile: Broker, tmp_path: Path, when: str, processes: int
+) -> None:
+    """The engine gives the epoch up and ends; started again it has lost nothing."""
+    prefix = f"stop-{when.replace(' ', '-')}-{processes}."
+    engine = Deployment(fragile.brokers, prefix, tmp_path / "engine", program="tests.kafka.slow_lanes")
+    try:
+        engine.make_topics()
+        engine.send([consent(f"c{n}", f"u{n}", now_ms()) for n in range(20)])
+        engine.send(views("before", 20))
+        process = engine.start("--processes", str(processes))
+        if when == "preparing":
+            engine.wait_for((engine.state / "run.json").exists)
+        elif when == "opening":
+            engine.wait_for(lambda: SAYS in engine.said())
+        else:
+            engine.wait_for_actions(20)
+            engine.send(views("more", 20))
+        fragile.pause()
+        try:
+            time.sleep(2)
+            process.send(signal.SIGTERM)
+            code = process.wait(STOP_S_MAX)
+        finally:
+            fragile.resume()
+        said = engine.said()
+        assert "Traceback" not in said
+        if when == "preparing":
+            assert code in (0, 128 + signal.SIGTERM), said  # nothing had begun
+        else:
+            assert code == 1, said
+            assert "error: stop: the epoch under way could not be finished" in said
+        engine.start()
+        engine.send(views("again", 20))  # right is only an engine that has begun
+        engine.judged()
+        engine.stop()
+    finally:
+        engine.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from segue.errors import SettingsError, SinkError
 from segue.kafka.settings import KafkaSettings
 from segue.run.stop import FAILED
+from segue.sinks.kafka.clients import Trouble, patiently
 from segue.sinks.kafka.lane import Lane
 from segue.sinks.kafka.message import LaneMessage
 from segue.sinks.kafka.tail import prepare_outputs
@@ -27,6 +28,17 @@ def settings() -> Iterator[KafkaSettings]:
         mock.list_topics(topic, timeout=10)
     yield settings_of(f"{broker.host}:{broker.port}", "mock.")
     FAILED.clear()
+
+
+def test_a_partition_whose_leader_moves_is_waited_for(settings: KafkaSettings) -> None:
+    refused = [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE]
+
+    def ask(_seconds: float) -> int:
+        if refused:
+            raise KafkaException(KafkaError(refused.pop()))
+        return 7
+
+    assert patiently(settings, ask, Trouble(settings)) == 7
 
 
 def opened(settings: KafkaSettings) -> list[Lane]:

@@ -25,6 +25,7 @@ from segue.errors import SettingsError
 from segue.kafka.settings import KafkaSettings
 from segue.run.board import join_board
 from segue.run.collector import leave_alone_what_is_here
+from segue.run.failure import Stopped
 from segue.run.stop import FAILED, STARTED, STOP, stop_on_signals
 from segue.settings import Settings, load_settings, secret
 from segue.sources.interface import Source
@@ -116,7 +117,15 @@ def execute(
 
     from flows.next_best_action import next_best_action
 
-    with _recovered(settings, source, folder, process, max(1, len(addresses))) as recovered:
+    with contextlib.ExitStack() as stack:
+        try:
+            recovered = stack.enter_context(
+                _recovered(settings, source, folder, process, max(1, len(addresses)))
+            )
+        except Stopped:
+            if not STOP.is_set():
+                raise
+            return
         flow = next_best_action(settings, source, recovered=recovered)
         leave_alone_what_is_here()
         ready()

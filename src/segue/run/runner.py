@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from segue import limits
 from segue import settings as settings_module
 from segue.checkpoints.folder import StateFolder
 from segue.errors import SegueError, SettingsError, SinkError, root_cause
@@ -56,7 +57,7 @@ PROCESSES_MAX = 64
 _EPOCH = timedelta(seconds=10)  # files are flushed at least so often
 _LOOK_S = 0.05  # between two looks at the workers
 _LAST_WORDS_S = 2.0  # the others have so long to say what they know when one worker died
-_STOP_S = 9.0  # to finish the epoch
+_STOP_S = (limits.STOP_MS_MAX + limits.STOP_LATE_MS / 2) / 1000  # workers have ended by then, or hang
 _PORT_ATTEMPTS = 3
 
 
@@ -331,6 +332,8 @@ def _start_and_wait(
                 _wait(workers, _LAST_WORDS_S)
                 break
             if stopped and time.monotonic() - stopped > _STOP_S:
+                for worker in workers:
+                    worker.kill()
                 break
             time.sleep(_LOOK_S)
     finally:

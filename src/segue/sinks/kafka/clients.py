@@ -16,7 +16,7 @@ from segue.kafka.settings import KafkaSettings
 from segue.sinks.kafka.message import LaneMessage
 
 STEP = "write to Kafka"
-_SLICE_S = (
+SLICE_S = (
     0.5  # a wait is cut into such slices: what the client's own thread found out is looked at between them
 )
 
@@ -40,6 +40,16 @@ _TIME = frozenset(
         KafkaError.REQUEST_TIMED_OUT,
     }
 )
+# a partition has no leader at the moment, or another than the client thinks: it is new, or a broker went
+_MOVING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+_AGAIN_S = 0.05
 
 
 def is_fenced(error: KafkaError) -> bool:
@@ -212,10 +222,13 @@ def patiently(settings: KafkaSettings, ask: Callable[[float], Any], trouble: Tro
     """
     deadline = time.monotonic() + limits.BROKER_WAIT_MS / 1000
     while True:
+        trouble.check()
         try:
-            return ask(_SLICE_S)
+            return ask(SLICE_S)
         except KafkaException as error:
             found: KafkaError = error.args[0]
             trouble.check()
-            if not (found.retriable() or found.code() in _TIME) or time.monotonic() > deadline:
+            passing = found.retriable() or found.code() in _TIME or found.code() in _MOVING
+            if not passing or time.monotonic() > deadline:
                 raise sink_error(settings, found) from error
+            time.sleep(_AGAIN_S)

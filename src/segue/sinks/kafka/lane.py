@@ -22,6 +22,7 @@ from segue.outputs import HEARTBEAT
 from segue.run import kill
 from segue.run.stop import FAILED
 from segue.sinks.kafka.clients import (
+    SLICE_S,
     STEP,
     Trouble,
     fatal_error,
@@ -48,6 +49,15 @@ def hurry_lanes() -> None:
     under way by then is one transaction less to wait for."""
     for lane in list(_open_lanes):
         lane.hurry()
+
+
+class _Trouble(Trouble):
+    """Of a lane's clients: what ends the run ends their waits too."""
+
+    def check(self) -> None:
+        """Raise it, or what ended the run."""
+        super().check()
+        FAILED.raise_if_set()
 
 
 class _Queued(NamedTuple):
@@ -79,7 +89,7 @@ class Lane:
         self._logs = {topic for topic in self._offsets if is_log(settings, topic)}
         self._gather_s = settings.gather_ms / 1000
         self._gather_logs_s = max(settings.gather_ms, limits.GATHER_LOGS_MS) / 1000
-        self._trouble = Trouble(settings)
+        self._trouble = _Trouble(settings)
         self._sender: Sender | None = None  # of what goes out at once
         lock = threading.RLock()
         self._lock = threading.Condition(lock)  # told of progress
@@ -223,11 +233,16 @@ class Lane:
 
     def renew(self) -> None:
         """Wait until it is certain. Raises SinkError."""
-        if not self.holds():
-            with self._lock:
-                self._beat_asked = True
-                self._work.notify()
+        if self.holds():
+            return
+        with self._lock:
+            self._beat_asked = True
+            self._work.notify()
+            self._lock.notify_all()  # the thread may wait for what can't be sent without a lease
+        try:
             self._wait(self.holds)
+        finally:
+            self._beat_asked = False
 
     def _on_acknowledged(self, topic: str, offset: int) -> None:
         with self._lock:
@@ -330,14 +345,12 @@ class Lane:
         """What the next transaction takes, nothing for a heartbeat; None = the lane ends."""
         with self._lock:
             while True:
-                FAILED.raise_if_set()
                 self._trouble.check()
                 now = time.monotonic()
-                sender = self._sender
-                sent = sender.sent if sender is not None else 0
+                sent = self._sent_before_commit()
                 if self._queue and self._queue[0].taken_before <= sent:
                     full = self._queued >= limits.TRANSACTION_MESSAGES_MAX
-                    if self._hurried or self._closing or self._beat_asked or full:
+                    if self._hurried or self._closing or full or self._beat_asked:
                         due = now
                     else:
                         due = min(item.due for item in self._queue)
@@ -361,8 +374,15 @@ class Lane:
                 items.append(self._queue.popleft())
                 messages += len(items[-1].messages)
             self._hurried = self._hurried and bool(self._queue)
-            self._beat_asked = False
             return items
+
+    def _sent_before_commit(self) -> int:
+        """How many messages that go out at once are there, or will be before a transaction that begins now commits:
+        those under way, unless they were given back and wait for a lease, which a commit has to bring first."""
+        sender = self._sender
+        if sender is None:
+            return 0
+        return sender.acknowledged if self._beat_asked else sender.sent
 
     def _commit(self, producer: Producer, items: list[_Queued]) -> None:
         deadline = time.monotonic() + _SEND_S
@@ -372,22 +392,22 @@ class Lane:
         for item in items:
             for message in item.messages:
                 produce(
-                    self._settings, producer, message, self._number, self._on_delivered, FAILED.raise_if_set
+                    self._settings, producer, message, self._number, self._on_delivered, self._trouble.check
                 )
         if not items:
             topic = self._settings.prefix + HEARTBEAT
             beat = LaneMessage(topic, None, b"", [])
-            produce(self._settings, producer, beat, self._number, self._on_delivered, FAILED.raise_if_set)
-        try:
-            left = producer.flush(max(0.0, deadline - time.monotonic()))
-        except SystemError as error:
-            raise fatal_error(self._settings, producer) from error
+            produce(self._settings, producer, beat, self._number, self._on_delivered, self._trouble.check)
+        while self._flush(producer):
+            self._trouble.check()
+            if time.monotonic() >= deadline:
+                raise sink_error(self._settings, KafkaError(KafkaError._TIMED_OUT))
         self._trouble.check()
-        sender = self._sender
-        if sender is not None and items:
-            self._wait(lambda: sender.acknowledged >= items[-1].taken_before)
-        if left:
-            raise sink_error(self._settings, KafkaError(KafkaError._TIMED_OUT))
+        if items and not self._is_acknowledged(items[-1].taken_before):
+            producer.abort_transaction(max(0.1, deadline - time.monotonic()))
+            with self._lock:
+                self._queue.extendleft(reversed(items))
+            return
         kill.point("after_produce")
         before = time.monotonic()
         producer.commit_transaction(max(0.1, deadline - before))
@@ -400,6 +420,22 @@ class Lane:
             self._waits_ms.extend((self._committed_at - item.at) * 1000 for item in items)
             self._queued -= sum(len(item.messages) for item in items)
             self._lock.notify_all()
+
+    def _flush(self, producer: Producer) -> int:
+        """Wait a little for what was produced; how many messages are not there yet."""
+        try:
+            return int(producer.flush(SLICE_S))
+        except SystemError as error:
+            raise fatal_error(self._settings, producer) from error
+
+    def _is_acknowledged(self, taken_before: int) -> bool:
+        """Wait until so many messages that go out at once are there; False: they were given back, and wait for a lease,
+        which no transaction that waits for them can bring."""
+        sender = self._sender
+        if sender is None:
+            return True
+        self._wait(lambda: sender.acknowledged >= taken_before or self._beat_asked)
+        return sender.acknowledged >= taken_before
 
     def _let_go(self, producer: Producer | None) -> None:
         """Send nothing more."""

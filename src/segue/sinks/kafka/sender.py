@@ -14,7 +14,6 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from segue import limits
 from segue.errors import SegueError
 from segue.kafka.settings import KafkaSettings
-from segue.run.stop import FAILED
 from segue.sinks.kafka.clients import Trouble, fatal_error, make_producer, message_error, produce, sink_error
 from segue.sinks.kafka.message import LaneMessage
 
@@ -45,6 +44,8 @@ class Sender:
     acknowledged  called with topic and offset, in the sender's thread
     heard         called after each burst was sent, and after it was acknowledged
     failed        called with what went wrong; the sender has ended then
+
+    Its counters name whole bursts: a part of one that was acknowledged need not be its first part.
     """
 
     def __init__(
@@ -106,29 +107,29 @@ class Sender:
             while not self._held and not self._closing:
                 self._lock.wait()
             burst, self._held = self._held, []
-        FAILED.raise_if_set()
+        self._trouble.check()
         return burst
 
     def _send(self, burst: list[LaneMessage]) -> None:
         deadline = time.monotonic() + _SEND_S
-        is_sent = False
+        end = self.sent + len(burst)
         while burst:
             self._lease.renew()
             for message in burst:
                 told = partial(self._on_delivered, message)
-                produce(self._settings, self._producer, message, self._lane, told, self._check)
+                produce(self._settings, self._producer, message, self._lane, told, self._trouble.check)
             if not self._lease.holds():
                 self._producer.purge(in_queue=True, in_flight=False)
-            elif not is_sent:
-                is_sent = True
-                self.sent += len(burst)
+            elif self.sent < end:
+                self.sent = end
                 self._heard()
             while self._flush():
-                self._check()
-            self._check()
+                self._trouble.check()
+            self._trouble.check()
             burst, self._again = self._again, []
             if burst and time.monotonic() >= deadline:
                 raise sink_error(self._settings, KafkaError(KafkaError._TIMED_OUT))
+        self.sent = self.acknowledged = end
         self._heard()
 
     def _flush(self) -> int:
@@ -138,13 +139,8 @@ class Sender:
         except SystemError as error:
             raise fatal_error(self._settings, self._producer) from error
 
-    def _check(self) -> None:
-        FAILED.raise_if_set()
-        self._trouble.check()
-
     def _on_delivered(self, message: LaneMessage, error: KafkaError | None, delivered: Message) -> None:
         if error is None:
-            self.acknowledged += 1
             if (offset := delivered.offset()) is not None:
                 self._told_acknowledged(message.topic, offset)
         elif error.code() in _NOT_SENT:

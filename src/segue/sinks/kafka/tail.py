@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from segue.errors import LimitError, SinkError
 from segue.kafka.receipts import ID_BYTES, IDS, RECEIPTS, unpack_receipts
 from segue.kafka.settings import KafkaSettings
 from segue.outputs import HEARTBEAT
+from segue.run.failure import Stopped
+from segue.run.stop import STOP
 from segue.sinks.kafka.clients import (
     STEP,
     Trouble,
@@ -36,6 +39,16 @@ _READ = 1_000  # messages asked for at a time
 _READ_S = 0.2
 # the client looks for its group's coordinator though no group is joined: nobody needs a right for that
 _NO_MATTER = (KafkaError._TRANSPORT, KafkaError.GROUP_AUTHORIZATION_FAILED)
+
+
+class _Patience(Trouble):
+    """Nothing has begun yet: a stop ends the waits at once."""
+
+    def check(self) -> None:
+        """Raise what was found, or Stopped."""
+        super().check()
+        if STOP.is_set():
+            raise Stopped(signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,7 @@ def prepare_outputs(
     topics     all that the run can send to (LaneEncoder.topics)
     positions  by lane, as the checkpoint has them; a lane or topic that is missing is read from its first message
     Raises SinkError: brokers out of reach, topics missing or with too few partitions, messages gone that the checkpoint
-    needs. LimitError: more than TAIL_RECEIPTS_MAX receipts.
+    needs. LimitError: more than TAIL_RECEIPTS_MAX receipts. Stopped: STOP was set.
     """
     lanes = range(settings.lanes)
     beyond = sorted(lane for lane in positions if lane not in lanes)
@@ -70,8 +83,8 @@ def prepare_outputs(
         raise SinkError(STEP, found, "the number of lanes can't change: set kafka.lanes as it was")
     heartbeat = settings.prefix + HEARTBEAT
     known = sorted({*topics, *(topic for position in positions.values() for topic in position.offsets)})
-    trouble = Trouble(settings)
-    troubles = [Trouble(settings) for _ in lanes]
+    trouble = _Patience(settings)
+    troubles = [_Patience(settings) for _ in lanes]
     producers = [make_producer(settings, troubles[lane], lane) for lane in lanes]
     reader = make_reader(settings, trouble)
     try:

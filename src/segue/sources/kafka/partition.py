@@ -30,6 +30,7 @@ from segue.limits import (
     KAFKA_MESSAGE_BYTES_MAX,
     MESSAGE_BYTES_MAX,
 )
+from segue.run.stop import FAILED
 from segue.sources.interface import QUIET, BrokenChunk, Chunk, LineChunk, QuietChunk, RowChunk, TableChunk
 from segue.sources.kafka.consumer import Consumer, Reading, leave_consumer, shared_consumer
 from segue_kernels import messages as kernel
@@ -208,6 +209,7 @@ class KafkaPartition:
         deadline = time.monotonic() + BROKER_WAIT_MS / 1_000
         while True:
             self._consumer.check()
+            FAILED.raise_if_set()
             try:
                 return self._client.watermarks(self._topic_name, self._number, _ASK_MS)
             except RdKafkaError as error:
