@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
+from segue import limits
 from segue.errors import SettingsError, SinkError
 from segue.kafka.settings import KafkaSettings
 from segue.run.stop import FAILED
-from segue.sinks.kafka.clients import Trouble, patiently
+from segue.sinks.kafka.clients import Trouble, make_producer, make_reader, patiently
 from segue.sinks.kafka.lane import Lane
 from segue.sinks.kafka.message import LaneMessage
 from segue.sinks.kafka.tail import prepare_outputs
@@ -94,6 +95,25 @@ def test_logs_alone_wait_for_others_and_go_with_what_does_not(
     assert visible(settings, "decisions") == [[0], [1, 3]]
     for lane in lanes:
         lane.close()
+
+
+def test_only_a_flush_sends_what_needs_a_lease(settings: KafkaSettings) -> None:
+    """However much there is: more than librdkafka's own batch of 10,000 messages, and than one of 1,000,000 bytes."""
+    producer = make_producer(settings, Trouble(settings))
+    reader = make_reader(settings, Trouble(settings))
+
+    def arrived() -> int:
+        return int(reader.get_watermark_offsets(TopicPartition("mock.email", 0), timeout=10)[1])
+
+    for _ in range(20_000):
+        producer.produce("mock.email", b"x" * 100, partition=0)
+    until = time.monotonic() + limits.LEASE_MS / 4_000
+    while time.monotonic() < until:
+        producer.poll(0.01)
+    assert arrived() == 0
+    assert producer.flush(30) == 0
+    assert arrived() == 20_000
+    reader.close()
 
 
 def test_a_failure_elsewhere_ends_writing_and_waiting(settings: KafkaSettings) -> None:

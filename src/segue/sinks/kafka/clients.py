@@ -19,6 +19,8 @@ STEP = "write to Kafka"
 SLICE_S = (
     0.5  # a wait is cut into such slices: what the client's own thread found out is looked at between them
 )
+_BATCH_MESSAGES_MOST = 1_000_000  # librdkafka takes no more
+_BATCH_BYTES_MOST = 2**31 - 1
 
 _FENCED = frozenset(
     {
@@ -126,7 +128,10 @@ def make_producer(settings: KafkaSettings, trouble: Trouble, lane: int | None = 
         own["transaction.timeout.ms"] = limits.TRANSACTION_MS_MAX
     else:
         own["message.timeout.ms"] = limits.LEASE_MS  # sender.py
-        own["linger.ms"] = limits.LEASE_MS - 1  # only a flush sends
+        # only a flush sends, however much there is
+        own["linger.ms"] = limits.LEASE_MS - 1
+        own["batch.num.messages"] = _BATCH_MESSAGES_MOST
+        own["batch.size"] = _BATCH_BYTES_MOST
     properties = client_properties(settings, "producer", defaults=defaults, own=own)
     return _made(Producer, client_arguments(properties, trouble))
 
