@@ -124,7 +124,7 @@ def test_a_part_that_changes_much_is_saved_early_less_often(tmp_path: Path) -> N
                 part.change(row)
             group.saved(0)
             often.append(len(part.rooms))
-        assert often == [16, 8]
+        assert often == [16, limits.SAVE_EARLY_SHARE]
         assert all(part.rooms)
         journal.close()
 
