@@ -12,9 +12,17 @@ from typing import Protocol
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from segue import limits
-from segue.errors import SegueError
+from segue.errors import SegueError, SinkError
 from segue.kafka.settings import KafkaSettings
-from segue.sinks.kafka.clients import Trouble, fatal_error, make_producer, message_error, produce, sink_error
+from segue.sinks.kafka.clients import (
+    STEP,
+    Trouble,
+    fatal_error,
+    make_producer,
+    message_error,
+    produce,
+    sink_error,
+)
 from segue.sinks.kafka.message import LaneMessage
 
 _SEND_S = limits.TRANSACTION_MS_MAX / 1000
@@ -98,6 +106,10 @@ class Sender:
             self._failed(error)
         except KafkaException as error:
             self._failed(sink_error(self._settings, error))
+        except BaseException as error:
+            found = f"the sender of lane {self._lane} ended: {type(error).__name__}: {error}"
+            self._failed(SinkError(STEP, found, ""))
+            raise
         finally:
             with contextlib.suppress(KafkaException, SystemError):
                 self._producer.purge()
