@@ -14,7 +14,7 @@ the machine's cores; how much of them each took is told.
   and child processes counted: the Kafka client is in it.
 - The oracle: all that was said about one customer in SAMPLE (of about 1,000 events a customer and run on) is compared
   with the naive reference after everything was measured. A difference is an error.
-- Topics, journals and bases grow by 100 MB a second and more: a search with all forms and deliveries wants 50 GB of disk.
+- Topics, journals and bases grow by 100 MB a second and more: a search with all forms and deliveries wants 50 GB.
 The work: 64 offers scored by 24 features on 20 % of the events beside three counting policies (benchmarks/policies.py),
 one channel, whose delivery is what is compared.
 """
