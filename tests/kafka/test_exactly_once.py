@@ -67,7 +67,6 @@ def test_stopped_and_rescaled(deployment: Deployment) -> None:
         deployment.start()
         deployment.wait_for_life()
     print(verified(deployment))
-    deployment.stop()
 
 
 def test_a_cluster_that_bytewax_starts(deployment: Deployment) -> None:
@@ -79,7 +78,6 @@ def test_a_cluster_that_bytewax_starts(deployment: Deployment) -> None:
         deployment.start_cluster(2)
         deployment.wait_for_life()
     print(verified(deployment))
-    deployment.stop()
 
 
 def ends(deployment: Deployment) -> dict[tuple[str, int], int]:

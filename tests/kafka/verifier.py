@@ -3,7 +3,8 @@
     python -m tests.kafka.verifier --brokers H:P --inputs NAME[:FORM] … --prefix P --policies FILE …
         [--delivery CHANNEL=transactional|idempotent …] [--lateness 5m] [--due-before TIME] [--one-in N] [--engine]
 
-Reads the topics as a `read_committed` consumer, in a process of its own. What is demanded: segue/chaos/verify.py.
+Reads the topics as a `read_committed` consumer, in a process of its own. What is demanded: segue/chaos/verify.py. The
+engine must have been stopped: while it is at work what goes out at once is seen before its row in the log.
 """
 
 from __future__ import annotations
