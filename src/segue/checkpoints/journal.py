@@ -220,6 +220,9 @@ class Journal:
     Where parts change much, call append_early as batches finish: it packs, and writes in the background, and so leaves
     little for the epoch's end.
 
+    settled_later  somebody will call `settle` behind all appends of this epoch: until then they need not be durable,
+                   and the disk has time while other things are waited for
+
     Raises CheckpointError; after one every later call raises the same: nothing can follow a gap.
     """
 
@@ -240,6 +243,8 @@ class Journal:
         self._rooms_free: list[Room] = []
         self._buffered = 0  # words of the room that wait to be written
         self._dirty = False  # something was written since the last sync
+        self._appended: list[int] = []  # parts, and not settled
+        self.settled_later = False
         self._failure: CheckpointError | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
         self._writing: deque[tuple[Future[None], Room | None]] = deque()  # in the background, oldest first
@@ -271,8 +276,9 @@ class Journal:
         extra: Mapping[int, dict[str, int]] | None = None,
     ) -> dict[int, Manifest]:
         """Make durable what changed in these parts (None: nothing since append_early or the last time); the
-        manifests to keep. Each delta is done with when the next is taken: all may live in the same memory.
-        Without parts: look after what is old, which an idle process should do now and then."""
+        manifests to keep: once all is settled, if that is left to somebody. Each delta is done with when the next is
+        taken: all may live in the same memory. Without parts: look after what is old, which an idle process should do
+        now and then."""
         self._check()
         now_ms = _now_ms()
         listed: list[int] = []
@@ -287,7 +293,6 @@ class Journal:
             self._hear()
             self._write(changed(), now_ms)
             self._flush()
-            self._sync()
         except CheckpointError as error:
             self._failure = error
             raise
@@ -298,9 +303,35 @@ class Journal:
                 chain.extra = extra[part]
             manifest = manifests[part] = chain.manifest(part, now_ms)
             chain.handed_out.append(manifest.files())
-            self._gather_if_due(chain, manifest, now_ms)
-        self._look_after(now_ms)
+        self._appended += listed
+        if not self.settled_later:
+            self.settle()
         return manifests
+
+    def begin_sync(self) -> None:
+        """What was appended becomes durable in the background."""
+        if self._dirty:
+            self._writing.append((self._writer.submit(self._file.sync), None))
+            self._dirty = False
+
+    def settle(self) -> None:
+        """Wait until all that was appended is durable."""
+        self._check()
+        try:
+            while self._writing:
+                self._settle_one()
+            if self._dirty:
+                self._file.sync()
+                self._dirty = False
+            self.settled_later = False
+            now_ms = _now_ms()
+            for part in self._appended:  # who makes a base reads what is told of: it must be there
+                self._gather_if_due(part, now_ms)
+            self._appended.clear()
+            self._look_after(now_ms)
+        except CheckpointError as error:
+            self._failure = error
+            raise
 
     def close(self) -> None:
         """Let go of the file and end the keeper."""
@@ -381,13 +412,6 @@ class Journal:
             self._rooms_free.append(room)
         writing.result()
 
-    def _sync(self) -> None:
-        while self._writing:
-            self._settle_one()
-        if self._dirty:
-            self._file.sync()
-            self._dirty = False
-
     def _rotate(self, need: int) -> None:
         """Go on in a new file with room for so many bytes."""
         number = self._file.number + 1
@@ -415,8 +439,10 @@ class Journal:
             if not self._chains[made.part].rebase(made):
                 self._useless.add(made.base)
 
-    def _gather_if_due(self, chain: _Chain, manifest: Manifest, now_ms: int) -> None:
+    def _gather_if_due(self, part: int, now_ms: int) -> None:
+        chain = self._chains[part]
         if self._keeper is not None and chain.is_due(now_ms, self._erase_within_ms):
+            manifest = chain.manifest(part, now_ms)
             chain.compacting = self._keeper.compact(manifest), manifest
 
     def _look_after(self, now_ms: int) -> None:
@@ -424,18 +450,13 @@ class Journal:
             if self._next is None:
                 self._prepare_next()
             elif self._next.done():
-                try:
-                    self._rotate(0)
-                except CheckpointError as error:
-                    self._failure = error
-                    raise
+                self._rotate(0)
         if self._keeper is not None and now_ms - self._collected_ms >= self._collect_ms:
             self._collected_ms = now_ms
             names = {name for chain in self._chains.values() for files in chain.handed_out for name in files}
             for part, chain in self._chains.items():
-                manifest = chain.manifest(part, now_ms)
-                names |= manifest.files()
-                self._gather_if_due(chain, manifest, now_ms)  # a part that is idle grows old too
+                names |= chain.manifest(part, now_ms).files()
+                self._gather_if_due(part, now_ms)  # a part that is idle grows old too
             # a base is not deleted before it was named once: then this side knows it
             if self._keeper.collect(names | self._useless, number_of(self._file.name)):
                 self._useless.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,15 +46,10 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
     """Its first batch wakes the whole flow. A part that had no item in the first epoch would be missing from that
     epoch's snapshots, and what an earlier, unfinished epoch of the same number left of it would count later; and a
     worker's parts decide together as soon as all are there.
-
-    ending  called when an epoch ends: sources are the first to know
     """
 
-    def __init__(
-        self, reader: BatchReader, live: bool, saves: bool, ending: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, reader: BatchReader, live: bool, saves: bool) -> None:
         self._reader = reader
-        self._ending = ending
         self._live = live
         self._saves = saves
         self._wakes = True
@@ -91,7 +86,6 @@ class _PartitionReader(StatefulSourcePartition[ReadBatch, ReaderState | None]):
         if not self._saves:
             return None
         FAILED.raise_if_set()
-        self._ending()
         self._saved = True
         return self._reader.state()
 
@@ -103,12 +97,6 @@ def _until_next_look() -> timedelta:
     """At live inputs that had nothing: at all of them together, for what they give is then decided in one call."""
     every_s = limits.READ_IDLE_MS / 1_000
     return timedelta(seconds=every_s - time.monotonic() % every_s)
-
-
-def _hurry_lanes() -> Callable[[], None]:
-    from segue.sinks.kafka.lane import hurry_lanes
-
-    return hurry_lanes
 
 
 class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
@@ -142,5 +130,4 @@ class _EventSource(FixedPartitionedSource[ReadBatch, "ReaderState | None"]):
         partition = self._source.open(name, resume_state.position if resume_state else None)
         rows = settings.batch_rows
         reader = BatchReader(partition, index, decoder, self._pace, rows, clock, resume_state)
-        ending = _hurry_lanes() if settings.kafka.brokers else lambda: None
-        return _PartitionReader(reader, settings.is_live, bool(settings.state), ending)
+        return _PartitionReader(reader, settings.is_live, bool(settings.state))

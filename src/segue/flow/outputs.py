@@ -12,6 +12,7 @@ from bytewax.dataflow import Stream
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from segue.actions.encode import ActionEncoder
+from segue.checkpoints.journal import Journal
 from segue.checkpoints.recovered import Recovered
 from segue.errors import SegueError, SinkError
 from segue.flow.items import WAKE, Item, Output
@@ -39,7 +40,8 @@ def write(
     outputs = op.merge("outputs", *flow_outputs)
     if settings.kafka.brokers:
         assert recovered.tail is not None, "lanes are prepared before the flow is made"
-        op.output("out", outputs, _LaneSink(settings, output_keys(policies, settings), recovered.tail))
+        labels = output_keys(policies, settings)
+        op.output("out", outputs, _LaneSink(settings, labels, recovered.tail, recovered.journal))
     else:
         # Bytewax wants every part that it has a position of
         names = sorted({*output_names(policies), *recovered.outputs})
@@ -116,19 +118,29 @@ class _FolderSink(FixedPartitionedSink[Item, "msgspec.Struct | None"]):
 
 
 class _LanePart(StatefulSinkPartition[Item, "LanePosition"]):
-    """One lane. Its producer's thread is another: what fails there is in FAILED, whoever looks first."""
+    """One lane. Its producer's thread is another: what fails there is in FAILED, whoever looks first.
 
-    def __init__(self, lane: Lane) -> None:
+    Bytewax asks outputs last for their snapshots, and asks those that were written to: while the lane commits, the disk
+    makes durable what the parts of the state have appended.
+    """
+
+    def __init__(self, lane: Lane, journal: Journal | None) -> None:
         self._lane = lane
+        self._journal = journal
 
     def write_batch(self, values: list[Item]) -> None:
         FAILED.raise_if_set()
+        if self._journal is not None:
+            self._journal.settled_later = True
         self._lane.write([value for value in values if isinstance(value, list)])
 
     def snapshot(self) -> LanePosition:
         point("after_manifest")
         FAILED.raise_if_set()
-        return self._lane.snapshot()
+        position = self._lane.snapshot()
+        if self._journal is not None and self._journal.settled_later:
+            self._journal.settle()
+        return position
 
     def close(self) -> None:
         # Bytewax closes while it unwinds, and would abort the process; FAILED has it
@@ -137,10 +149,11 @@ class _LanePart(StatefulSinkPartition[Item, "LanePosition"]):
 
 
 class _LaneSink(FixedPartitionedSink[Item, "LanePosition"]):
-    def __init__(self, settings: Settings, labels: list[str], tail: Tail) -> None:
+    def __init__(self, settings: Settings, labels: list[str], tail: Tail, journal: Journal | None) -> None:
         self._kafka = settings.kafka
         self._labels = labels
         self._tail = tail
+        self._journal = journal
 
     def list_parts(self) -> list[str]:
         return self._labels
@@ -152,4 +165,4 @@ class _LaneSink(FixedPartitionedSink[Item, "LanePosition"]):
         # the position was used before the start, to read the tail: the lane goes on behind that
         from segue.sinks.kafka.lane import Lane
 
-        return _LanePart(Lane(self._kafka, self._labels.index(for_part), self._tail))
+        return _LanePart(Lane(self._kafka, self._labels.index(for_part), self._tail), self._journal)

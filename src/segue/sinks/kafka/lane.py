@@ -41,14 +41,8 @@ from segue.sinks.kafka.tail import Tail, read_to_end
 WAITS_KEPT = 65_536
 _LOOK_S = 0.05  # who waits for the thread looks so often for the errors of others
 _SEND_S = limits.TRANSACTION_MS_MAX / 1000
+_APART_S = limits.TRANSACTIONS_APART_MS / 1000
 _open_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
-
-
-def hurry_lanes() -> None:
-    """All lanes of this process commit what they have: an epoch ends, and at its end somebody waits for them. What is
-    under way by then is one transaction less to wait for."""
-    for lane in list(_open_lanes):
-        lane.hurry()
 
 
 class _Trouble(Trouble):
@@ -147,7 +141,8 @@ class Lane:
 
         The other lanes of this process begin to commit too: they are asked next.
         """
-        hurry_lanes()
+        for lane in list(_open_lanes):
+            lane.hurry()
         self._wait(lambda: self._ready and not self._queued and not self._unacknowledged())
         if self._pending and time.monotonic() - self._matched_at > limits.PENDING_MS / 1000:
             self._pending = {}
@@ -351,14 +346,14 @@ class Lane:
                 if self._queue and self._queue[0].taken_before <= sent:
                     full = self._queued >= limits.TRANSACTION_MESSAGES_MAX
                     if self._hurried or self._closing or full or self._beat_asked:
-                        due = now
+                        due = self._committed_at + _APART_S
                     else:
                         due = min(item.due for item in self._queue)
                         due = max(due, self._committed_at + self._gather_s)
                 elif self._closing and not self._queue:
                     return None
                 elif self._beat_asked:
-                    due = now
+                    due = self._committed_at + _APART_S
                 else:
                     due = self._committed_at + limits.HEARTBEAT_MS / 1000
                 if now >= due:
