@@ -129,7 +129,10 @@ class Sender:
         conf = library.rd_kafka_conf_new()
         settings = {
             "bootstrap.servers": brokers,
-            "enable.idempotence": "true",
+            # once and in order, for nothing is sent again. With enable.idempotence five requests may be under way, and
+            # while the broker keeps them its thread spins: at each pause of the broker it took a whole core from it
+            "message.send.max.retries": "0",
+            "acks": "all",
             "compression.codec": "lz4",
             "linger.ms": "5",  # as of Kafka's own clients since 4.0
             "queue.buffering.max.messages": "2000000",
