@@ -40,6 +40,7 @@ TRANSACTION_MS_MAX = 10_000  # the broker aborts an older one; what can't be sen
 GATHER_LOGS_MS = (
     100  # logs alone wait so long for more to share their transaction: one costs more than its messages
 )
+SNAPSHOT_APART_MS = 20  # of logs alone no transaction begins so near to when the next snapshot is expected
 HEARTBEAT_MS = 1_000  # an idle lane commits something so often: a fenced one notices
 LEASE_MS = 2_000  # a lane sends without a transaction only so long after the last one that succeeded
 MESSAGE_BYTES_TARGET = 512 * 1024  # tables are cut into messages of this size, headers included

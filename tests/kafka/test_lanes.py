@@ -19,11 +19,12 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import tests.kafka.lanes
+from segue import limits
 from segue.errors import SinkError
 from segue.kafka.receipts import IDS, pack_ids, row_id
 from segue.kafka.settings import KafkaSettings
 from segue.run.stop import FAILED
-from segue.sinks.kafka.lane import Lane
+from segue.sinks.kafka.lane import Lane, clear_of_snapshot
 from segue.sinks.kafka.message import LaneMessage, LanePosition
 from segue.sinks.kafka.tables import whole_stream
 from segue.sinks.kafka.tail import Tail, prepare_outputs
@@ -207,6 +208,15 @@ def delete_up_to(admin: AdminClient, place: TopicPartition) -> None:
             if not late or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def test_logs_keep_clear_of_the_next_snapshot() -> None:
+    apart = limits.SNAPSHOT_APART_MS / 1000
+    assert clear_of_snapshot(10.0, 11.0) == 10.0
+    assert clear_of_snapshot(11.0 - 0.9 * apart, 11.0) == 11.0 + apart
+    assert clear_of_snapshot(11.0 + 0.9 * apart, 11.0) == 11.0 + apart
+    assert clear_of_snapshot(11.0 + apart, 11.0) == 11.0 + apart  # it did not come: no longer
+    assert clear_of_snapshot(12.0, 11.0) == 12.0
 
 
 def test_a_position_that_retention_has_passed_is_refused(settings: KafkaSettings, topics: Any) -> None:

@@ -45,6 +45,13 @@ _APART_S = limits.TRANSACTIONS_APART_MS / 1000
 _open_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
 
 
+def clear_of_snapshot(due: float, expected: float) -> float:
+    """When a transaction of logs alone begins that is due now, if a snapshot is expected then: whoever asks for one
+    while it is under way would wait for it, and for his own one behind it. Seconds of one clock."""
+    apart = limits.SNAPSHOT_APART_MS / 1000
+    return expected + apart if abs(due - expected) < apart else due
+
+
 class _Trouble(Trouble):
     """Of a lane's clients: what ends the run ends their waits too."""
 
@@ -62,6 +69,7 @@ class _Queued(NamedTuple):
     taken_before: int
     at: float
     due: float
+    only_logs: bool
 
 
 class Lane:
@@ -97,6 +105,8 @@ class Lane:
         self._ready = False
         self._over = False  # the thread has ended
         self._waits_ms: deque[float] = deque(maxlen=WAITS_KEPT)
+        self._asked_at = 0.0  # for the last snapshot
+        self._asked_every_s = 0.0
         self._committed_at = 0.0
         self._lease_until = 0.0
         self._last: dict[str, int] = {}  # by topic: the last offset of the transaction under way
@@ -124,7 +134,7 @@ class Lane:
                     taken = sender.taken if sender is not None else 0
                     now = time.monotonic()
                     due = now + (self._gather_logs_s if only_logs else self._gather_s)
-                    self._queue.append(_Queued(rest, taken, now, due))
+                    self._queue.append(_Queued(rest, taken, now, due, only_logs))
                     self._queued += len(rest)
                     if due < self._wakes_at or self._queued >= limits.TRANSACTION_MESSAGES_MAX:
                         self._work.notify()
@@ -141,6 +151,8 @@ class Lane:
 
         The other lanes of this process begin to commit too: they are asked next.
         """
+        now = time.monotonic()
+        self._asked_every_s, self._asked_at = now - self._asked_at, now
         for lane in list(_open_lanes):
             lane.hurry()
         self._wait(lambda: self._ready and not self._queued and not self._unacknowledged())
@@ -350,6 +362,8 @@ class Lane:
                     else:
                         due = min(item.due for item in self._queue)
                         due = max(due, self._committed_at + self._gather_s)
+                        if all(item.only_logs for item in self._queue):
+                            due = clear_of_snapshot(due, self._asked_at + self._asked_every_s)
                 elif self._closing and not self._queue:
                     return None
                 elif self._beat_asked:
