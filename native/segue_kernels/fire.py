@@ -7,11 +7,10 @@ something refers to it.
 
 from __future__ import annotations
 
-import numpy as np
-
 from segue_kernels.customers import forget_behaviour, mark_dirty
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.locate import locate_keyed
+from segue_kernels.made_ids import trigger_id
 from segue_kernels.plan import (
     SESSION_GAP_MS,
     SESSION_STREAM,
@@ -57,8 +56,6 @@ from segue_kernels.row import (
 from segue_kernels.shard import (
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
-    SET_KEY0,
-    SET_KEY1,
     SET_RETENTION_MS,
     SET_ROW_WORDS,
     Out,
@@ -67,7 +64,6 @@ from segue_kernels.shard import (
     Shard,
     World,
 )
-from segue_kernels.siphash import siphash128_words
 from segue_kernels.tables import fill_lookups
 from segue_kernels.timers import hang, hang_by, unhang
 from segue_kernels.waits import (
@@ -160,7 +156,7 @@ def _make_record(
 ) -> int:
     """The part of a timer's record that all kinds share; its row of Out.timer_records.
 
-    message  of the event that armed a wait: a late one may arm it at the time of one whose wait is over. Else 0
+    hash_, key, message  words of its id (trigger_id)
     """
     rows = shard.rows
     record = out.used[OUT_TIMER_RECORDS]
@@ -171,17 +167,7 @@ def _make_record(
     made[record, RECORD_CLOCK] = due
     made[record, CUSTOMER_LO] = rows[base + KEY_LO]
     made[record, CUSTOMER_HI] = rows[base + KEY_HI]
-    low, high = siphash128_words(
-        hash_,
-        key,
-        time,
-        step,
-        message,
-        np.uint64(settings[SET_KEY0]),
-        np.uint64(settings[SET_KEY1]),
-    )
-    made[record, MESSAGE_LO] = np.int64(low)
-    made[record, MESSAGE_HI] = np.int64(high)
+    made[record, MESSAGE_LO], made[record, MESSAGE_HI] = trigger_id(hash_, key, time, step, message, settings)
     made[record, PACK] = ((rows[base + FLAGS] & FLAG_KIND_MASK) >> FLAG_KIND_SHIFT) << 8
     made[record, SEQUENCE] = step
     length = (rows[base + FLAGS] >> FLAG_NAME_SHIFT) & 0xFF
@@ -256,12 +242,10 @@ def next_timer(
         if kind == CHECK:
             _make_record(shard, out, base, due, due, 1, 0, 0, 0, settings)
             # of a check's id the step is no part
-            low, high = siphash128_words(
-                0, 0, due, 0, 0, np.uint64(settings[SET_KEY0]), np.uint64(settings[SET_KEY1])
-            )
+            low, high = trigger_id(0, 0, due, 0, 0, settings)
             record = out.used[OUT_TIMER_RECORDS]
-            out.timer_records[record, MESSAGE_LO] = np.int64(low)
-            out.timer_records[record, MESSAGE_HI] = np.int64(high)
+            out.timer_records[record, MESSAGE_LO] = low
+            out.timer_records[record, MESSAGE_HI] = high
             return CHECK, 0, 0
         shard.meta[COUNT_TIMERS_FIRED] += 1
         if kind == SESSION_END:
