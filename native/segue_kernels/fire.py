@@ -8,6 +8,7 @@ something refers to it.
 from __future__ import annotations
 
 from segue_kernels.customers import forget_behaviour, mark_dirty
+from segue_kernels.heap import string_start, strings_length
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.locate import locate_keyed
 from segue_kernels.made_ids import trigger_id
@@ -31,6 +32,7 @@ from segue_kernels.record import (
     PACK,
     RECORD_WORDS,
     SEQUENCE,
+    STRING_MESSAGE,
     TIME,
 )
 from segue_kernels.row import (
@@ -191,7 +193,7 @@ def _fill_wait(shard: Shard, out: Out, record: int, block: int) -> None:
     made[record, PACK] = pack | kind
     lengths = lengths_of(pool[block + WAIT_SHAPE])
     heap = made[record, HEAP]
-    to = (heap >> 32) + (heap & 0xFF)
+    to = string_start(heap, STRING_MESSAGE)
     made[record, HEAP] = heap | (lengths << 8)
     length = (lengths & 0xFF) + ((lengths >> 8) & 0xFF) + (lengths >> 16)
     _write_bytes(out, to, pool, text_at, length)
@@ -282,8 +284,7 @@ def keep_record(out: Out) -> None:
     record = out.used[OUT_TIMER_RECORDS]
     heap = out.timer_records[record, HEAP]
     out.used[OUT_TIMER_RECORDS] = record + 1
-    length = (heap & 0xFF) + ((heap >> 8) & 0xFF) + ((heap >> 16) & 0xFF) + ((heap >> 24) & 0xFF)
-    out.used[OUT_TIMER_TEXT] += length
+    out.used[OUT_TIMER_TEXT] += strings_length(heap)
 
 
 @outline

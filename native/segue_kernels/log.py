@@ -12,6 +12,7 @@ from segue_kernels.columns import (
     COLUMN_VALUES,
     COLUMN_WIDTH,
 )
+from segue_kernels.heap import put_string, string_length
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.receipt import (
     RECEIPT_CATEGORY,
@@ -77,14 +78,6 @@ _LETTERS_FROM = 10
 
 
 @inline
-def _string_start(heap: int, string: int) -> int:
-    start = heap >> 32
-    for before in range(string):
-        start += (heap >> (8 * before)) & 0xFF
-    return start
-
-
-@inline
 def _place(columns: Array, column: int, what: int, at: int, size: int) -> int:
     columns[column, what] = at
     return at + (size + 7) // 8 * 8
@@ -94,7 +87,14 @@ def _place(columns: Array, column: int, what: int, at: int, size: int) -> int:
 def _place_column(
     columns: Array, column: int, kind: int, width: int, has_bits: bool, rows: int, values: int, at: int
 ) -> int:
-    """Make room for a column with so many values; where the next one begins."""
+    """A column's row of `columns` says what it is and where its parts lie, from `at` on: bits of what is not null,
+    offsets, values, each in whole words. Returns where the next column begins; all places are in bytes.
+
+    kind     COLUMN_FIXED, COLUMN_BYTES, COLUMN_LIST; only the latter two have offsets, int32[rows + 1]
+    width    bytes of a value
+    values   their number, of all rows together
+    columns  int64[LOG_COLUMNS, COLUMN_WORDS]
+    """
     columns[column, COLUMN_KIND] = kind
     columns[column, COLUMN_WIDTH] = width
     columns[column, COLUMN_BITS] = -1
@@ -116,8 +116,8 @@ def place_log(log: Array, heaps: Array, columns: Array) -> int:
     customers = causes = absent = fired = candidates = sampled = 0
     for row in range(rows):
         heap = heaps[log[row, LOG_RECORD]]
-        customers += (heap >> (8 * STRING_CUSTOMER)) & 0xFF
-        cause = (heap >> (8 * STRING_MESSAGE)) & 0xFF
+        customers += string_length(heap, STRING_CUSTOMER)
+        cause = string_length(heap, STRING_MESSAGE)
         causes += cause
         absent += cause == 0
         fired += log[row, LOG_FIRED_COUNT]
@@ -138,16 +138,8 @@ def place_log(log: Array, heaps: Array, columns: Array) -> int:
 
 
 @inline
-def put_string(text: Array, heap: int, string: int, data: Array, to: int) -> int:
-    start = _string_start(heap, string)
-    length = (heap >> (8 * string)) & 0xFF
-    for k in range(length):
-        data[to + k] = text[start + k]
-    return to + length
-
-
-@inline
 def put_digits(word: int, data: Array, to: int) -> None:
+    """data[to : to + 16] is a 64-bit word in lower-case hexadecimal digits, the highest first; data uint8."""
     for digit in range(16):
         nibble = (word >> (60 - 4 * digit)) & 15
         data[to + digit] = 48 + nibble if nibble < _LETTERS_FROM else 87 + nibble
@@ -197,7 +189,7 @@ def fill_log(
         words[columns[COLUMN_TIME, COLUMN_VALUES] // 8 + row] = log[row, LOG_NOW]
         halves[columns[COLUMN_CAUSE, COLUMN_OFFSETS] // 4 + row] = cause_at - causes
         if columns[COLUMN_CAUSE, COLUMN_BITS] >= 0:
-            is_caused = (heap >> (8 * STRING_MESSAGE)) & 0xFF != 0
+            is_caused = string_length(heap, STRING_MESSAGE) != 0
             _set_bit(data, columns[COLUMN_CAUSE, COLUMN_BITS], row, is_caused)
         cause_at = put_string(text, heap, STRING_MESSAGE, data, cause_at)
         halves[columns[COLUMN_CHANNEL, COLUMN_VALUES] // 4 + row] = log[row, LOG_SLOT]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from segue_kernels.heap import put_string
 from segue_kernels.jit import Array, inline, kernel
-from segue_kernels.log import put_digits, put_string
+from segue_kernels.log import put_digits
 from segue_kernels.record import STRING_CATEGORY, STRING_CUSTOMER, STRING_MESSAGE, STRING_PRODUCT
 from segue_kernels.shard import (
     ACTION_HI,
