@@ -58,6 +58,7 @@ from segue_kernels.shard import (
     SPAN_PART,
     SPAN_SEQUENCE,
 )
+from segue_kernels.strings import put_digits
 
 # columns of the log, in their order
 COLUMN_DECISION = 0
@@ -74,7 +75,6 @@ COLUMN_SCORES = 10
 LOG_COLUMNS = 11
 
 _ID_DIGITS = 32
-_LETTERS_FROM = 10
 
 
 @inline
@@ -135,14 +135,6 @@ def place_log(log: Array, heaps: Array, columns: Array) -> int:
     at = _place_column(columns, COLUMN_REASONS, COLUMN_BYTES, 1, False, rows, candidates, at)
     at = _place_column(columns, COLUMN_PROPENSITIES, COLUMN_LIST, 8, True, rows, sampled, at)
     return _place_column(columns, COLUMN_SCORES, COLUMN_LIST, 8, True, rows, sampled, at)
-
-
-@inline
-def put_digits(word: int, data: Array, to: int) -> None:
-    """data[to : to + 16] is a 64-bit word in lower-case hexadecimal digits, the highest first; data uint8."""
-    for digit in range(16):
-        nibble = (word >> (60 - 4 * digit)) & 15
-        data[to + digit] = 48 + nibble if nibble < _LETTERS_FROM else 87 + nibble
 
 
 @inline
