@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from segue_kernels.heap import string_length, string_start
 from segue_kernels.ids import forget_ids
 from segue_kernels.index import LOW, MOVES_PER_INSERT, drop_row, find_row, move_rows, put, tag_of
 from segue_kernels.jit import Array, inline, kernel, outline
@@ -21,7 +22,15 @@ from segue_kernels.plan import (
     STREAM_WINDOW_MS,
 )
 from segue_kernels.pool import free_block, take_block
-from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, FLAG_IS_LINE, FLAG_KIND, HEAP, PACK
+from segue_kernels.record import (
+    CUSTOMER_HI,
+    CUSTOMER_LO,
+    FLAG_IS_LINE,
+    FLAG_KIND,
+    HEAP,
+    PACK,
+    STRING_CUSTOMER,
+)
 from segue_kernels.row import (
     CHECK_DUE,
     CLOCK,
@@ -139,7 +148,7 @@ def new_row(shard: Shard, lo: int, hi: int, kind: int, text: Array, heap: int, r
     shard.rows[base + KEY_LO] = lo
     shard.rows[base + KEY_HI] = hi
     shard.rows[base + FLAGS] = FLAG_IN_USE | (kind << FLAG_KIND_SHIFT)
-    write_name(shard, base, text, heap >> 32, heap & 0xFF)
+    write_name(shard, base, text, string_start(heap, STRING_CUSTOMER), string_length(heap, STRING_CUSTOMER))
     if put(shard.index, lo, tag_of(hi), row):
         meta[INDEX_USED] += 1
     if meta[INDEX_OLD_POSITION] < len(shard.index_old):

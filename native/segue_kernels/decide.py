@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from segue_kernels.customers import erased_at
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.joins import note_action
 from segue_kernels.keyed import slot_entry
+from segue_kernels.made_ids import action_id, decision_id
 from segue_kernels.names import list_items
 from segue_kernels.plan import (
     BY_PRODUCT,
@@ -48,15 +47,7 @@ from segue_kernels.plan import (
     STREAM_OFFSET,
 )
 from segue_kernels.programs import evaluate
-from segue_kernels.record import (
-    CATEGORY,
-    CUSTOMER_HI,
-    CUSTOMER_LO,
-    MESSAGE_HI,
-    MESSAGE_LO,
-    PACK,
-    PRODUCT,
-)
+from segue_kernels.record import CATEGORY, PACK, PRODUCT
 from segue_kernels.row import (
     CONSENT,
     COUNT_ACTIONS,
@@ -111,8 +102,6 @@ from segue_kernels.shard import (
     OUT_REASONS,
     OUT_SAMPLE,
     OUTSCORED,
-    SET_KEY0,
-    SET_KEY1,
     SET_SAMPLE,
     WON,
     Out,
@@ -122,8 +111,22 @@ from segue_kernels.shard import (
     Shard,
     World,
 )
-from segue_kernels.siphash import siphash128_words
 from segue_kernels.windows import add_time
+
+
+@inline
+def first_alone(alone: Array, customer_lo: int) -> int:
+    """The first row of Replay.alone with a customer's ALONE_LO, where his rows begin if there are any; else where it
+    would be."""
+    first = 0
+    behind = len(alone)
+    while first < behind:
+        middle = (first + behind) >> 1
+        if alone[middle, ALONE_LO] < customer_lo:
+            first = middle + 1
+        else:
+            behind = middle
+    return first
 
 
 @inline
@@ -162,14 +165,7 @@ def passed_with_alone(
     it must be tested as it was. Where they come otherwise no window may have too many either.
     """
     low = shard.rows[base + KEY_LO]
-    first = 0
-    behind = len(alone)
-    while first < behind:
-        middle = (first + behind) >> 1
-        if alone[middle, ALONE_LO] < low:
-            first = middle + 1
-        else:
-            behind = middle
+    first = behind = first_alone(alone, low)
     while behind < len(alone) and alone[behind, ALONE_LO] == low:
         behind += 1
     if first == behind:
@@ -546,17 +542,7 @@ def grant(
                 winner = -1
             else:
                 charge_limits(shard, plan, journey, row, base, now, now, product, category)
-        low, high = siphash128_words(
-            records[header, CUSTOMER_LO],
-            records[header, CUSTOMER_HI],
-            records[header, MESSAGE_LO],
-            records[header, MESSAGE_HI],
-            plan.slot_hash[slot],
-            np.uint64(settings[SET_KEY0]),
-            np.uint64(settings[SET_KEY1]),
-        )
-        decision_lo = np.int64(low)
-        decision_hi = np.int64(high)
+        decision_lo, decision_hi = decision_id(records, header, plan.slot_hash[slot], settings)
         log = out.used[OUT_LOG]
         out.used[OUT_LOG] = log + 1
         reasons = out.used[OUT_REASONS]
@@ -599,23 +585,15 @@ def grant(
             offer = scratch.offer[winner]
             journey = plan.offers[offer, OFFER_JOURNEY]
             item = scratch.item[winner]
-            low, high = siphash128_words(
-                decision_lo,
-                decision_hi,
-                plan.journey_hash[journey],
-                step,
-                0,
-                np.uint64(settings[SET_KEY0]),
-                np.uint64(settings[SET_KEY1]),
-            )
+            low, high = action_id(decision_lo, decision_hi, plan.journey_hash[journey], step, settings)
             action = out.used[OUT_ACTIONS]
             out.used[OUT_ACTIONS] = action + 1
             out.actions[action, ACTION_LOG] = log
             out.actions[action, ACTION_RECORD] = record
             out.actions[action, ACTION_ITEM] = record + (item - header)
             out.actions[action, ACTION_OFFER] = offer
-            out.actions[action, ACTION_LO] = np.int64(low)
-            out.actions[action, ACTION_HI] = np.int64(high)
+            out.actions[action, ACTION_LO] = low
+            out.actions[action, ACTION_HI] = high
             out.actions[action, ACTION_STEP] = step
             out.actions[action, ACTION_SEGMENTS] = shard.rows[base + SEGMENTS]
             out.actions[action, ACTION_STAGE] = shard.rows[base + STAGE]

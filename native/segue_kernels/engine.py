@@ -23,6 +23,7 @@ from segue_kernels.fire import (
     locate_for_journeys,
     next_timer,
 )
+from segue_kernels.heap import string_length
 from segue_kernels.ids import remember, seen_before
 from segue_kernels.index import MOVES_PER_INSERT
 from segue_kernels.jit import Array, inline, outline
@@ -52,6 +53,7 @@ from segue_kernels.record import (
     PACK,
     PRODUCT,
     SEQUENCE,
+    STRING_CUSTOMER,
     TIME,
     ZONE_MASK,
     ZONE_SHIFT,
@@ -339,7 +341,7 @@ def run(
                     phase = TAKE
                     continue
                 if kind_of_event == settings[SET_ERASURE_TYPE] or (
-                    about & NAME_LENGTH == 0 and records[header, HEAP] & 0xFF != 0
+                    about & NAME_LENGTH == 0 and string_length(records[header, HEAP], STRING_CUSTOMER) != 0
                 ):
                     return i, STOP_ROW
                 if flags & FLAG_HAS_HISTORY:

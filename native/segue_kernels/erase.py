@@ -20,6 +20,7 @@ from segue_kernels.customers import (
     write_name,
 )
 from segue_kernels.fire import NEVER
+from segue_kernels.heap import string_length, string_start
 from segue_kernels.ids import forget_ids, ring_capacity, ring_words
 from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.keyed import SPILL_ENTRY, SPILL_NEXT, SPILL_OWNER, drop_spilled
@@ -33,7 +34,7 @@ from segue_kernels.plan import (
 )
 from segue_kernels.pool import free_block, wipe
 from segue_kernels.record import CLOCK as RECORD_CLOCK
-from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, FLAG_KIND, HEAP, PACK, TIME
+from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, FLAG_KIND, HEAP, PACK, STRING_CUSTOMER, TIME
 from segue_kernels.redirect import cut_redirect
 from segue_kernels.row import (
     CLOCK,
@@ -168,7 +169,9 @@ def prepare_row(
     row_words = settings[SET_ROW_WORDS]
     base = row * row_words
     if records[i, PACK] & 0xFF != settings[SET_ERASURE_TYPE]:
-        write_name(shard, base, text, records[i, HEAP] >> 32, records[i, HEAP] & 0xFF)
+        heap = records[i, HEAP]
+        name_at, length = string_start(heap, STRING_CUSTOMER), string_length(heap, STRING_CUSTOMER)
+        write_name(shard, base, text, name_at, length)
         mark_dirty(shard, row)
         return False
     after = NEVER

@@ -7,11 +7,11 @@ something refers to it.
 
 from __future__ import annotations
 
-import numpy as np
-
 from segue_kernels.customers import forget_behaviour, mark_dirty
+from segue_kernels.heap import string_start, strings_length
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.locate import locate_keyed
+from segue_kernels.made_ids import trigger_id
 from segue_kernels.plan import (
     SESSION_GAP_MS,
     SESSION_STREAM,
@@ -32,6 +32,7 @@ from segue_kernels.record import (
     PACK,
     RECORD_WORDS,
     SEQUENCE,
+    STRING_MESSAGE,
     TIME,
 )
 from segue_kernels.row import (
@@ -57,8 +58,6 @@ from segue_kernels.row import (
 from segue_kernels.shard import (
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
-    SET_KEY0,
-    SET_KEY1,
     SET_RETENTION_MS,
     SET_ROW_WORDS,
     Out,
@@ -67,7 +66,6 @@ from segue_kernels.shard import (
     Shard,
     World,
 )
-from segue_kernels.siphash import siphash128_words
 from segue_kernels.tables import fill_lookups
 from segue_kernels.timers import hang, hang_by, unhang
 from segue_kernels.waits import (
@@ -160,7 +158,7 @@ def _make_record(
 ) -> int:
     """The part of a timer's record that all kinds share; its row of Out.timer_records.
 
-    message  of the event that armed a wait: a late one may arm it at the time of one whose wait is over. Else 0
+    hash_, key, message  words of its id (trigger_id)
     """
     rows = shard.rows
     record = out.used[OUT_TIMER_RECORDS]
@@ -171,17 +169,7 @@ def _make_record(
     made[record, RECORD_CLOCK] = due
     made[record, CUSTOMER_LO] = rows[base + KEY_LO]
     made[record, CUSTOMER_HI] = rows[base + KEY_HI]
-    low, high = siphash128_words(
-        hash_,
-        key,
-        time,
-        step,
-        message,
-        np.uint64(settings[SET_KEY0]),
-        np.uint64(settings[SET_KEY1]),
-    )
-    made[record, MESSAGE_LO] = np.int64(low)
-    made[record, MESSAGE_HI] = np.int64(high)
+    made[record, MESSAGE_LO], made[record, MESSAGE_HI] = trigger_id(hash_, key, time, step, message, settings)
     made[record, PACK] = ((rows[base + FLAGS] & FLAG_KIND_MASK) >> FLAG_KIND_SHIFT) << 8
     made[record, SEQUENCE] = step
     length = (rows[base + FLAGS] >> FLAG_NAME_SHIFT) & 0xFF
@@ -205,7 +193,7 @@ def _fill_wait(shard: Shard, out: Out, record: int, block: int) -> None:
     made[record, PACK] = pack | kind
     lengths = lengths_of(pool[block + WAIT_SHAPE])
     heap = made[record, HEAP]
-    to = (heap >> 32) + (heap & 0xFF)
+    to = string_start(heap, STRING_MESSAGE)
     made[record, HEAP] = heap | (lengths << 8)
     length = (lengths & 0xFF) + ((lengths >> 8) & 0xFF) + (lengths >> 16)
     _write_bytes(out, to, pool, text_at, length)
@@ -256,12 +244,10 @@ def next_timer(
         if kind == CHECK:
             _make_record(shard, out, base, due, due, 1, 0, 0, 0, settings)
             # of a check's id the step is no part
-            low, high = siphash128_words(
-                0, 0, due, 0, 0, np.uint64(settings[SET_KEY0]), np.uint64(settings[SET_KEY1])
-            )
+            low, high = trigger_id(0, 0, due, 0, 0, settings)
             record = out.used[OUT_TIMER_RECORDS]
-            out.timer_records[record, MESSAGE_LO] = np.int64(low)
-            out.timer_records[record, MESSAGE_HI] = np.int64(high)
+            out.timer_records[record, MESSAGE_LO] = low
+            out.timer_records[record, MESSAGE_HI] = high
             return CHECK, 0, 0
         shard.meta[COUNT_TIMERS_FIRED] += 1
         if kind == SESSION_END:
@@ -298,8 +284,7 @@ def keep_record(out: Out) -> None:
     record = out.used[OUT_TIMER_RECORDS]
     heap = out.timer_records[record, HEAP]
     out.used[OUT_TIMER_RECORDS] = record + 1
-    length = (heap & 0xFF) + ((heap >> 8) & 0xFF) + ((heap >> 16) & 0xFF) + ((heap >> 24) & 0xFF)
-    out.used[OUT_TIMER_TEXT] += length
+    out.used[OUT_TIMER_TEXT] += strings_length(heap)
 
 
 @outline

@@ -12,6 +12,7 @@ from segue_kernels.columns import (
     COLUMN_VALUES,
     COLUMN_WIDTH,
 )
+from segue_kernels.heap import put_string, string_length
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.receipt import (
     RECEIPT_CATEGORY,
@@ -57,6 +58,7 @@ from segue_kernels.shard import (
     SPAN_PART,
     SPAN_SEQUENCE,
 )
+from segue_kernels.strings import put_digits
 
 # columns of the log, in their order
 COLUMN_DECISION = 0
@@ -73,15 +75,6 @@ COLUMN_SCORES = 10
 LOG_COLUMNS = 11
 
 _ID_DIGITS = 32
-_LETTERS_FROM = 10
-
-
-@inline
-def _string_start(heap: int, string: int) -> int:
-    start = heap >> 32
-    for before in range(string):
-        start += (heap >> (8 * before)) & 0xFF
-    return start
 
 
 @inline
@@ -94,7 +87,14 @@ def _place(columns: Array, column: int, what: int, at: int, size: int) -> int:
 def _place_column(
     columns: Array, column: int, kind: int, width: int, has_bits: bool, rows: int, values: int, at: int
 ) -> int:
-    """Make room for a column with so many values; where the next one begins."""
+    """A column's row of `columns` says what it is and where its parts lie, from `at` on: bits of what is not null,
+    offsets, values, each in whole words. Returns where the next column begins; all places are in bytes.
+
+    kind     COLUMN_FIXED, COLUMN_BYTES, COLUMN_LIST; only the latter two have offsets, int32[rows + 1]
+    width    bytes of a value
+    values   their number, of all rows together
+    columns  int64[LOG_COLUMNS, COLUMN_WORDS]
+    """
     columns[column, COLUMN_KIND] = kind
     columns[column, COLUMN_WIDTH] = width
     columns[column, COLUMN_BITS] = -1
@@ -116,8 +116,8 @@ def place_log(log: Array, heaps: Array, columns: Array) -> int:
     customers = causes = absent = fired = candidates = sampled = 0
     for row in range(rows):
         heap = heaps[log[row, LOG_RECORD]]
-        customers += (heap >> (8 * STRING_CUSTOMER)) & 0xFF
-        cause = (heap >> (8 * STRING_MESSAGE)) & 0xFF
+        customers += string_length(heap, STRING_CUSTOMER)
+        cause = string_length(heap, STRING_MESSAGE)
         causes += cause
         absent += cause == 0
         fired += log[row, LOG_FIRED_COUNT]
@@ -135,22 +135,6 @@ def place_log(log: Array, heaps: Array, columns: Array) -> int:
     at = _place_column(columns, COLUMN_REASONS, COLUMN_BYTES, 1, False, rows, candidates, at)
     at = _place_column(columns, COLUMN_PROPENSITIES, COLUMN_LIST, 8, True, rows, sampled, at)
     return _place_column(columns, COLUMN_SCORES, COLUMN_LIST, 8, True, rows, sampled, at)
-
-
-@inline
-def put_string(text: Array, heap: int, string: int, data: Array, to: int) -> int:
-    start = _string_start(heap, string)
-    length = (heap >> (8 * string)) & 0xFF
-    for k in range(length):
-        data[to + k] = text[start + k]
-    return to + length
-
-
-@inline
-def put_digits(word: int, data: Array, to: int) -> None:
-    for digit in range(16):
-        nibble = (word >> (60 - 4 * digit)) & 15
-        data[to + digit] = 48 + nibble if nibble < _LETTERS_FROM else 87 + nibble
 
 
 @inline
@@ -197,7 +181,7 @@ def fill_log(
         words[columns[COLUMN_TIME, COLUMN_VALUES] // 8 + row] = log[row, LOG_NOW]
         halves[columns[COLUMN_CAUSE, COLUMN_OFFSETS] // 4 + row] = cause_at - causes
         if columns[COLUMN_CAUSE, COLUMN_BITS] >= 0:
-            is_caused = (heap >> (8 * STRING_MESSAGE)) & 0xFF != 0
+            is_caused = string_length(heap, STRING_MESSAGE) != 0
             _set_bit(data, columns[COLUMN_CAUSE, COLUMN_BITS], row, is_caused)
         cause_at = put_string(text, heap, STRING_MESSAGE, data, cause_at)
         halves[columns[COLUMN_CHANNEL, COLUMN_VALUES] // 4 + row] = log[row, LOG_SLOT]

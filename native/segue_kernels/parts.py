@@ -13,10 +13,11 @@ from segue_kernels.calendar import find_new_zone
 from segue_kernels.customers import find_or_add, sweep
 from segue_kernels.engine import run
 from segue_kernels.foreign import bytes_at, halves_at, table_at, words_at
+from segue_kernels.heap import string_start, strings_length
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.memory import copy_bytes
 from segue_kernels.pending import PENDING_WORDS
-from segue_kernels.record import HEAP, RECORD_WORDS, STRINGS
+from segue_kernels.record import HEAP, RECORD_WORDS, STRING_CUSTOMER
 from segue_kernels.row import CLOCK_MAX, TIMERS_SEEN
 from segue_kernels.shard import (
     ACTION_ITEM,
@@ -107,11 +108,9 @@ def _kept(out: Out, records: Array, text: Array, place: Array, at: int) -> int:
     for w in range(RECORD_WORDS):
         out.timer_records[row, w] = records[at, w]
     heap = records[at, HEAP]
-    length = 0
-    for s in range(STRINGS):
-        length += (heap >> (8 * s)) & 0xFF
+    length = strings_length(heap)
     to = out.used[OUT_TIMER_TEXT]
-    copy_bytes(text, heap >> 32, out.timer_text, to, length)
+    copy_bytes(text, string_start(heap, STRING_CUSTOMER), out.timer_text, to, length)
     out.used[OUT_TIMER_TEXT] = to + length
     out.timer_records[row, HEAP] = (to << 32) | (heap & 0xFFFFFFFF)
     return int(row)

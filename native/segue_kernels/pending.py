@@ -14,17 +14,13 @@ A pending decision is a row of Replay.pending (open addressing by its id, linear
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
-
-import numpy as np
-
 from segue_kernels.customers import erased_at, find_customer, mark_dirty, new_row
-from segue_kernels.decide import charge_limits
+from segue_kernels.decide import charge_limits, first_alone
 from segue_kernels.index import MOVES_PER_INSERT
 from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.joins import note_action
 from segue_kernels.keyed import move_spilled
+from segue_kernels.made_ids import action_id, decision_id
 from segue_kernels.plan import JOURNEY_ALONGSIDE, OFFER_JOURNEY
 from segue_kernels.receipt import (
     RECEIPT_CATEGORY,
@@ -40,7 +36,6 @@ from segue_kernels.receipt import (
     RECEIPT_PRODUCT,
     RECEIPT_TIME,
 )
-from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, MESSAGE_HI, MESSAGE_LO
 from segue_kernels.row import (
     CLOCK,
     COUNT_CHARGED,
@@ -74,8 +69,6 @@ from segue_kernels.shard import (
     ALONE_TIME,
     OTHER_SLOT,
     OUTSCORED,
-    SET_KEY0,
-    SET_KEY1,
     SET_LATENESS_MS,
     SET_PENDING_MS,
     SET_POOL_MAX,
@@ -94,9 +87,6 @@ from segue_kernels.shard import (
     Scratch,
     Shard,
 )
-from segue_kernels.siphash import siphash128_words
-
-whole = cast("Callable[[Any], int]", np.int64)
 
 # a row of Replay.pending
 PENDING_LO = 0
@@ -284,22 +274,15 @@ def sends_alone(pending: Array, plan: Plan, receipts: Array, offers: Array, alon
 @inline
 def find_alone(alone: Array, customer_lo: int, decision_lo: int, decision_hi: int) -> int:
     """The row of a decision that is not charged, or -1."""
-    first = 0
-    behind = len(alone)
-    while first < behind:
-        middle = (first + behind) >> 1
-        if alone[middle, ALONE_LO] < customer_lo:
-            first = middle + 1
-        else:
-            behind = middle
-    while first < len(alone) and alone[first, ALONE_LO] == customer_lo:
+    at = first_alone(alone, customer_lo)
+    while at < len(alone) and alone[at, ALONE_LO] == customer_lo:
         if (
-            alone[first, ALONE_DECISION_LO] == decision_lo
-            and alone[first, ALONE_DECISION_HI] == decision_hi
-            and alone[first, ALONE_IS_CHARGED] == 0
+            alone[at, ALONE_DECISION_LO] == decision_lo
+            and alone[at, ALONE_DECISION_HI] == decision_hi
+            and alone[at, ALONE_IS_CHARGED] == 0
         ):
-            return first
-        first += 1
+            return at
+        at += 1
     return -1
 
 
@@ -335,16 +318,8 @@ def replay_trigger(
     found = 0
     skips = False
     for slot in range(slots):
-        low, high = siphash128_words(
-            records[header, CUSTOMER_LO],
-            records[header, CUSTOMER_HI],
-            records[header, MESSAGE_LO],
-            records[header, MESSAGE_HI],
-            plan.slot_hash[slot],
-            np.uint64(settings[SET_KEY0]),
-            np.uint64(settings[SET_KEY1]),
-        )
-        at = find_pending(pending, whole(low), whole(high))
+        low, high = decision_id(records, header, plan.slot_hash[slot], settings)
+        at = find_pending(pending, low, high)
         replay.sent[slot] = at
         replay.sent_alone[slot] = -1
         if at >= 0:
@@ -368,14 +343,8 @@ def replay_trigger(
         offer = pending[at, PENDING_INDEX]
         if offer >= 0 and len(plan.joins) > 0:
             journey = plan.offers[offer, OFFER_JOURNEY]
-            low, high = siphash128_words(
-                pending[at, PENDING_LO],
-                pending[at, PENDING_HI],
-                plan.journey_hash[journey],
-                step,
-                0,
-                np.uint64(settings[SET_KEY0]),
-                np.uint64(settings[SET_KEY1]),
+            low, high = action_id(
+                pending[at, PENDING_LO], pending[at, PENDING_HI], plan.journey_hash[journey], step, settings
             )
             note_action(
                 shard,
@@ -386,8 +355,8 @@ def replay_trigger(
                 now,
                 pending[at, PENDING_TIME],
                 pending[at, PENDING_PRODUCT],
-                whole(low),
-                whole(high),
+                low,
+                high,
             )
         pending[at, PENDING_FLAGS] |= PENDING_GONE
         shard.meta[PENDING_NOW] -= 1

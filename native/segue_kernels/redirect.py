@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from segue_kernels.customers import erased_at, find_customer, forget_behaviour, mark_dirty, new_row
+from segue_kernels.heap import string_length, string_start
 from segue_kernels.ids import forget_ids
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.keyed import forget_spilled
@@ -24,6 +25,7 @@ from segue_kernels.record import (
     HEAP,
     KIND_ANONYMOUS,
     PACK,
+    STRING_CUSTOMER,
     TIME,
 )
 from segue_kernels.row import (
@@ -91,7 +93,7 @@ def set_redirect(shard: Shard, base: int, lo: int, hi: int, kind: int, text: Arr
     """Point an anonymous row at a known customer; a later word replaces an earlier one."""
     pool = shard.pool
     block = shard.rows[base + REDIRECT]
-    length = heap & 0xFF
+    length = string_length(heap, STRING_CUSTOMER)
     if block != 0:
         free_block(pool, shard.meta, block, _name_words(pool[block + TARGET_KIND] >> 8))
     else:
@@ -101,7 +103,7 @@ def set_redirect(shard: Shard, base: int, lo: int, hi: int, kind: int, text: Arr
     pool[block + TARGET_LO] = lo
     pool[block + TARGET_HI] = hi
     pool[block + TARGET_KIND] = kind | (length << 8)
-    at = heap >> 32
+    at = string_start(heap, STRING_CUSTOMER)
     for w in range(_name_words(length) - TARGET_NAME):
         pool[block + TARGET_NAME + w] = 0
     for b in range(length):

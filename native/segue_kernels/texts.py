@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from segue_kernels.heap import put_string
 from segue_kernels.jit import Array, inline, kernel
-from segue_kernels.log import put_digits, put_string
 from segue_kernels.record import STRING_CATEGORY, STRING_CUSTOMER, STRING_MESSAGE, STRING_PRODUCT
 from segue_kernels.shard import (
     ACTION_HI,
@@ -16,6 +16,7 @@ from segue_kernels.shard import (
     LOG_DECISION_LO,
     LOG_NOW,
 )
+from segue_kernels.strings import put_digits
 
 # texts of an action, in their order
 TEXT_ACTION = 0

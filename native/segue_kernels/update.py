@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segue_kernels.heap import string_length, string_start
 from segue_kernels.jit import Array, inline
 from segue_kernels.joins import count_time, match_joins, wait_for_right
 from segue_kernels.keyed import slot_entry
@@ -68,10 +69,8 @@ from segue_kernels.windows import (
 def note_product(world: World, meta: Array, records: Array, i: int, text: Array) -> None:
     """Keep the name of a record's product."""
     heap = records[i, HEAP]
-    at = heap >> 32
-    for string in range(STRING_PRODUCT):
-        at += (heap >> (8 * string)) & 0xFF
-    note_name(world, meta, records[i, PRODUCT], text, at, (heap >> (8 * STRING_PRODUCT)) & 0xFF)
+    at, length = string_start(heap, STRING_PRODUCT), string_length(heap, STRING_PRODUCT)
+    note_name(world, meta, records[i, PRODUCT], text, at, length)
 
 
 @inline

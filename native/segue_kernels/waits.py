@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from segue_kernels.heap import string_length, string_start
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.plan import (
     BY_NONE,
@@ -19,7 +20,18 @@ from segue_kernels.plan import (
     JOURNEY_WAITS_START,
 )
 from segue_kernels.pool import free_block, take_block
-from segue_kernels.record import AMOUNT, HEAP, MESSAGE_LO, PACK, PRODUCT, SOURCE, TIME
+from segue_kernels.record import (
+    AMOUNT,
+    HEAP,
+    MESSAGE_LO,
+    PACK,
+    PRODUCT,
+    SOURCE,
+    STRING_CATEGORY,
+    STRING_MESSAGE,
+    STRING_PRODUCT,
+    TIME,
+)
 from segue_kernels.row import COUNT_WAITS_ARMED, COUNT_WAITS_REFUSED, WAITS, WAITS_PENDING
 from segue_kernels.shard import SET_ROW_WORDS, SET_WAITS_MAX, Plan, Shard
 from segue_kernels.timers import hang_by
@@ -183,12 +195,12 @@ def arm(
         shard.meta[COUNT_WAITS_REFUSED] += 1
         return
     heap = records[header, HEAP]
-    message_at = (heap >> 32) + (heap & 0xFF)
-    message = (heap >> 8) & 0xFF
+    message_at = string_start(heap, STRING_MESSAGE)
+    message = string_length(heap, STRING_MESSAGE)
     heap = records[item, HEAP]
-    item_at = (heap >> 32) + (heap & 0xFF) + ((heap >> 8) & 0xFF)
-    product = (heap >> 16) & 0xFF
-    category = (heap >> 24) & 0xFF
+    item_at = string_start(heap, STRING_PRODUCT)
+    product = string_length(heap, STRING_PRODUCT)
+    category = string_length(heap, STRING_CATEGORY)
     kept = 0
     text_at = WAIT_KEPT
     for w in range(_KEPT_RUN):

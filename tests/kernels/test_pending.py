@@ -14,9 +14,10 @@ from segue import limits
 from segue.decide.engine import ShardEngine
 from segue.kafka.receipts import offer_hash
 from segue_kernels import plan, receipt
+from segue_kernels.decide import first_alone
 from segue_kernels.pending import PENDING_FLAGS, PENDING_LO, PENDING_OFFER, PENDING_WORDS
 from segue_kernels.row import KEY_LO
-from segue_kernels.shard import ALONE_DECISION_HI
+from segue_kernels.shard import ALONE_DECISION_HI, ALONE_LO, ALONE_WORDS
 from tests.kernels.drivers import Words, engine_of, find, key_of, quick, reached, stream, tables
 
 HOUR_MS = limits.HOUR_MS
@@ -163,6 +164,14 @@ def test_receipts_are_charged_once(first: Any, second: Any, known: int) -> None:
                     others = state.replay.alone
                     found = reached(state.arrays, state.plan, others, row, base, now, product, 0, ahead)
                     assert found == expected
+
+
+@quick(100)
+@given(st.lists(st.integers(-4, 4), max_size=9), st.integers(-5, 5))
+def test_rows_of_a_customer_are_found_among_those_alone(customers: list[int], customer: int) -> None:
+    alone = np.zeros((len(customers), ALONE_WORDS), np.int64)
+    alone[:, ALONE_LO] = sorted(customers)
+    assert first_alone(alone, customer) == sum(other < customer for other in customers)
 
 
 @quick(60)

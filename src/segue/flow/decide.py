@@ -1,4 +1,4 @@
-"""Decisions of all shards: windows, conditions, timers, scores, limits (segue.flow.parts, as keyed steps)."""
+"""Decisions of all shards: windows, conditions, timers, scores, limits (segue.flow.crew, as keyed steps)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from segue.checkpoints.group import Saved
 from segue.checkpoints.recovered import Recovered
+from segue.flow.crew import Crews
 from segue.flow.items import KNOWN, Addressed, shard_label
 from segue.flow.parts import ShardPart, Step
 from segue.flow.route import Routes
@@ -29,8 +30,8 @@ def decide(
 ) -> Stream[Any]:
     """Decisions of all shards (and their counts at the end). Anonymous shards come first: what an identify says
     belongs to a known customer goes on to that customer's shard, which waits for it."""
-    of_anonymous = Step(policies, settings, recovered, pace, of_known=False)
-    of_known = Step(policies, settings, recovered, pace, of_known=True)
+    of_anonymous = Crews(Step(policies, settings, recovered, pace, of_known=False))
+    of_known = Crews(Step(policies, settings, recovered, pace, of_known=True))
     anonymous = op.stateful_batch(
         "anonymous", routes.anonymous, lambda saved: _PartLogic(of_anonymous, saved)
     )
@@ -60,12 +61,12 @@ class _PartLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
     """A part of the state (segue.flow.parts). It is opened by its first item, or by what was saved of it: Bytewax tells
     no logic its key. All that ask for it are called in one go, and before the epoch is saved."""
 
-    def __init__(self, step: Step, saved: Saved | None) -> None:
-        self._step = step
-        self._crew = step.crew()
+    def __init__(self, crews: Crews, saved: Saved | None) -> None:
+        self._crew = crews.here()
+        self._step = self._crew.step
         self._part: ShardPart | None = None
         if saved is not None:
-            number, delta = step.recovered.load(saved)
+            number, delta = self._step.recovered.load(saved)
             self._part = self._crew.part(number, saved, delta)
 
     def on_batch(self, values: list[Addressed]) -> tuple[list[Any], bool]:
@@ -86,7 +87,7 @@ class _PartLogic(StatefulBatchLogic[Addressed, Any, "Saved | None"]):
         return _AT_ONCE if self._part is not None and self._part.ask() else None
 
     def on_eof(self) -> tuple[list[Any], bool]:
-        return self._part.end(self._crew) if self._part is not None else [], StatefulBatchLogic.RETAIN
+        return self._part.end(self._crew.process) if self._part is not None else [], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> Saved | None:
         group = self._step.group

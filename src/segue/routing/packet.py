@@ -199,7 +199,7 @@ def packets(
     Every shard of known customers gets one, empty or not, for it has to know how far the partition has come;
     so does every anonymous shard when there are several partitions to merge, when the batch says so, when it has
     rows that all must hear of, or, with `together`, when any of them has rows: a batch that comes to all is decided
-    in one go (segue.flow.parts).
+    in one go (segue.flow.crew).
     nobody  uint8 a type (segue.reference.world.types_for_all)
     merged  rows wait for all partitions, not only for their own (segue.routing.arrivals)
     """
