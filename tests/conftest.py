@@ -20,7 +20,8 @@ from segue.run.progress import display, terminal
 from segue.run.warmup import is_warm, warm_up
 
 if not is_warm():
-    warm_up(display(terminal(), quiet=False).step)
+    shown = display(terminal(), quiet=False)
+    warm_up(shown.step, shown.note)
 """
 
 

@@ -8,6 +8,7 @@ in both modes: NumPy's warning about it is off inside an interpreted kernel.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import hashlib
@@ -45,14 +46,28 @@ def _sources_digest() -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels of exactly these sources are kept; SEGUE_CACHE_DIR moves it."""
+    """Where compiled kernels of exactly these sources are kept; SEGUE_CACHE_DIR moves it. Those of other versions
+    are deleted one day (segue.run.unused)."""
     root = os.environ.get("SEGUE_CACHE_DIR")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "segue"
     return base / f"kernels-{_sources_digest()}"
 
 
+def _use(folder: str) -> None:
+    """Note that a folder is used: by its time, and by a lock that goes when this process does. Where that can't be
+    noted nothing is."""
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+        found = os.open(folder, os.O_RDONLY)
+        lock = fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, 3)  # 1 or 2, if closed, are where people write
+        os.close(found)
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.utime(folder)
+
+
 if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
     numba_config.CACHE_DIR = str(cache_folder())
+    _use(numba_config.CACHE_DIR)
 
 
 _save_compiled: Any = None  # Numba's own, no public function either
@@ -66,7 +81,8 @@ if _save_compiled is not None:
     def _save_alone(cache_file: Any, key: Any, data: Any) -> None:
         """Keep what was compiled, one process at a time: of two that compile one function for different types at the
         same time each would take the next free file, and the index would tell one the other's code."""
-        with open(f"{cache_file._index_path}.lock", "a") as lock:
+        # not found: the folder was just deleted as unused, and what was compiled is compiled again next time
+        with contextlib.suppress(FileNotFoundError), open(f"{cache_file._index_path}.lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _save_compiled(cache_file, key, data)
 

@@ -101,6 +101,11 @@ TIMERS_PER_READ = 1_024  # due timers that a worker's shards fire between two re
 WINDOW_MS_MAX = 3_650 * DAY_MS
 RETENTION_MS_DEFAULT = 400 * DAY_MS  # a customer idle for longer starts again (consent and caps stay)
 
+# --- compiled kernels --------------------------------------------------------------------------------
+KERNELS_UNUSED_MS_MAX = (
+    3 * DAY_MS
+)  # other versions' go when nobody runs them, or started with them for so long
+
 # --- customers ---------------------------------------------------------------------------------------
 SHARDS_DEFAULT = 16  # fixed for the life of a deployment
 SHARDS_MAX = 1_024

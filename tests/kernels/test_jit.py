@@ -36,6 +36,8 @@ def test_only_other_packages_pay_for_indices_below_zero() -> None:
         checked(words[5:], -1)
 
 
+_ADDED = "from segue_kernels.jit import kernel\n\n\n@kernel\ndef add(words, n):\n    return words[0] + n\n"
+
 _COMPILES = """
 import sys, time
 from pathlib import Path
@@ -53,9 +55,7 @@ print(sum(add.stats.cache_hits.values()))
 
 @pytest.mark.skipif(JIT_DISABLED, reason="needs the compiler")
 def test_processes_that_compile_one_kernel_for_different_types_keep_them_all(tmp_path: Path) -> None:
-    (tmp_path / "added.py").write_text(
-        "from segue_kernels.jit import kernel\n\n\n@kernel\ndef add(words, n):\n    return words[0] + n\n"
-    )
+    (tmp_path / "added.py").write_text(_ADDED)
     codes = "bhilBHILfd"
     environment = {**os.environ, "SEGUE_CACHE_DIR": str(tmp_path / "cache")}
     environment.pop("NUMBA_CACHE_DIR", None)
@@ -77,3 +77,31 @@ def test_processes_that_compile_one_kernel_for_different_types_keep_them_all(tmp
 
     assert hits(list(codes)) == [0] * len(codes)
     assert hits([codes]) == [len(codes)]
+
+
+_LOSES = """
+import os, shutil, sys
+import numpy as np
+from numba.core import caching
+from segue_kernels.jit import kernel
+sys.path.insert(0, sys.argv[1])
+from added import add
+save = caching.IndexDataCacheFile.save
+def lose(file, key, data):
+    shutil.rmtree(os.path.dirname(os.path.dirname(file._index_path)))
+    save(file, key, data)
+caching.IndexDataCacheFile.save = lose
+print(add(np.ones(1), 1))
+"""
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="needs the compiler")
+def test_a_process_whose_folder_is_deleted_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "added.py").write_text(_ADDED)
+    environment = {**os.environ, "SEGUE_CACHE_DIR": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", _LOSES, str(tmp_path)], check=True, env=environment, capture_output=True
+    )
+    assert done.stdout == b"2.0\n"
+    assert not list((tmp_path / "cache").iterdir())

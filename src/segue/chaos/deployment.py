@@ -103,7 +103,7 @@ class Deployment:
             ),
         )
         if not is_warm():
-            warm_up(self._step)
+            warm_up(self._step, lambda text: self._tell(f"       {text}"))
         policies = load_policies(self.settings.policies, secret=secret())  # compiled for all that start
         self._rules = rules_of(policies)
         make_topics(

@@ -44,7 +44,7 @@ def run_demo(out: str, seed: int, events: int, fast: bool) -> None:
         ) from error
     if not is_warm():
         console.print("The first time everything is compiled to machine code; it is kept.")
-        warm_up(shown.step)
+        warm_up(shown.step, shown.note)
     customers = max(1, round(events * _CUSTOMERS_SHARE))
     options = {"seed": seed, "customers": customers, "events": events}
     simulate_to(str(source), options, shown, overwrite=True)

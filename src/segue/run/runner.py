@@ -171,7 +171,8 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
     KeyboardInterrupt and Stopped when it was stopped; NothingToDo if it can go on where it was stopped.
     """
     if not is_warm():
-        warm_up(display.step)  # where it can be seen, and before several processes compile the same
+        # where it can be seen, and before several processes compile the same
+        warm_up(display.step, display.note)
     state = prepared.state
     with contextlib.ExitStack() as stack:
         if state is not None:

@@ -1,6 +1,7 @@
 """Every kernel compiled once, on a few simulated events, so that a run never stops to compile.
 
-What is compiled is kept on disk (segue_kernels.jit.cache_folder); a mark beside it says that it is complete.
+What is compiled is kept on disk (segue_kernels.jit.cache_folder); a mark beside it says that it is complete. What other
+versions left there and nobody uses any more is deleted at the end.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from segue.reference.world import ReferenceWorld
 from segue.routing.arrivals import Arrivals, Released
 from segue.routing.packet import Packet, packets
 from segue.run.ahead import compiling_ahead
+from segue.run.unused import MARK, delete_unused
 from segue.settings import Settings, secret
 from segue.simulate import SimulationSettings, write_simulation
 from segue.sinks.kafka.encode import LaneEncoder
@@ -62,7 +64,7 @@ _BATCH_ROWS = 500
 
 
 def _mark() -> Path:
-    return Path(os.environ.get("NUMBA_CACHE_DIR", cache_folder())) / "complete"
+    return Path(os.environ.get("NUMBA_CACHE_DIR", cache_folder())) / MARK
 
 
 def is_warm() -> bool:
@@ -70,8 +72,9 @@ def is_warm() -> bool:
     return JIT_DISABLED or _mark().exists()
 
 
-def warm_up(step: Step) -> None:
-    """Compile all kernels, or load them if they were compiled before. `step` is told what comes next.
+def warm_up(step: Step, note: Callable[[str], None] = lambda _: None) -> None:
+    """Compile all kernels, or load them if they were compiled before; delete what other versions left. `step` is told
+    what comes next, `note` what was deleted.
 
     Takes most of a minute the first time, a second later.
     """
@@ -114,6 +117,10 @@ def warm_up(step: Step) -> None:
         with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
             _mark().parent.mkdir(parents=True, exist_ok=True)
             _mark().touch()
+        if "NUMBA_CACHE_DIR" not in os.environ:
+            deleted = delete_unused(cache_folder())
+            if deleted.versions:
+                note(str(deleted))
 
 
 def _take_up(shard: AnonymousShard) -> None:
