@@ -68,9 +68,8 @@ def _delete(folder: Path, before_s: float) -> int | None:
         if os.fstat(lock).st_mtime >= before_s:  # somebody was here in between: to use it, or to delete it
             return None
         size_bytes = _size_bytes(folder)
-        (folder / MARK).unlink(
-            missing_ok=True
-        )  # first: who starts with it from now on doesn't rely on the rest
+        # first: who starts with it from now on doesn't rely on the rest
+        (folder / MARK).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         return None if folder.exists() else size_bytes
     except OSError:
