@@ -61,6 +61,17 @@ def visible(settings: KafkaSettings, name: str) -> list[list[int]]:
     return [[int(value) for value in found] for found in values(settings, name)]
 
 
+def visible_soon(
+    settings: KafkaSettings, name: str, wanted: list[list[int]], seconds: float = 10.0
+) -> list[list[int]]:
+    """`visible`, once it is what is wanted, or after so long. Right behind a commit it need not be: the broker answers
+    before it writes the marks, and until those are there nobody sees what was committed."""
+    deadline = time.monotonic() + seconds
+    while (seen := visible(settings, name)) != wanted and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return seen
+
+
 def values(settings: KafkaSettings, name: str) -> list[list[bytes]]:
     """What a read_committed consumer sees of a topic, by partition."""
     trouble = Trouble(settings)

@@ -20,7 +20,7 @@ from segue.sinks.kafka.lane import Lane
 from segue.sinks.kafka.tail import prepare_outputs
 from tests.brokers import have_broker
 from tests.kafka.engines import Deployment, consent, event, make_topics, now_ms
-from tests.kafka.lanes import LANES, NAMES, item, settings_of, topic_names, visible
+from tests.kafka.lanes import LANES, NAMES, item, settings_of, topic_names, visible, visible_soon
 from tests.kafka.slow_lanes import SAYS
 
 LATENESS_MS = 8_000  # there is time to kill the broker before anything is due
@@ -66,7 +66,8 @@ def test_lanes_ride_out_a_broker_that_stands_still(fragile: Broker, pause_s: flo
     for lane in lanes:
         lane.snapshot()
         lane.close()
-    assert visible(settings, "decisions") == [list(range(lane, number, LANES)) for lane in range(LANES)]
+    wanted = [list(range(lane, number, LANES)) for lane in range(LANES)]
+    assert visible_soon(settings, "decisions", wanted) == wanted
     seen = [set().union(*each) for each in zip(*(visible(settings, name) for name in CHANNELS), strict=True)]
     assert seen == [set(range(lane, number, LANES)) for lane in range(LANES)]
     emails = [each for numbers in visible(settings, "email") for each in numbers]
