@@ -24,6 +24,19 @@ def events_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def bound(file_bytes_max: int | None) -> list[str]:
+    """What starts a command that may write no larger file. Not a `preexec_fn`: that forks the test process, for which
+    a machine may have too little memory left."""
+    if file_bytes_max is None:
+        return []
+    program = (
+        "import os, resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes_max}, {file_bytes_max}))\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", program]
+
+
 @pytest.fixture
 def segue(tmp_path: Path) -> Segue:
     """Run the command in a process and folder of its own."""
@@ -31,18 +44,17 @@ def segue(tmp_path: Path) -> Segue:
     def call(
         *arguments: str | Path,
         stdin: bytes | None = None,
-        before: Callable[[], None] | None = None,
+        file_bytes_max: int | None = None,
         **variables: str,
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "segue", *map(str, arguments)],
+            [*bound(file_bytes_max), sys.executable, "-m", "segue", *map(str, arguments)],
             check=False,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             cwd=tmp_path,
             env={**os.environ, "COLUMNS": "200", **variables},
-            preexec_fn=before,
             timeout=240,
         )
         return subprocess.CompletedProcess(

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import random
-import resource
 import subprocess
 from pathlib import Path
 
@@ -109,11 +108,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
 
 def test_full_disk_in_one_message(segue, events_file, tmp_path):
     """A bound on the size of files stands for the disk: both end a write half way."""
-
-    def small() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (48_000, 48_000))
-
-    done = segue("run", events_file, "--out", "out", before=small)
+    done = segue("run", events_file, "--out", "out", file_bytes_max=48_000)
     refused(done, "can't be written", "hint")
     for path in (tmp_path / "out").glob("*.jsonl"):
         assert not path.stat().st_size or path.read_bytes().endswith(b"\n")
@@ -121,12 +116,8 @@ def test_full_disk_in_one_message(segue, events_file, tmp_path):
 
 
 def test_full_disk_of_two_processes_in_one_message(segue, events_file, tmp_path):
-    def small() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (48_000, 48_000))
-
-    refused(
-        segue("run", events_file, "--out", "out", "--processes", 2, before=small), "can't be written", "hint"
-    )
+    done = segue("run", events_file, "--out", "out", "--processes", 2, file_bytes_max=48_000)
+    refused(done, "can't be written", "hint")
 
 
 def test_really_full_disk(segue, events_file, tmp_path):
