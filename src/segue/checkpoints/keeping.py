@@ -23,6 +23,7 @@ import msgspec
 from segue.checkpoints.bases import load, sweep, write_base
 from segue.checkpoints.folder import StateFolder, generation_lives
 from segue.checkpoints.manifest import Manifest
+from segue.checkpoints.record import Room
 from segue.checkpoints.store import manifests_kept
 from segue.errors import CheckpointError
 
@@ -62,6 +63,7 @@ class Work:
         self._generation = generation
         self._bytes_per_s = bytes_per_s
         self._numbers = 0
+        self._room = Room()
         self._unseen: set[str] = (
             set()
         )  # bases that no request has named yet: the other side may not know of them
@@ -90,7 +92,7 @@ class Work:
     def compact(self, manifest: Manifest) -> Made:
         """A base of all that a manifest tells of. Raises CheckpointError."""
         self._numbers += 1
-        delta = load(self._folder, manifest, threads=False)
+        delta = load(self._folder, manifest, threads=False, room=self._room)
         part = manifest.part
         base, size = write_base(self._folder, self._generation, self._numbers, part, delta, self._bytes_per_s)
         self._unseen.add(base)
