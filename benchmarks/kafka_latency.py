@@ -26,8 +26,8 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from benchmarks.histogram import Histogram, merged
 from benchmarks.kafka_load import Schedule, read_schedule
-from segue.chaos.topics import partitions_of
 from segue.events.names import CHANNELS
+from segue.kafka.read import partitions_of
 
 BY_TIMER_NS = 1_000_000_000  # an action dated so long after its event's intended time was caused by a timer
 _BATCH = 5_000

@@ -14,8 +14,9 @@ from benchmarks.histogram import SUB, Histogram, merged
 from benchmarks.kafka_latency import Latencies
 from benchmarks.kafka_load import FORMS, MANY, Load, Schedule, Sender, read_schedule, run, tick_s
 from deploy.kafka.broker import Broker
-from segue.chaos.topics import lines_of, read_topics
+from segue.chaos.topics import lines_of
 from segue.events.time import time_text
+from segue.kafka.read import read_topics
 from segue.kafka.settings import Form
 from tests.brokers import Topics
 

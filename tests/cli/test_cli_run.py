@@ -204,3 +204,26 @@ def test_a_live_run_sets_what_is_ahead_to_its_arrival(segue, tmp_path):
         summary = json.loads((tmp_path / "out" / "summary.json").read_text())
         assert (summary["ahead"], summary["dead_letters"]) == (ahead, dead)
         assert ("\nahead " in done.stdout) == bool(ahead)
+
+
+def test_an_action_is_explained(segue, events_file, tmp_path):
+    assert segue("run", events_file, "--out", "out").returncode == 0
+    action = json.loads((tmp_path / "out/web.jsonl").read_text().splitlines()[0])
+    done = segue("explain", action["action_id"], "--out", "out")
+    assert done.returncode == 0, done.stderr
+    for text in (action["customer_id"], action["offer"], f"score {action['score']:.4f} =", "goes out"):
+        assert text in done.stdout
+    found = json.loads(segue("explain", action["customer_id"], "--out", "out", "--json").stdout)
+    assert action in found["sent"]
+    done = segue("explain", "nobody", "--out", "out", "--at", "2026-03-02")
+    assert "nothing was decided for nobody" in done.stdout
+    for wrong, words in (
+        (("explain", "x", "--out", "nowhere"), "nowhere"),
+        (("explain", "f" * 32, "--out", "out"), "no action, decision or customer"),
+        (("explain", "x", "--out", "out", "--at", "yesterday"), "--at"),
+        (("explain", "x", "--brokers", "127.0.0.1:1"), "127.0.0.1:1"),
+    ):
+        done = segue(*wrong)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr

@@ -17,10 +17,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from segue.chaos.engine import STOP_S_MAX, EngineProcess
-from segue.chaos.topics import Record, read_topics
 from segue.chaos.verify import Verdict
 from segue.events.names import CHANNELS
 from segue.events.time import time_text
+from segue.kafka.read import Record, read_topics
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.settings import Settings
 from tests.kafka.verifier import judge

@@ -20,9 +20,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from segue.actions.encode import encode_dead
 from segue.chaos.oracle import UndisturbedRun
-from segue.chaos.topics import Record, lines_of, parse_topic, partitions_of, read_topics
+from segue.chaos.topics import lines_of, parse_topic
 from segue.decide.decisions import Decisions
 from segue.events.names import CHANNELS
+from segue.kafka.read import Record, partitions_of, read_topics
 from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS
 from segue.policy.load import load_policies
 from segue.run.arguments import duration_ms

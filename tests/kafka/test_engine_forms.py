@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 
 from deploy.kafka.broker import Broker
+from segue.explain.logs import FolderLogs, TopicLogs
+from segue.explain.moment import Explanation, explain
 from segue.kafka.asyncapi import asyncapi
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.limits import DEAD_LETTER_BYTES_MAX
@@ -185,6 +187,31 @@ def test_every_form_gives_the_decisions_of_a_file(told: Deployment) -> None:
         lines = (told.folder / "out" / f"{channel}.jsonl").read_bytes().splitlines()
         expected = sorted(map(json.loads, lines), key=lambda action: action["decision_id"])
         assert sorted(told.actions(channel), key=lambda action: action["decision_id"]) == expected
+
+
+def test_topics_explain_what_files_explain(told: Deployment) -> None:
+    """After the run on files above: the same moments, reasons and actions."""
+    kafka = KafkaSettings(told.brokers, name=told.prefix, prefix=told.prefix)
+    topics, files = TopicLogs(kafka), FolderLogs(str(told.folder / "out"))
+    action = told.actions("push")[0]
+    for asked in (action["action_id"], action["customer_id"]):
+        of_topics, of_files = explain(topics, asked), explain(files, asked)
+        assert of_topics.moment
+        changes = {name: getattr(of_files, name) for name in ("where", "not_used")}
+        assert scoreless(msgspec.structs.replace(of_topics, **changes)) == scoreless(of_files)
+    nothing = explain(TopicLogs(kafka, from_ms=now_ms() + 60_000), action["customer_id"])
+    assert (nothing.moment, nothing.of_others) == ([], 0)
+
+
+def scoreless(explanation: Explanation) -> dict[str, Any]:
+    """As text; what was logged is compared elsewhere."""
+    built: dict[str, Any] = msgspec.to_builtins(explanation)
+    for decision in built["moment"]:
+        decision["candidates"] = [
+            {name: value for name, value in each.items() if name != "score"}
+            for each in decision["candidates"]
+        ]
+    return built
 
 
 def test_what_cannot_be_read_is_a_dead_letter_with_its_place(told: Deployment) -> None:

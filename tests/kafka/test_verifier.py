@@ -19,9 +19,10 @@ from confluent_kafka import Producer
 
 from segue.chaos.load import POLICY, Load
 from segue.chaos.oracle import EngineOracle
-from segue.chaos.topics import Line, Record, lines_of, make_topics, read_topics
+from segue.chaos.topics import Line, lines_of, make_topics
 from segue.chaos.verify import Input, Oracle, Output, Verdict, read_input, read_output, rules_of, verify
 from segue.events.names import CHANNELS
+from segue.kafka.read import Record, read_topics
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.kafka.topics import plan
 from segue.limits import LATENESS_MS_DEFAULT

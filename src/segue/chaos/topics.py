@@ -1,37 +1,20 @@
-"""Topics as logs: everything that a topic's readers can see, and the lines of events in its messages."""
+"""A deployment's topics made, and the lines of events in messages."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, cast, get_args
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, get_args
 
 import msgspec
 import pyarrow as pa
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from segue.errors import SegueError, SettingsError
+from segue.errors import SettingsError
+from segue.kafka.read import Record
 from segue.kafka.settings import Form, KafkaSettings
 from segue.kafka.topics import Cluster, plan
 
-STEP = "read topics"
-PATIENCE_S = 60.0  # without any message, before the broker counts as gone
-_BATCH = 10_000
 _APPENDED = {"message.timestamp.type": "LogAppendTime"}
 _ENVELOPE = (b"id", b"type", b"source", b"time")
-
-
-class Record(NamedTuple):
-    """A message as consumers see it. `time_ms`: when it was produced, or appended (the topic says which)."""
-
-    topic: str
-    partition: int
-    offset: int
-    time_ms: int
-    key: bytes | None
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
 
 
 class Line(NamedTuple):
@@ -40,16 +23,6 @@ class Line(NamedTuple):
     line: bytes
     raw: bytes
     time_ms: int
-
-
-def partitions_of(brokers: str, topics: Sequence[str], properties: Mapping[str, str] = {}) -> dict[str, int]:
-    """How many partitions each of these topics has; one that is not there is left out."""
-    admin = AdminClient({"log_level": "0", **properties, "bootstrap.servers": brokers})
-    try:
-        found = admin.list_topics(timeout=PATIENCE_S).topics
-    except KafkaException as error:
-        raise SegueError(STEP, f"{brokers}: {error}", "is the broker there?") from error
-    return {topic: len(found[topic].partitions) for topic in topics if topic in found}
 
 
 def make_topics(settings: KafkaSettings, channels: Iterable[str], partitions: int) -> None:
@@ -62,63 +35,6 @@ def make_topics(settings: KafkaSettings, channels: Iterable[str], partitions: in
             for topic in topics
         ]
     )
-
-
-def read_topics(
-    brokers: str,
-    topics: Sequence[str],
-    *,
-    properties: Mapping[str, str] = {},
-    patience_s: float = PATIENCE_S,
-) -> Iterator[Record]:
-    """Every committed message of these topics, from their beginning to what their end is now."""
-    counts = partitions_of(brokers, topics, properties)
-    waiting = {(topic, number) for topic, count in counts.items() for number in range(count)}
-    if not waiting:
-        return
-    consumer = Consumer(
-        {
-            "fetch.wait.max.ms": "10",
-            "queued.min.messages": "200000",
-            **properties,
-            "bootstrap.servers": brokers,
-            "group.id": "segue-verifier",
-            "enable.auto.commit": "false",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": "true",
-            "log_level": "0",
-        }
-    )
-    try:
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for topic, number in waiting])
-        heard = time.monotonic()
-        while waiting:
-            messages = consumer.consume(_BATCH, 0.1)
-            if messages:
-                heard = time.monotonic()
-            elif time.monotonic() > heard + patience_s:
-                left = ", ".join(sorted({topic for topic, _ in waiting}))
-                raise SegueError(
-                    STEP, f"nothing came from {left} for {patience_s:.0f} s", "is the broker there?"
-                )
-            for message in messages:
-                error = message.error()
-                if error is None:
-                    yield Record(
-                        message.topic() or "",
-                        message.partition() or 0,
-                        message.offset() or 0,
-                        message.timestamp()[1],
-                        message.key(),
-                        message.value() or b"",
-                        cast(tuple[tuple[str, bytes], ...], tuple(message.headers() or ())),
-                    )
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    waiting.discard((message.topic(), message.partition()))
-                elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
-                    raise SegueError(STEP, f"{message.topic()}: {error}", "look at the broker's log")
-    finally:
-        consumer.close()
 
 
 def lines_of(record: Record, form: Form) -> list[Line]:

@@ -32,9 +32,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segue.chaos.topics import Line, Record, lines_of, read_topics
+from segue.chaos.topics import Line, lines_of
 from segue.errors import SettingsError
 from segue.events.names import CHANNELS, PURPOSES
+from segue.kafka.read import Record, read_topics
 from segue.kafka.settings import InputTopic, KafkaSettings
 from segue.limits import AHEAD_MS_MAX
 from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE

@@ -9,6 +9,7 @@ import typer
 
 from segue import __version__
 from segue.cli.checkpoint_commands import checkpoints_app
+from segue.cli.explain_command import explain
 from segue.cli.message_commands import schema
 from segue.cli.policy_commands import check, language, play_examples
 from segue.cli.run_commands import chaos, replay, run
@@ -37,6 +38,7 @@ What customers do goes in, the [bold]next best action[/bold] comes out.
   segue run shop/ --out out --policies my.toml     your own policies
   segue check my.toml                              what a policy needs, or what is wrong with it
   segue test my.toml                               whether it does what its examples say
+  segue explain ACTION_ID --out out                why this action, and not another
   segue language                                   how policies are written
 
 Inputs are JSON Lines (plain, gzip or zstd), Parquet or Arrow files, folders of them, or - for standard input.
@@ -67,6 +69,7 @@ app.command(rich_help_panel="Policies")(check)
 app.command("test", rich_help_panel="Policies")(play_examples)
 app.command(rich_help_panel="Policies")(language)
 app.command(rich_help_panel="Run")(chaos)
+app.command(rich_help_panel="Messages")(explain)
 app.command(rich_help_panel="Messages")(schema)
 app.add_typer(topics_app, rich_help_panel="Kafka")
 app.add_typer(checkpoints_app, name="checkpoints", rich_help_panel="Operate")

@@ -77,8 +77,12 @@ def check(options: TopicOptions, console: Console) -> bool:
 
 def show(options: TopicOptions, console: Console) -> None:
     """Tell the plan and, if brokers are given, which of its topics are there."""
-    if not options.brokers and not _settings(options).kafka.brokers:
-        _show(_plan_of(options, _settings(options), replication=max(1, options.replication)), console, {})
+    if not options.brokers and not deployment_settings(options).kafka.brokers:
+        _show(
+            _plan_of(options, deployment_settings(options), replication=max(1, options.replication)),
+            console,
+            {},
+        )
         return
     cluster, topics = _planned(options)
     there = cluster.describe([topic.name for topic in topics])
@@ -87,7 +91,7 @@ def show(options: TopicOptions, console: Console) -> None:
 
 def document(options: TopicOptions) -> dict[str, Any]:
     """The AsyncAPI document of the topics."""
-    settings = _settings(options)
+    settings = deployment_settings(options)
     return asyncapi(settings.kafka, _channels(settings))
 
 
@@ -119,7 +123,7 @@ def _show(topics: Sequence[TopicPlan], console: Console, states: dict[str, str])
 
 
 def _planned(options: TopicOptions) -> tuple[Cluster, list[TopicPlan]]:
-    settings = _settings(options)
+    settings = deployment_settings(options)
     cluster = Cluster(settings.kafka)
     if options.replication > cluster.size:
         raise SettingsError(
@@ -131,7 +135,8 @@ def _planned(options: TopicOptions) -> tuple[Cluster, list[TopicPlan]]:
     return cluster, _plan_of(options, settings, replication)
 
 
-def _settings(options: TopicOptions) -> Settings:
+def deployment_settings(options: TopicOptions) -> Settings:
+    """The settings file's, changed by what the command line says. Raises SettingsError."""
     settings = Settings()
     if options.settings_file:
         path = options.settings_file

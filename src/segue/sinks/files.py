@@ -117,6 +117,13 @@ def _further(path: Path) -> list[Path]:
     return sorted(other for other in path.parent.glob(f"{path.stem}-*") if pattern.fullmatch(other.name))
 
 
+def output_files(folder: str | os.PathLike[str], name: str) -> list[Path]:
+    """The files of an output that are there, in the order in which they were begun."""
+    first = output_path(folder, name)
+    others = sorted(_further(first), key=lambda path: int(path.stem.rpartition("-")[2]))
+    return [path for path in (first, *others) if path.exists()]
+
+
 class _Tail:
     """The end of a file: whole units (lines, batches) are appended; a half-written one is cut, and raises.
 

@@ -1,0 +1,137 @@
+"""`segue explain`: an explanation for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from segue.events.time import time_text
+from segue.explain.moment import Explanation
+from segue.explain.rows import Candidate, Decision
+from segue.explain.words import REASONS, Policies, condition, why
+
+SENT_SHOWN = 10  # of a customer's actions, the newest
+REFUSED_SHOWN = 15
+
+
+def show(explanation: Explanation, policies: Policies, console: Console) -> None:
+    """Why this, why not the others; of a customer also what was sent before, and what was not."""
+    if not explanation.moment:
+        _show_nothing(explanation, console)
+        return
+    first = explanation.moment[0]
+    cause = f"event {first.causation_id}" if first.causation_id else "time alone"
+    console.print(
+        f"[bold]{explanation.customer_id}[/bold] at {time_text(first.time_ms)}, because of {cause}",
+        soft_wrap=True,
+    )
+    for candidate in {each.journey: each for one in explanation.moment for each in one.candidates}.values():
+        when = condition(candidate, policies)
+        text = f"journey {candidate.journey} of {candidate.policy}" + (f" holds: {when}" if when else "")
+        console.print(text, soft_wrap=True, style="dim", markup=False)
+    for decision in explanation.moment:
+        console.print()
+        _show_decision(decision, explanation, policies, console)
+    if any(_lacks_numbers(each) for one in explanation.moment for each in one.candidates):
+        console.print("\nscores of all candidates are logged for a sample of decisions: segue run --sample 1")
+    if explanation.asked == explanation.customer_id:
+        _show_history(explanation, console)
+
+
+def _lacks_numbers(candidate: Candidate) -> bool:
+    return candidate.score is None and candidate.reason in ("outscored", "other_slot", "below_minimum")
+
+
+def _show_decision(
+    decision: Decision, explanation: Explanation, policies: Policies, console: Console
+) -> None:
+    slot = f"{decision.channel}/{decision.placement}"
+    action = explanation.actions.get(decision.decision_id)
+    console.print(
+        f"[bold]{slot}[/bold]: {decision.winner or 'nothing'}"
+        + (f", action {action['action_id']}" if action else f", decision {decision.decision_id}"),
+        soft_wrap=True,
+    )
+    if action is not None:
+        console.print(f"  {_product(action)}", soft_wrap=True)
+    table = Table(
+        "", "offer", Column("propensity", justify="right"), Column("score", justify="right"), "", box=None
+    )
+    order = sorted(decision.candidates, key=lambda each: (each.reason != "won", -(each.score or 0.0)))
+    for candidate in order:
+        table.add_row(
+            "→" if candidate.reason == "won" else " ",
+            candidate.offer,
+            *_numbers(candidate, action),
+            why(decision, candidate, explanation.moment, policies),
+        )
+    console.print(table)
+
+
+def _numbers(candidate: Candidate, action: dict[str, Any] | None) -> tuple[str, str]:
+    propensity, score = candidate.propensity, candidate.score
+    if propensity is None and candidate.reason == "won" and action is not None:
+        propensity, score = action["propensity"], action["score"]
+    return (
+        "" if propensity is None else f"{propensity:.4f}",
+        "" if score is None else f"{score:.4f}",
+    )
+
+
+def _product(action: dict[str, Any]) -> str:
+    return (
+        f"score {action['score']:.4f} = propensity {action['propensity']:.4f} x context {action['context_weight']:g} "
+        f"x value {action['value']:g} x lever {action['lever']:g}"
+        + (f" (model {action['model_version']})" if action["model_version"] else "")
+    )
+
+
+def _show_history(explanation: Explanation, console: Console) -> None:
+    sent = explanation.sent
+    console.print(
+        f"\n{explanation.decided:,} decisions, {len(sent):,} actions so far, in {explanation.where}"
+    )
+    table = Table("time", "channel", "offer", Column("action", no_wrap=True), box=None)
+    for action in sent[-SENT_SHOWN:]:
+        table.add_row(action["time"], action["channel"], action["offer"], action["action_id"])
+    if sent:
+        console.print(table)
+    if len(sent) > SENT_SHOWN:
+        console.print(f"and {len(sent) - SENT_SHOWN:,} before these (--json has all)")
+    if explanation.refused:
+        console.print("\nwhat did not go out, and how often")
+        table = Table(Column("times", justify="right"), "channel", "offer", "why", box=None)
+        for refused in explanation.refused[:REFUSED_SHOWN]:
+            table.add_row(
+                f"{refused.times:,}",
+                refused.channel,
+                refused.offer,
+                REASONS.get(refused.reason, refused.reason),
+            )
+        console.print(table)
+    if len(explanation.refused) > REFUSED_SHOWN:
+        console.print(f"and {len(explanation.refused) - REFUSED_SHOWN:,} more (--json has all)")
+    _show_not_used(explanation, console)
+
+
+def _show_nothing(explanation: Explanation, console: Console) -> None:
+    console.print(
+        f"nothing was decided for {explanation.customer_id} in {explanation.where}, "
+        f"which has {explanation.of_others:,} decisions of others",
+        soft_wrap=True,
+    )
+    console.print(
+        "either none of their events came (is the identifier spelled as in the events?), or no journey's condition "
+        "held: what does not even compete is in no log. `segue test` plays a policy on events of your own.",
+        soft_wrap=True,
+    )
+    _show_not_used(explanation, console)
+
+
+def _show_not_used(explanation: Explanation, console: Console) -> None:
+    for name, count in explanation.not_used.items():
+        if count:
+            what = "came too late" if name == "late" else "could not be used"
+            console.print(f"{count:,} events that name them {what}: see {name}", soft_wrap=True)
