@@ -82,6 +82,8 @@ class NaiveLedger:
         terms = self.terms.get(name)
         if terms is None:
             return Said("unknown_campaign")
+        if not 0 < now < 2**43:
+            return Said("time_out_of_range")
         for voucher in self.of(name):
             if voucher.decision == decision:
                 return _said("again", voucher)
@@ -123,6 +125,8 @@ class NaiveLedger:
         voucher = self.find(text) if len(text.encode()) <= 64 else None
         if voucher is None:
             return Said(self._no_such(text))
+        if not 0 < now < 2**43:
+            return Said("time_out_of_range", voucher.text)
         reason = self._dead(voucher, now)
         if reason == "redeemed" and voucher.redemption == redemption:
             return _said("again", voucher, voucher.discount)
@@ -138,6 +142,8 @@ class NaiveLedger:
         return _said("ok", voucher, voucher.discount)
 
     def issue(self, text: str, now: int) -> str:
+        if not 0 < now < 2**43:
+            return "time_out_of_range"
         voucher = self.find(text)
         if voucher is None:
             return "unknown"
@@ -157,6 +163,8 @@ class NaiveLedger:
         return "ok"
 
     def release(self, text: str, now: int) -> str:
+        if not 0 < now < 2**43:
+            return "time_out_of_range"
         voucher = self.find(text)
         if voucher is None:
             return "unknown"
@@ -168,6 +176,8 @@ class NaiveLedger:
         return "redeemed" if voucher.state == "redeemed" else "issued"
 
     def cancel(self, text: str, now: int) -> str:
+        if not 0 < now < 2**43:
+            return "time_out_of_range"
         voucher = self.find(text)
         if voucher is None:
             return "unknown"
