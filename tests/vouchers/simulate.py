@@ -74,7 +74,7 @@ class World:
     terms: list[Terms]
     ledger: VoucherLedger
     mask: int
-    now: int = START_MS + MINUTE_MS
+    now: int
     logs: list[list[Message]] = field(default_factory=lambda: [[] for _ in range(SHARDS)])
     read: list[int] = field(default_factory=lambda: [0] * SHARDS)
     durable_read: list[int] = field(default_factory=lambda: [0] * SHARDS)
@@ -308,7 +308,8 @@ def simulate(seed: int) -> World:
     terms = terms_of(*campaigns_of(made))
     mask = (1 << made.choice((9, 60))) - 1
     ledger = VoucherLedger(terms, keyring(), rows_max=4_096, code_mask=mask)
-    world = World(made, terms, ledger, mask, durable=[ledger.changes()])
+    now = START_MS + made.choice((MINUTE_MS, 35 * HOUR_MS))  # an hour later the key is another
+    world = World(made, terms, ledger, mask, now, durable=[ledger.changes()])
     for declared in terms:
         if declared.own_codes:
             texts = [f"Own {number}" for number in range(made.randint(1, 12))]
