@@ -127,7 +127,7 @@ def _interpreted(function: Function) -> Function:
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
 # Groups of arrays (shard.py). A body that takes them apart for Python is as large as many a helper: with one for each
 # helper the engine's run took half as long again to compile.
-_GROUPS = frozenset(("Shard", "Plan", "World", "Scratch", "Replay", "Out"))
+_GROUPS = frozenset(("Shard", "Plan", "World", "Scratch", "Replay", "Out", "Ledger"))
 
 
 def _helper_options(function: Callable[..., Any]) -> dict[str, Any]:

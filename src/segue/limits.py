@@ -163,6 +163,20 @@ TABLE_WORDS_MAX = 1 << 28  # 2 GiB a worker for all versions of all tables
 LOGIT_MAX = 60.0  # a logit is clamped to ±this: exp() stays finite
 SAMPLE_SHARE_DEFAULT = 0.01  # decisions logged with every candidate's numbers
 
+# --- vouchers ----------------------------------------------------------------------------------------
+VOUCHERS_MAX = (1 << 24) - 2  # rows of a ledger (24 bits of an index); an own code takes two
+CAMPAIGNS_MAX = 4_096
+VOUCHERS_PER_CUSTOMER_MAX = (1 << 16) - 1  # of one campaign: 16 bits
+VOUCHER_MINOR_MAX = (1 << 31) - 1  # that one voucher may cost: 31 bits
+VOUCHER_VALID_MS_MAX = 731 * DAY_MS
+VOUCHER_RESERVE_MS_MAX = 31 * DAY_MS
+SHOPS_PER_CAMPAIGN_MAX = 1_024
+OWN_CODES_PER_CAMPAIGN_MAX = 4_000_000  # that a shop brings along
+TYPED_CODE_BYTES_MAX = 64  # a longer text is no code
+CODE_HINTS_MAX = 5  # told to somebody who mistyped a code
+CODE_ATTEMPTS_MAX = 64  # at a code that no other voucher has and whose check character can be printed
+VOUCHER_KEYS_MAX = 16  # of one campaign, in its life
+
 # --- topics ------------------------------------------------------------------------------------------
 TOPIC_PARTITIONS_DEFAULT = 4  # of an input topic that `segue topics create` makes
 TOPIC_RETENTION_MS_DEFAULT = 7 * DAY_MS
