@@ -429,20 +429,20 @@ def _caps(choice: Choice, names: Sequence[str]) -> list[str]:
     told: set[tuple[str, ...]] = set()
     for name in names:
         scope = []
-        if choice.chance(60):
+        if choice.chance(45):
             channels = sorted(
                 {choice.pick(("web", "email", "push", "till")) for _ in range(choice.integer(1, 3))}
             )
             scope.append(f"channels = {_listed(channels)}")
         if choice.chance(30):
             scope.append(f"purposes = {_listed([choice.pick(('marketing', 'service'))])}")
-        window = f'within = "{choice.pick(WITHIN)}"'
+        window = f'within = "{choice.pick(("5m", "1h", "4h", "1d", "7d"))}"'
         if choice.chance(50):
             window = f'calendar = "{choice.pick(("day", "day", "week", "month"))}"'
         if (*scope, window) in told:
             continue
         told.add((*scope, window))
-        written += ["[[caps]]", f'id = "{name}"', *scope, f"times = {choice.pick((1, 1, 2, 3, 5))}", window]
+        written += ["[[caps]]", f'id = "{name}"', *scope, f"times = {choice.pick((1, 2, 2, 3, 5))}", window]
     return written
 
 
@@ -462,7 +462,7 @@ def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True) 
     written += _segments(choice, segments)
     written += _stages(choice, passed, segments)
     written += _joins(choice, joins, journeys)
-    if stages and choice.chance(60):
+    if stages and choice.chance(75):
         written += _caps(choice, [f"{name}-cap-{n}" for n in range(choice.integer(1, 4))])
     for journey in journeys:
         written += _journey(choice, journey, reach, timers)

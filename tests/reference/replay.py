@@ -168,7 +168,7 @@ def receipts_of(
     return np.array(rows, np.int64).reshape(len(rows), receipt.RECEIPT_WORDS)
 
 
-def caps_passed(actions: Iterable[dict[str, Any]], journeys: Sequence[Journey]) -> list[str]:
+def limits_passed(actions: Iterable[dict[str, Any]], journeys: Sequence[Journey]) -> list[str]:
     """Every limit that somebody's actions pass in some window of it."""
     times: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for action in actions:
