@@ -568,6 +568,7 @@ def run(
                         shard,
                         plan,
                         scratch,
+                        world,
                         replay.alone,
                         source,
                         item,

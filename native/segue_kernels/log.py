@@ -16,6 +16,7 @@ from segue_kernels.heap import put_string, string_length
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.receipt import (
     RECEIPT_CATEGORY,
+    RECEIPT_CONTACT,
     RECEIPT_CUSTOMER_HI,
     RECEIPT_CUSTOMER_KIND,
     RECEIPT_CUSTOMER_LO,
@@ -30,6 +31,7 @@ from segue_kernels.receipt import (
     RECEIPT_SEQUENCE,
     RECEIPT_TIME,
     RECEIPT_WORDS,
+    RECEIPT_ZONE,
 )
 from segue_kernels.record import (
     CATEGORY,
@@ -54,6 +56,7 @@ from segue_kernels.shard import (
     LOG_SAMPLE,
     LOG_SLOT,
     LOG_WINNER,
+    LOG_ZONE,
     SPAN_LOG_END,
     SPAN_PART,
     SPAN_SEQUENCE,
@@ -232,7 +235,7 @@ def write_receipts(
 ) -> None:
     """Receipts of log rows into of_log[row0:], of actions into of_actions[action0:], both int64[n, RECEIPT_WORDS].
 
-    offers int64: RECEIPT_OFFER by the number of the offer
+    offers int64[n, 2]: RECEIPT_OFFER and RECEIPT_CONTACT by the number of the offer
     """
     row = 0
     for span in range(spans.shape[0]):
@@ -249,10 +252,12 @@ def write_receipts(
             of_log[to, RECEIPT_DECISION_LO] = log[row, LOG_DECISION_LO]
             of_log[to, RECEIPT_DECISION_HI] = log[row, LOG_DECISION_HI]
             of_log[to, RECEIPT_TIME] = log[row, LOG_NOW]
+            of_log[to, RECEIPT_ZONE] = log[row, LOG_ZONE]
             of_log[to, RECEIPT_FLAGS] = RECEIPT_IS_LOGGED
             winner = log[row, LOG_WINNER]
             if winner >= 0:
-                of_log[to, RECEIPT_OFFER] = offers[winner]
+                of_log[to, RECEIPT_OFFER] = offers[winner, 0]
+                of_log[to, RECEIPT_CONTACT] = offers[winner, 1]
             row += 1
     for action in range(actions.shape[0]):
         row = row0 + actions[action, ACTION_LOG]

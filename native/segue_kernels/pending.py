@@ -5,8 +5,8 @@ Each decision's id is kept as pending until its trigger comes by again. Then not
 whose action was sent and not logged is won by that action, and logged only. What else the action changes (the joins
 that wait for it) changes then, as it did before.
 
-What was logged is charged to the limits at once: a part's log has no gaps, so nothing earlier is decided again. What
-was sent and not logged went out ahead of the log, and what came before it may have been lost: it stands in
+What was logged is charged to limits and caps at once: a part's log has no gaps, so nothing earlier is decided again.
+What was sent and not logged went out ahead of the log, and what came before it may have been lost: it stands in
 Replay.alone until its trigger comes by, is charged then, and until then whatever is decided must leave room for it.
 
 A pending decision is a row of Replay.pending (open addressing by its id, linear probing, a power of two of rows).
@@ -15,15 +15,16 @@ A pending decision is a row of Replay.pending (open addressing by its id, linear
 from __future__ import annotations
 
 from segue_kernels.customers import erased_at, find_customer, mark_dirty, new_row
-from segue_kernels.decide import charge_limits, first_alone
+from segue_kernels.decide import charge_caps, charge_limits, first_alone
 from segue_kernels.index import MOVES_PER_INSERT
 from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.joins import note_action
 from segue_kernels.keyed import move_spilled
 from segue_kernels.made_ids import action_id, decision_id
-from segue_kernels.plan import JOURNEY_ALONGSIDE, OFFER_JOURNEY
+from segue_kernels.plan import JOURNEY_ALONGSIDE, OFFER_CONTACT, OFFER_JOURNEY
 from segue_kernels.receipt import (
     RECEIPT_CATEGORY,
+    RECEIPT_CONTACT,
     RECEIPT_CUSTOMER_HI,
     RECEIPT_CUSTOMER_KIND,
     RECEIPT_CUSTOMER_LO,
@@ -35,6 +36,7 @@ from segue_kernels.receipt import (
     RECEIPT_OFFER,
     RECEIPT_PRODUCT,
     RECEIPT_TIME,
+    RECEIPT_ZONE,
 )
 from segue_kernels.row import (
     CLOCK,
@@ -58,8 +60,11 @@ from segue_kernels.row import (
 )
 from segue_kernels.shard import (
     ALONE_CATEGORY,
+    ALONE_CONTACT_MASK,
+    ALONE_CONTACT_SHIFT,
     ALONE_DECISION_HI,
     ALONE_DECISION_LO,
+    ALONE_FLAGS,
     ALONE_HI,
     ALONE_IS_CHARGED,
     ALONE_JOURNEY,
@@ -67,6 +72,7 @@ from segue_kernels.shard import (
     ALONE_OFFER,
     ALONE_PRODUCT,
     ALONE_TIME,
+    ALONE_ZONE_SHIFT,
     OTHER_SLOT,
     OUTSCORED,
     SET_LATENESS_MS,
@@ -98,7 +104,7 @@ PENDING_PRODUCT = 5
 PENDING_TIME = 6  # the customer's clock as it was decided, ms
 PENDING_WORDS = 8
 
-PENDING_CHARGED = 4  # its limits are charged, or nothing can be
+PENDING_CHARGED = 4  # its limits and caps are charged, or nothing can be
 PENDING_ALONE = 16  # it stands in Replay.alone, or did
 PENDING_GONE = 8  # no longer pending; the row is in use until the table is made anew
 
@@ -170,6 +176,14 @@ def note_receipts(pending: Array, meta: Array, receipts: Array, offers: Array) -
             pending[at, PENDING_PRODUCT] = receipts[i, RECEIPT_PRODUCT]
 
 
+@inline
+def _contact_of(plan: Plan, receipts: Array, i: int, offer: int) -> int:
+    """The contact of what a receipt tells of: by what was sent, else by the offer of these policies; -1 = unknown."""
+    if receipts[i, RECEIPT_CONTACT] > 0:
+        return int(receipts[i, RECEIPT_CONTACT] - 1)
+    return int(plan.offers[offer, OFFER_CONTACT]) if offer >= 0 else -1
+
+
 @kernel
 def charge_receipts(
     shard: Shard,
@@ -182,6 +196,7 @@ def charge_receipts(
     settings: Array,
 ) -> tuple[int, int]:
     """Charge those of receipts[start:], all of them noted, that tell of something sent and logged: each decision once.
+    What was sent of an offer that is there no more is charged to caps, logged or not.
 
     no_text: an empty run of bytes. Customers are made where they are missing. Returns (how far it came, why it
     stopped: STOP_*).
@@ -197,11 +212,12 @@ def charge_receipts(
         offer = offers[i]
         if receipts[i, RECEIPT_OFFER] == 0 or flags & PENDING_CHARGED != 0:
             continue
-        if offer < 0:
-            meta[COUNT_OFFERS_UNKNOWN] += 1
-        elif flags & RECEIPT_IS_LOGGED == 0:
+        if offer >= 0 and flags & RECEIPT_IS_LOGGED == 0:
             continue
-        else:
+        contact = -1
+        if len(plan.caps) > 0:
+            contact = _contact_of(plan, receipts, i, offer)
+        if offer >= 0 or contact >= 0:
             lo = receipts[i, RECEIPT_CUSTOMER_LO]
             hi = receipts[i, RECEIPT_CUSTOMER_HI]
             row = find_customer(shard, row_words, lo, hi)
@@ -220,19 +236,22 @@ def charge_receipts(
             if erased_at(shard.rows[base + FLAGS]) < time:
                 mark_dirty(shard, row)
                 spilled = meta[COUNT_SPILLED]
-                charge_limits(
-                    shard,
-                    plan,
-                    plan.offers[offer, OFFER_JOURNEY],
-                    row,
-                    base,
-                    shard.rows[
-                        base + CLOCK
-                    ],  # what counts until then is not given up for what was sent later
-                    time,
-                    receipts[i, RECEIPT_PRODUCT],
-                    receipts[i, RECEIPT_CATEGORY],
-                )
+                if offer >= 0:
+                    charge_limits(
+                        shard,
+                        plan,
+                        plan.offers[offer, OFFER_JOURNEY],
+                        row,
+                        base,
+                        shard.rows[
+                            base + CLOCK
+                        ],  # what counts until then is not given up for what was sent later
+                        time,
+                        receipts[i, RECEIPT_PRODUCT],
+                        receipts[i, RECEIPT_CATEGORY],
+                    )
+                if contact >= 0:
+                    charge_caps(shard, plan, contact, base, time)
                 if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
                     steps = MOVES_PER_INSERT * (meta[COUNT_SPILLED] - spilled + 1)
                     move_spilled(shard, plan.streams, row_words, settings[SET_LATENESS_MS], steps)
@@ -240,7 +259,9 @@ def charge_receipts(
             if flags & PENDING_ALONE != 0:  # an earlier crash left it; the log has it since
                 which = find_alone(replay.alone, lo, low, high)
                 if which >= 0:
-                    replay.alone[which, ALONE_IS_CHARGED] = 1
+                    replay.alone[which, ALONE_FLAGS] |= ALONE_IS_CHARGED
+        if offer < 0:
+            meta[COUNT_OFFERS_UNKNOWN] += 1
         pending[at, PENDING_FLAGS] = flags | PENDING_CHARGED
     return len(receipts), STOP_END
 
@@ -266,7 +287,10 @@ def sends_alone(pending: Array, plan: Plan, receipts: Array, offers: Array, alon
         alone[count, ALONE_TIME] = receipts[i, RECEIPT_TIME]
         alone[count, ALONE_PRODUCT] = receipts[i, RECEIPT_PRODUCT]
         alone[count, ALONE_CATEGORY] = receipts[i, RECEIPT_CATEGORY]
-        alone[count, ALONE_IS_CHARGED] = 0
+        contact = _contact_of(plan, receipts, i, offers[i])
+        alone[count, ALONE_FLAGS] = ((contact + 1) << ALONE_CONTACT_SHIFT) | (
+            receipts[i, RECEIPT_ZONE] << ALONE_ZONE_SHIFT
+        )
         count += 1
     return count
 
@@ -279,7 +303,7 @@ def find_alone(alone: Array, customer_lo: int, decision_lo: int, decision_hi: in
         if (
             alone[at, ALONE_DECISION_LO] == decision_lo
             and alone[at, ALONE_DECISION_HI] == decision_hi
-            and alone[at, ALONE_IS_CHARGED] == 0
+            and alone[at, ALONE_FLAGS] & ALONE_IS_CHARGED == 0
         ):
             return at
         at += 1
@@ -290,7 +314,12 @@ def find_alone(alone: Array, customer_lo: int, decision_lo: int, decision_hi: in
 def _charge_alone(shard: Shard, plan: Plan, alone: Array, which: int, row: int, base: int, now: int) -> None:
     journey = alone[which, ALONE_JOURNEY]
     time = alone[which, ALONE_TIME]
-    if journey >= 0 and erased_at(shard.rows[base + FLAGS]) < time:
+    if erased_at(shard.rows[base + FLAGS]) >= time:
+        return
+    contact = ((alone[which, ALONE_FLAGS] >> ALONE_CONTACT_SHIFT) & ALONE_CONTACT_MASK) - 1
+    if contact >= 0:
+        charge_caps(shard, plan, contact, base, time)
+    if journey >= 0:
         product = alone[which, ALONE_PRODUCT]
         charge_limits(shard, plan, journey, row, base, now, time, product, alone[which, ALONE_CATEGORY])
         shard.meta[COUNT_CHARGED] += 1
@@ -330,7 +359,7 @@ def replay_trigger(
                 )
                 replay.sent_alone[slot] = alone
                 if alone >= 0:  # the trigger is decided as it was, without it; then it is charged
-                    replay.alone[alone, ALONE_IS_CHARGED] = 1
+                    replay.alone[alone, ALONE_FLAGS] |= ALONE_IS_CHARGED
             # an offer that is gone can't be logged any more
             if pending[at, PENDING_FLAGS] & RECEIPT_IS_LOGGED != 0 or pending[at, PENDING_INDEX] < 0:
                 skips = True

@@ -12,6 +12,7 @@ TYPES = 256  # listen_start, trigger_start and locate_start have TYPES + 1 entri
 # types of streams beside those of events
 ANY_TYPE = 0  # all that a customer does himself (events/names.py, ACTIVITY_CODES)
 SENT_TYPE = 256  # + j: journey j sent an action; fed by grants, never by events
+CAP_TYPE = 768  # an action was sent with one of the contacts whose bits STREAM_FIELD has; fed by grants
 JOIN_TYPE = 1024  # + j: join j matched, or its left side is an action; fed by matches and by grants
 
 # --- STREAMS[n, 16]: what is remembered of the events of one type -------------------------------------
@@ -21,7 +22,7 @@ STREAM_OFFSET = 2  # of the area
 STREAM_K = 3  # entries kept
 STREAM_WINDOW_MS = 4  # greatest sliding window asked, 0 = ever; or the tumbling width
 STREAM_SLOTS = 5  # keys kept in the row (by > 0), else 0
-STREAM_FIELD = 6  # what SUM adds or DISTINCT tells apart; 0 for counts
+STREAM_FIELD = 6  # what SUM adds or DISTINCT tells apart; of CAP_TYPE the contacts; 0 for other counts
 STREAM_CURRENCY = 7  # only events in this currency add; 0 = all
 STREAM_ENTRY_WORDS = 8
 STREAM_TYPE = 9
@@ -106,6 +107,7 @@ OFFER_CURRENCY = 6  # the event must be in this currency; 0 = any
 OFFER_ITEMS_STREAM = 7  # DISTINCT stream whose newest products the action lists; -1 = none
 OFFER_ITEMS_MAX = 8
 OFFER_ITEMS_WINDOW = 9  # a window as of an atom
+OFFER_CONTACT = 10  # channel index * 2 + purpose index
 OFFER_WORDS = 12
 
 # OFFERS_F[n, 4] float64
@@ -121,6 +123,16 @@ LIMIT_TIMES = 1  # reached iff the LIMIT_TIMES-th latest send is after now - LIM
 LIMIT_WINDOW_MS = 2
 LIMIT_CHARGES = 3  # 1: first of the journey's limits on this stream; a grant charges only these, once each
 LIMIT_WORDS = 4
+
+# --- CAPS[n, 4]: at most so many sends to a customer, whatever journey they are of ------------------------
+CAP_STREAM = 0  # of CAP_TYPE; caps with the same contacts share one
+CAP_TIMES = 1  # reached iff the CAP_TIMES-th latest send lies in the window
+CAP_WINDOW = 2  # sliding, ms, or WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH
+CAP_CONTACTS = 3  # bit c: sends with contact c count
+CAP_WORDS = 4
+# cap_start, cap: the caps that a send with a contact is under; charge_start, charge: the streams it is written to
+
+CONTACTS = 16  # channel index * 2 + purpose index: the words of consent in a row
 
 # --- CODE[n, 6]: an operation of the virtual machine (vm.py says what each does) ----------------------
 CODE_KIND = 0

@@ -14,6 +14,8 @@ RECEIPT_TIME = 8  # the customer's clock as it was decided, ms
 RECEIPT_PRODUCT = 9  # hash of the product that the action is about; 0 = none
 RECEIPT_CATEGORY = 10
 RECEIPT_FLAGS = 11  # RECEIPT_IS_SENT | RECEIPT_IS_LOGGED
+RECEIPT_CONTACT = 12  # of the action: 1 + channel index * 2 + purpose index; 0 = no action, or not told
+RECEIPT_ZONE = 13  # number of the customer's time zone, 0 = the deployment's
 RECEIPT_WORDS = 16
 
 RECEIPT_IS_SENT = 1  # stands in the header of the action

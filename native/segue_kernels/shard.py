@@ -37,6 +37,11 @@ class Plan(NamedTuple):
     offers: Array
     offers_f: Array
     limits: Array
+    caps: Array
+    cap_start: Array  # caps by the contact of a send
+    cap: Array
+    charge_start: Array  # streams of caps by the contact of a send
+    charge: Array
     features: Array
     weights: Array
     slot_hash: Array
@@ -121,8 +126,13 @@ ALONE_JOURNEY = 5  # row of the plan's journeys; -1 = there is no such offer any
 ALONE_TIME = 6
 ALONE_PRODUCT = 7
 ALONE_CATEGORY = 8
-ALONE_IS_CHARGED = 9  # 1: its limits have it
+ALONE_FLAGS = 9  # ALONE_IS_CHARGED | its contact + 1 << ALONE_CONTACT_SHIFT | its zone << ALONE_ZONE_SHIFT
 ALONE_WORDS = 10
+
+ALONE_IS_CHARGED = 1  # its limits and caps have it
+ALONE_CONTACT_SHIFT = 8  # 0 = the receipt did not tell it
+ALONE_CONTACT_MASK = 0xFF
+ALONE_ZONE_SHIFT = 16  # number of the customer's time zone then; 0 = the deployment's
 
 
 class Out(NamedTuple):
@@ -174,6 +184,7 @@ LOG_DECISION_LO = 7
 LOG_DECISION_HI = 8
 LOG_NOW = 9
 LOG_SAMPLE = 10  # offset in Out.sample, or -1
+LOG_ZONE = 11  # number of the customer's time zone, 0 = the deployment's
 LOG_WORDS = 12
 
 # a row of Out.actions
@@ -250,7 +261,7 @@ STOP_TIMERS = 7  # as many timers fired as one call may fire
 STOP_ROW = 8  # the next event is an erasure, or its row has no name yet
 STOP_ZONE = 9  # the next record names a time zone that the calendar does not have yet
 
-# reason of a candidate, in the order in which they are checked
+# reason of a candidate, in the order in which they are checked (CAP behind LIMIT)
 WON = 0
 NOT_ELIGIBLE = 1
 CURRENCY = 2
@@ -260,6 +271,7 @@ BELOW_MINIMUM = 5
 OUTSCORED = 6
 OTHER_SLOT = 7
 CONTROL = 8
+CAP = 9
 REASON_NAMES = (
     "won",
     "not_eligible",
@@ -270,4 +282,5 @@ REASON_NAMES = (
     "outscored",
     "other_slot",
     "control",
+    "cap",
 )

@@ -130,6 +130,7 @@ OFFERS_MAX = 8_192
 SEGMENTS_MAX = 60  # a bit each in a word of the row
 STAGES_MAX = 16
 JOINS_MAX = 64
+CAPS_MAX = 64
 JOIN_UP_TO_DEFAULT = 8  # unmatched left events that a join remembers
 JOIN_UP_TO_MAX = 64
 WAITS_PER_JOURNEY_MAX = 8  # steps

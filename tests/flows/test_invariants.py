@@ -26,16 +26,28 @@ from tests.reference.choice import Choice, Seeded
 from tests.reference.decoding import DecodeSettings, decode
 from tests.reference.engine import ERASURE
 from tests.reference.event import ANONYMOUS, Event
-from tests.reference.journeys import Journey
+from tests.reference.journeys import Policies
 from tests.reference.pipeline import Outcome, run_segue
-from tests.reference.policies import read_journeys
+from tests.reference.policies import read_policies
 
+SHARED = """
+[[caps]]
+id = "gap"
+channels = ["email", "sms"]
+times = 1
+within = "40m"
+[[caps]]
+id = "marketing"
+purposes = ["marketing"]
+times = 5
+within = "2d"
+"""
 Key = tuple[str, str]  # kind and identifier
 
 
 @dataclass
 class Sent:
-    """An action that counts for limits."""
+    """An action that counts for limits and caps."""
 
     at: int  # place of its trigger in the order of arrival
     owner: Key
@@ -43,14 +55,19 @@ class Sent:
     time_ms: int
     product: str
     category: str
+    channel: str
+    purpose: str
 
 
 class Watch:
     """Checks the actions and the log as they come, against the input in its order of arrival."""
 
-    def __init__(self, events: Sequence[Event], journeys: Sequence[Journey]) -> None:
+    def __init__(self, events: Sequence[Event], policies: Policies) -> None:
+        journeys = policies.journeys
+        self.caps = [cap for cap in policies.caps if cap.window_ms > 0]
         self.journeys = {journey.id: journey for journey in journeys}
         self.needs = {(j.id, offer.id): offer.consent for j in journeys for offer in j.offers}
+        self.purposes = {(j.id, offer.id): offer.purpose for j in journeys for offer in j.offers}
         self.place: dict[tuple[str, Key], int] = {}  # (event id, whose it is) -> where it first arrives
         self.consent: list[dict[tuple[str, str], int]] = []  # its customer's registers, after each event
         self.merged: dict[Key, tuple[int, Key]] = {}  # anonymous -> (where it became known, who it is)
@@ -147,7 +164,18 @@ class Watch:
                 ):
                     count += 1
             assert count < limit.times, f"{action} passes {limit}"
-        self.sent.append(Sent(at, owner, journey.id, time_ms, product, category))
+        channel, purpose = action["channel"], self.purposes[journey.id, action["offer"]]
+        for cap in self.caps:
+            count = sum(
+                sent.channel in cap.channels
+                and sent.purpose in cap.purposes
+                and sent.time_ms > time_ms - cap.window_ms
+                and self.belongs(sent, owner, at)
+                for sent in self.sent
+            )
+            if channel in cap.channels and purpose in cap.purposes:
+                assert count < cap.times, f"{action} passes {cap}"
+        self.sent.append(Sent(at, owner, journey.id, time_ms, product, category, channel, purpose))
         if not journey.alongside:
             alone = (action["causation_id"], owner, "alone")
             self.granted[alone] += 1
@@ -191,7 +219,7 @@ def stream(choice: Choice, count: int) -> list[bytes]:
 @pytest.mark.parametrize("seed", seeds(6))
 def test_nothing_forbidden_is_ever_sent(seed: int, tmp_path: Path) -> None:
     choice = Seeded(30_000 + seed)
-    texts = [OFTEN, random_policies.policy(choice, "random", timers=False)]
+    texts = [OFTEN + SHARED, random_policies.policy(choice, "random", timers=False)]
     payloads = stream(choice, 1_500)
     for n, text in enumerate(texts):
         (tmp_path / f"{n}.toml").write_text(text)
@@ -206,7 +234,7 @@ def test_nothing_forbidden_is_ever_sent(seed: int, tmp_path: Path) -> None:
     )
     decoder = Decoder(secret(), "EUR", random_events.ARRIVAL_MS, LATENESS_MS_DEFAULT)
     events = decode(payloads, DecodeSettings(random_events.ARRIVAL_MS)).events
-    watch = Watch(events, read_journeys(texts, secret()))
+    watch = Watch(events, read_policies(texts, secret()))
     outcome = run_segue(payloads, policies, decoder, settings, choice, watch)
     assert len(watch.sent) == len(outcome.actions) > 50
     assert outcome.counters["duplicates"] > 0
@@ -219,10 +247,10 @@ def test_the_watch_sees_what_is_wrong(tmp_path: Path) -> None:
     """Without consent in the input, or with the input's consent withdrawn, the same action is refused."""
     action = {
         "customer_kind": "user", "customer_id": "u0", "journey": "often", "offer": "mail", "causation_id": "e1",
-        "product_id": "p", "category": None, "time": "2026-03-01T00:00:00.000Z", "propensity": 0.5,
+        "channel": "email", "product_id": "p", "category": None, "time": "2026-03-01T00:00:00.000Z", "propensity": 0.5,
         "context_weight": 1.0, "value": 3.0, "lever": 1.0, "score": 1.5,
     }  # fmt: skip
-    journeys = read_journeys([OFTEN], secret())
+    policies = read_policies([OFTEN + SHARED], secret())
 
     def watch(*consents: str) -> Watch:
         lines = [
@@ -231,7 +259,7 @@ def test_the_watch_sees_what_is_wrong(tmp_path: Path) -> None:
         ]
         decoded = decode(["\n".join(lines).encode()], DecodeSettings(random_events.ARRIVAL_MS))
         assert not decoded.dead
-        return Watch(decoded.events, journeys)
+        return Watch(decoded.events, policies)
 
     def consent(number: int, granted: str) -> str:
         return (
@@ -241,8 +269,13 @@ def test_the_watch_sees_what_is_wrong(tmp_path: Path) -> None:
 
     allowed = watch(consent(1, "true"))
     allowed.check(action)
-    with pytest.raises(AssertionError, match="passes"):
+    with pytest.raises(AssertionError, match="passes Limit"):
         allowed.check(action | {"causation_id": "e1", "time": "2026-03-01T00:30:00.000Z"})
+    other = action | {"journey": "beside", "causation_id": "e1", "time": "2026-03-01T00:39:59.999Z"}
+    with pytest.raises(AssertionError, match="passes Cap"):
+        allowed.check(other)
+    beside = other | {"time": "2026-03-01T00:40:00.000Z", "propensity": 0.5, "score": 1.5}
+    allowed.check(beside)
     with pytest.raises(AssertionError, match="without consent"):
         watch().check(action)
     with pytest.raises(AssertionError, match="withdrawal"):

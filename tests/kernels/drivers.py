@@ -274,10 +274,15 @@ def tables(
 
 
 def no_extras() -> dict[str, Any]:
-    """The tables of policies without waits, segments, stages, sessions, joins and lookups."""
+    """The tables of policies without caps, waits, segments, stages, sessions, joins and lookups."""
     return {
         "journey_locate_start": np.zeros(1, np.int64),
         "journey_locate": np.zeros(0, np.int64),
+        "caps": np.zeros((0, plan.CAP_WORDS), np.int64),
+        "cap_start": np.zeros(plan.CONTACTS + 1, np.int64),
+        "cap": np.zeros(0, np.int64),
+        "charge_start": np.zeros(plan.CONTACTS + 1, np.int64),
+        "charge": np.zeros(0, np.int64),
         "waits": np.zeros(0, np.int64),
         "watch": np.zeros(plan.TYPES, np.uint8),
         "segments": np.zeros((0, plan.SEGMENT_WORDS), np.int64),

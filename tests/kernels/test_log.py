@@ -19,7 +19,7 @@ from tests.kernels.drivers import quick
 
 WORD = st.integers(-(2**63), 2**63 - 1)
 NAMES = ["a", "b", "c"]
-OFFERS = np.array([5, -6, 7], np.int64)
+OFFERS = np.array([[5, 1], [-6, 16], [7, 3]], np.int64)
 STRINGS = st.sampled_from(["", "x", "Zoë", "a" * 255, "sku-1"])
 
 
@@ -46,6 +46,7 @@ def decisions(draw: st.DrawFn) -> Decisions:
         row[shard.LOG_WINNER] = draw(st.integers(-1, 2))
         row[[shard.LOG_DECISION_LO, shard.LOG_DECISION_HI]] = draw(WORD), draw(WORD)
         row[shard.LOG_NOW] = draw(st.integers(0, 2**42))
+        row[shard.LOG_ZONE] = draw(st.integers(0, 1_023))
         row[[shard.LOG_CANDIDATES, shard.LOG_REASONS]] = draw(numbers), reasons
         row[[shard.LOG_FIRED_COUNT, shard.LOG_FIRED]] = draw(numbers), fired
         row[shard.LOG_SAMPLE] = sampled if draw(st.booleans()) else -1
@@ -146,9 +147,11 @@ def test_receipts_say_who_was_decided_on_and_what_was_sent(decided: list[Decisio
                 words[receipt.RECEIPT_DECISION_LO] = row[shard.LOG_DECISION_LO]
                 words[receipt.RECEIPT_DECISION_HI] = row[shard.LOG_DECISION_HI]
                 words[receipt.RECEIPT_TIME] = row[shard.LOG_NOW]
+                words[receipt.RECEIPT_ZONE] = row[shard.LOG_ZONE]
                 words[receipt.RECEIPT_FLAGS] = receipt.RECEIPT_IS_LOGGED
                 if row[shard.LOG_WINNER] >= 0:
-                    words[receipt.RECEIPT_OFFER] = int(OFFERS[row[shard.LOG_WINNER]])
+                    words[receipt.RECEIPT_OFFER] = int(OFFERS[row[shard.LOG_WINNER], 0])
+                    words[receipt.RECEIPT_CONTACT] = int(OFFERS[row[shard.LOG_WINNER], 1])
                 rows.append(words)
             start = span[shard.SPAN_LOG_END]
         for action in each.actions.tolist():

@@ -22,12 +22,14 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Sent:
-    """A send that counts for the limits of its journey."""
+    """A send that counts for the limits of its journey and for the caps on its channel and purpose."""
 
     journey: str
     time_ms: int
     product: int
     category: int
+    channel: str
+    purpose: str
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,11 @@ from tests.reference.history import (
     Seen,
     currency_code,
     nothing_seen,
+    period_start_ms,
     seen_header,
     seen_items,
 )
-from tests.reference.journeys import Journey, Limit, Offer, Policies
+from tests.reference.journeys import Cap, Journey, Limit, Offer, Policies
 from tests.reference.looks import DAILY, checks_of, due, every_change, listened_to
 from tests.reference.tables import Tables, Version
 
@@ -51,6 +52,7 @@ LIMIT = 4
 BELOW_MINIMUM = 5
 OUTSCORED = 6
 OTHER_SLOT = 7
+CAP = 9
 
 ERASURE = "Profile Erasure Requested"
 WITHOUT_CUSTOMER = (
@@ -644,6 +646,9 @@ class Reference:
             if winner is not None and self.limit_reached(winner.journey, winner.subject, customer, now):
                 winner.reason = LIMIT
                 winner = None
+            elif winner is not None and self.cap_reached(winner.offer, customer, now):
+                winner.reason = CAP
+                winner = None
             decision = Decision(
                 trigger=trigger.event,
                 message=trigger.message,
@@ -669,7 +674,10 @@ class Reference:
         now: int,
     ) -> None:
         journey, subject = winner.journey, winner.subject
-        customer.sent.append(Sent(journey.id, now, subject.product, subject.category))
+        offer = winner.offer
+        customer.sent.append(
+            Sent(journey.id, now, subject.product, subject.category, offer.channel, offer.purpose)
+        )
         stages = self.policies.stages
         self.actions.append(
             Action(
@@ -766,6 +774,8 @@ class Reference:
                 candidate.reason = NO_CONSENT
             elif self.limit_reached(journey, subject, customer, now):
                 candidate.reason = LIMIT
+            elif self.cap_reached(offer, customer, now):
+                candidate.reason = CAP
             else:
                 p = propensity(offer.bias, offer.weights, features)
                 context = offer.context if isinstance(offer.context, float) else value(offer.context)
@@ -793,6 +803,24 @@ class Reference:
 
         return any(
             sum(counts(limit, sent) for sent in customer.sent) >= limit.times for limit in journey.limits
+        )
+
+    def cap_reached(self, offer: Offer, customer: Customer, now: int) -> bool:
+        """Whether a cap that the offer is under is used up: by the sends to the customer of all journeys together."""
+
+        def after(cap: Cap) -> int:
+            if cap.window_ms > 0:
+                return now - cap.window_ms
+            return period_start_ms(now, customer.zone[1] or self.settings.timezone, cap.window_ms) - 1
+
+        return any(
+            sum(
+                sent.channel in cap.channels and sent.purpose in cap.purposes and sent.time_ms > after(cap)
+                for sent in customer.sent
+            )
+            >= cap.times
+            for cap in self.policies.caps
+            if offer.channel in cap.channels and offer.purpose in cap.purposes
         )
 
     def rank(self, candidate: Considered) -> tuple[float, int]:

@@ -46,6 +46,7 @@ class Offer:
     currency: str = ""
     steps: tuple[int, ...] = ()
     items: Items | None = None
+    purpose: str = "marketing"
 
     @property
     def slot(self) -> tuple[str, str]:
@@ -108,6 +109,18 @@ class Join:
 
 
 @dataclass(frozen=True)
+class Cap:
+    """At most `times` sends of all journeys on these channels for these purposes in a window as of an atom: sliding, or
+    the customer's day, week or month."""
+
+    id: str
+    times: int
+    window_ms: int
+    channels: tuple[str, ...]
+    purposes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Field:
     """A field of a table that expressions read: lookup i is the i-th of these."""
 
@@ -126,3 +139,4 @@ class Policies:
     stages: Sequence[Stage] = ()
     joins: Sequence[Join] = ()
     fields: Sequence[Field] = ()
+    caps: Sequence[Cap] = ()

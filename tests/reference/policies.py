@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from segue.events.names import CODE_BY_NAME
+from segue.events.names import CHANNELS, CODE_BY_NAME, PURPOSES
 from segue.policy.expression import compile_condition, compile_number
 from segue.policy.scope import Scope
 from segue_kernels import plan
 from tests.reference.decoding import exponent_of
 from tests.reference.hashing import field_hash
 from tests.reference.history import currency_code
-from tests.reference.journeys import Field, Items, Join, Journey, Limit, Offer, Policies, Segment, Stage
+from tests.reference.journeys import Cap, Field, Items, Join, Journey, Limit, Offer, Policies, Segment, Stage
 
 WITHOUT_CONSENT = ("web", "till")
 UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -116,6 +116,7 @@ def _offer(fields: dict[str, Any], features: Sequence[str], currency: str, scope
         currency=currency if "voucher" in fields else "",
         steps=tuple(fields.get("steps", [])),
         items=Items(items["recent"], window_ms(items), items.get("up_to", 5)) if items else None,
+        purpose=fields.get("purpose", "marketing"),
     )
 
 
@@ -161,6 +162,16 @@ def _stage(fields: dict[str, Any], index: int, scope: Scope) -> Stage:
     return Stage(fields["id"], when, comes_from or ((index - 1,) if index else ()))
 
 
+def _cap(fields: dict[str, Any]) -> Cap:
+    return Cap(
+        id=fields["id"],
+        times=fields["times"],
+        window_ms=window_ms(fields),
+        channels=tuple(fields.get("channels", CHANNELS)),
+        purposes=tuple(fields.get("purposes", PURPOSES)),
+    )
+
+
 def _index(files: Sequence[dict[str, Any]], name: str) -> dict[str, int]:
     ids = [item["id"] for file in files for item in file.get(name, [])]
     return {identifier: n for n, identifier in enumerate(ids)}
@@ -176,6 +187,7 @@ def read_policies(texts: Sequence[str], secret: bytes, currency: str = "EUR") ->
     segments: list[Segment] = []
     stages: list[Stage] = []
     joins: list[Join] = []
+    caps: list[Cap] = []
     for file in files:
         letters = file.get("currency", currency)
         scope = defined.scope(letters, secret)
@@ -186,8 +198,9 @@ def read_policies(texts: Sequence[str], secret: bytes, currency: str = "EUR") ->
             left = re.sub(r"'", '"', join["left"])
             within, by = duration_ms(join["within"]), join.get("by", "")
             joins.append(Join(join["id"], left, join["right"], within, by, join.get("up_to", 8)))
+        caps += map(_cap, file.get("caps", []))
         journeys += [_journey(fields, letters, scope) for fields in file.get("journeys", [])]
-    return Policies(journeys, segments, stages, joins, defined.read)
+    return Policies(journeys, segments, stages, joins, defined.read, caps)
 
 
 def read_journeys(texts: Sequence[str], secret: bytes, currency: str = "EUR") -> Sequence[Journey]:

@@ -423,8 +423,31 @@ def _joins(choice: Choice, names: Sequence[str], journeys: Sequence[str]) -> lis
     return written
 
 
+def _caps(choice: Choice, names: Sequence[str]) -> list[str]:
+    """Caps whose scopes and windows are all different."""
+    written: list[str] = []
+    told: set[tuple[str, ...]] = set()
+    for name in names:
+        scope = []
+        if choice.chance(45):
+            channels = sorted(
+                {choice.pick(("web", "email", "push", "till")) for _ in range(choice.integer(1, 3))}
+            )
+            scope.append(f"channels = {_listed(channels)}")
+        if choice.chance(30):
+            scope.append(f"purposes = {_listed([choice.pick(('marketing', 'service'))])}")
+        window = f'within = "{choice.pick(("5m", "1h", "4h", "1d", "7d"))}"'
+        if choice.chance(50):
+            window = f'calendar = "{choice.pick(("day", "day", "week", "month"))}"'
+        if (*scope, window) in told:
+            continue
+        told.add((*scope, window))
+        written += ["[[caps]]", f'id = "{name}"', *scope, f"times = {choice.pick((1, 2, 2, 3, 5))}", window]
+    return written
+
+
 def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True) -> str:
-    """One policy file; ids of what it defines begin with its name. One policy of a deployment has `stages`.
+    """One policy file; ids of what it defines begin with its name. One policy of a deployment has `stages` and caps.
 
     timers   whether anything may be sent without an event at that moment
     """
@@ -439,6 +462,8 @@ def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True) 
     written += _segments(choice, segments)
     written += _stages(choice, passed, segments)
     written += _joins(choice, joins, journeys)
+    if stages and choice.chance(75):
+        written += _caps(choice, [f"{name}-cap-{n}" for n in range(choice.integer(1, 4))])
     for journey in journeys:
         written += _journey(choice, journey, reach, timers)
     return "\n".join(written) + "\n"

@@ -24,6 +24,7 @@ from segue.routing.packet import SourceBatch, packets
 from segue.state.shard import EngineSettings
 from segue_kernels import receipt, record
 from segue_kernels import shard as words
+from segue_kernels.plan import OFFER_CONTACT
 from tests.reference.journeys import Journey
 from tests.reference.tables import ALONG_THE_WAY
 
@@ -146,12 +147,14 @@ def receipts_of(
             row[receipt.RECEIPT_DECISION_LO] = log[words.LOG_DECISION_LO]
             row[receipt.RECEIPT_DECISION_HI] = log[words.LOG_DECISION_HI]
             row[receipt.RECEIPT_TIME] = log[words.LOG_NOW]
+            row[receipt.RECEIPT_ZONE] = log[words.LOG_ZONE]
             winner = log[words.LOG_WINNER]
             channel = ""
             if winner >= 0:
                 offer = policies.offer_infos[winner]
                 channel = offer.channel
                 row[receipt.RECEIPT_OFFER] = offer_hash(policies.journey_infos[offer.journey].id, offer.id)
+                row[receipt.RECEIPT_CONTACT] = 1 + policies.offers[winner, OFFER_CONTACT]
             if n in sent:
                 item = one.records[sent[n][words.ACTION_ITEM]]
                 row[receipt.RECEIPT_PRODUCT] = item[record.PRODUCT]
@@ -165,7 +168,7 @@ def receipts_of(
     return np.array(rows, np.int64).reshape(len(rows), receipt.RECEIPT_WORDS)
 
 
-def caps_passed(actions: Iterable[dict[str, Any]], journeys: Sequence[Journey]) -> list[str]:
+def limits_passed(actions: Iterable[dict[str, Any]], journeys: Sequence[Journey]) -> list[str]:
     """Every limit that somebody's actions pass in some window of it."""
     times: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for action in actions:

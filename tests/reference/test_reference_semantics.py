@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from segue.events.names import CODE_BY_NAME
+from segue.events.names import CHANNELS, CODE_BY_NAME, PURPOSES
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from segue.policy.expression import compile_condition, compile_number
 from segue.policy.scope import Scope
+from segue_kernels import plan
 from tests.reference import engine
 from tests.reference.decoding import DecodeSettings, decode
 from tests.reference.engine import Reference, Settings
 from tests.reference.event import ANONYMOUS, LOYALTY, USER, Consent, Event, Line
 from tests.reference.hashing import field_hash, siphash64, siphash128
 from tests.reference.history import currency_code
-from tests.reference.journeys import Journey, Limit, Offer
+from tests.reference.journeys import Cap, Journey, Limit, Offer, Policies
 
 MIDNIGHT = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 ARRIVAL_MS = MIDNIGHT + 30 * DAY_MS
@@ -418,6 +419,73 @@ def test_winners_of_one_event_recheck_the_limit_slot_by_slot(make: Maker) -> Non
     offers = [Offer("e", "email"), Offer("w", "web")]
     reference = run(journey(offers=offers, alongside=True, limits=(Limit(1, DAY_MS),)), [make(ASK, 0)])
     assert reasons(reference) == [("e", engine.WON), ("w", engine.LIMIT)]
+
+
+# --- caps ---------------------------------------------------------------------------------------------
+
+
+def capped(
+    caps: Sequence[Cap], journeys: Sequence[Journey], events: Sequence[Event], **fields: Any
+) -> Reference:
+    reference = Reference(Policies(journeys, caps=caps), replace(SETTINGS, **fields))
+    reference.run(events)
+    return reference
+
+
+def cap(times: int, window_ms: int, channels: Sequence[str] = CHANNELS, purpose: str = "") -> Cap:
+    return Cap("c", times, window_ms, tuple(channels), (purpose,) if purpose else PURPOSES)
+
+
+def test_a_cap_counts_the_sends_of_all_journeys(make: Maker) -> None:
+    # 0    1    59.9  60         at most 1 within 1h, of either journey
+    # a?   b?   b?    b?
+    journeys = [journey(id="a", on=[VIEW]), journey(id="b", on=[ASK])]
+    events = [make(VIEW, 0), make(ASK, 1), make(ASK, 59.9), make(ASK, 60)]
+    reference = capped([cap(1, HOUR_MS)], journeys, events)
+    assert [a.trigger for a in reference.actions] == [events[0].id, events[3].id]
+    assert [reason for _, reason in reasons(reference)] == [engine.WON, engine.CAP, engine.CAP, engine.WON]
+
+
+def test_a_cap_binds_its_channels_and_purposes_alone(make: Maker) -> None:
+    offers = [Offer("w", "web"), Offer("t", "till"), Offer("s", "web", "hero", purpose="service")]
+    asks = [make(ASK, 0), make(ASK, 1)]
+    beside = journey(offers=offers, alongside=True)
+    for bound, expected in (
+        (cap(1, HOUR_MS, ["web"]), ["w", "t", "t"]),  # the hero comes after the web's default
+        (cap(1, HOUR_MS, ["web"], "marketing"), ["w", "s", "t", "s", "t"]),
+        (cap(3, HOUR_MS), ["w", "s", "t"]),
+        (cap(4, HOUR_MS), ["w", "s", "t", "w"]),
+    ):
+        found = [action.offer for action in capped([bound], [beside], asks).actions]
+        assert sorted(found) == sorted(expected)
+
+
+def test_the_limit_of_a_journey_is_asked_before_caps(make: Maker) -> None:
+    asks = [make(ASK, 0), make(ASK, 1)]
+    reference = capped([cap(1, DAY_MS)], [journey(limits=(Limit(1, HOUR_MS),))], asks)
+    assert reasons(reference) == [("o", engine.WON), ("o", engine.LIMIT)]
+
+
+def test_a_calendar_cap_begins_anew_with_the_customers_day(make: Maker) -> None:
+    # Berlin's days of March 2026 begin at 23:00 UTC; that of the 30th at 22:00, for the clocks went forward
+    days = 24 * 60
+    evenings = [22.5 * 60, 23.5 * 60, 28 * days + 21.5 * 60, 28 * days + 22.5 * 60]
+    asks = [make(ASK, minute, timezone="Europe/Berlin") for minute in evenings]
+    reference = capped([cap(1, plan.WINDOW_DAY)], [journey()], asks)
+    assert len(reference.actions) == 4
+    reference = capped([cap(1, plan.WINDOW_DAY)], [journey()], [make(ASK, 22.5 * 60), make(ASK, 23.5 * 60)])
+    assert len(reference.actions) == 1  # one day in UTC
+
+
+def test_sends_of_both_sides_of_a_merge_count(make: Maker) -> None:
+    events = [
+        make(ASK, 0, "device", kind=ANONYMOUS),
+        make(ASK, 1),
+        make("identify", 2, anonymous="device"),
+        make(ASK, 3),
+    ]
+    assert len(capped([cap(3, HOUR_MS)], [journey()], events).actions) == 3
+    assert len(capped([cap(2, HOUR_MS)], [journey()], events).actions) == 2
 
 
 # --- the choice ---------------------------------------------------------------------------------------

@@ -116,6 +116,83 @@ expect = [{ at = "4m", journey = "margins", product = "p1" }]
     assert result.passed, "\n".join([*result.timeline, *result.hints])
 
 
+CONTACT = """
+policy = "contact"
+version = 1
+
+[[caps]]
+id = "push-gap"
+channels = ["push"]
+times = 1
+within = "4h"
+[[caps]]
+id = "a-day"
+purposes = ["marketing"]
+times = 2
+calendar = "day"
+
+[[journeys]]
+id = "viewed"
+on = ["Product Viewed"]
+when = "True"
+[[journeys.offers]]
+id = "push"
+channel = "push"
+value = 2.0
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+
+[[journeys]]
+id = "ordered"
+on = ["Order Completed"]
+when = "True"
+[[journeys.offers]]
+id = "thanks"
+channel = "push"
+purpose = "service"
+[[journeys.offers]]
+id = "thanks-mail"
+channel = "email"
+purpose = "service"
+value = 0.5
+
+[[examples]]
+name = "no two pushes within four hours, no more than two of marketing on Berlin's day"
+timezone = "Europe/Berlin"
+start = "2026-03-28T20:00:00Z"
+events = [
+    { at = "0m", event = "Product Viewed", product = "p1" },
+    { at = "1h", event = "Product Viewed", product = "p1" },
+    { at = "2h", event = "Product Viewed", product = "p1" },
+    { at = "3h", event = "Product Viewed", product = "p1" },
+    { at = "4h", event = "Product Viewed", product = "p1" },
+    { at = "25h", event = "Product Viewed", product = "p1" },
+    { at = "26h", event = "Product Viewed", product = "p1" },
+]
+expect = [
+    { at = "0m", offer = "push" },
+    { at = "1h", offer = "mail" },
+    { at = "3h", offer = "mail" },
+    { at = "4h", offer = "push" },
+    { at = "26h", offer = "push" },
+]
+"""
+
+
+def test_caps(tmp_path: Path) -> None:
+    """The day of Berlin begins at 23:00 UTC, the next one, after 23 hours, at 22:00."""
+    path = tmp_path / "contact.toml"
+    path.write_text(CONTACT)
+    [result] = play_files([str(path)], secret())
+    assert result.passed, "\n".join([*result.timeline, *result.hints])
+    path.write_text(CONTACT.replace('{ at = "1h", offer = "mail" }', '{ at = "1h", offer = "push" }'))
+    [result] = play_files([str(path)], secret())
+    assert not result.passed
+    assert "lost: cap" in "\n".join(result.timeline)
+    assert "cap on the channel or purpose" in "\n".join(result.hints)
+
+
 def test_a_file_that_does_not_load(tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_text('policy = "p"\nversion = "one"\n')

@@ -8,7 +8,7 @@ that decides the same input once more, undisturbed. What is demanded:
   actions, rows of the decision log, changes and joins.
 - Whose events lie in several partitions has no such order, for what arrives first is decided first; the same holds of
   who has an event dated too far ahead of its arrival. Of these only what holds in every order is demanded: no decision
-  twice, log and actions that agree, no limit passed, nothing sent that nobody ever agreed to.
+  twice, log and actions that agree, no limit or cap passed, nothing sent that nobody ever agreed to.
 - In the decision log each decision id stands exactly once. On a transactional channel an action stands exactly once; on
   an idempotent one it may be repeated, but every repeat says the same.
 - What time alone decides (waits, sessions, windows that end) must have been said when it was due before `due_ms`, may
@@ -47,6 +47,7 @@ from segue_kernels.plan import (
     LIMIT_TIMES,
     LIMIT_WINDOW_MS,
     OFFER_CONSENT,
+    OFFER_CONTACT,
     STREAM_BY,
 )
 
@@ -97,10 +98,15 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Rules:
-    """What holds in every order of events: limits by journey as (times, within_ms, field), and the consent
-    (channel, purpose) that an offer needs, by journey and offer."""
+    """What holds in every order of events: limits by journey as (times, within_ms, field), caps as (times, within_ms,
+    contacts), the contact of an offer and the consent (channel, purpose) that it needs, by journey and offer.
+
+    Caps by the calendar are not among them: what is sent does not tell in which time zone its customer was.
+    """
 
     limits: Mapping[str, Sequence[tuple[int, int, str]]]
+    caps: Sequence[tuple[int, int, int]]
+    contacts: Mapping[tuple[str, str], int]
     consents: Mapping[tuple[str, str], tuple[str, str]]
     reads_tables: bool
 
@@ -119,7 +125,14 @@ def rules_of(policies: CompiledPolicies) -> Rules:
         if code >= 0:
             need = (CHANNELS[code // len(PURPOSES)], PURPOSES[code % len(PURPOSES)])
             consents[policies.journey_infos[offer.journey].id, offer.id] = need
-    return Rules(limits, consents, bool(len(policies.lookups)))
+    caps = [(cap.times, cap.window, cap.contacts) for cap in policies.cap_infos if cap.window > 0]
+    contacts = {
+        (policies.journey_infos[offer.journey].id, offer.id): contact
+        for offer, contact in zip(
+            policies.offer_infos, policies.offers[:, OFFER_CONTACT].tolist(), strict=True
+        )
+    }
+    return Rules(limits, caps, contacts, consents, bool(len(policies.lookups)))
 
 
 @dataclass
@@ -194,7 +207,7 @@ class Verdict:
             lines.append(
                 f"{name:16s} {c.found:9,d} {c.missing:8,d} {c.doubled:8,d} {c.wrong:8,d} {c.repeated:8,d}"
             )
-        lines.append(f"limits passed {self.passed_caps:,}, sent without consent {self.no_consent:,}")
+        lines.append(f"limits and caps passed {self.passed_caps:,}, sent without consent {self.no_consent:,}")
         for kind, examples in self.examples.items():
             lines += [f"{kind}:", *(f"  {text}" for text in examples)]
         return "\n".join(lines)
@@ -447,6 +460,7 @@ def verify(
     judge.rows(CHANGES, output.tables[CHANGES], oracle.change, must.changes, may.changes)
     judge.rows(JOINS, output.tables[JOINS], oracle.credit, must.joins, may.joins)
     judge.limits(actions.values(), rules)
+    judge.caps(actions.values(), rules)
     judge.consent(actions.values(), rules, input_)
     for place in output.misplaced:
         verdict.of("placement").wrong += 1
@@ -613,6 +627,26 @@ class _Judge:
                         self.verdict.tell(
                             "a limit was passed", f"{times} in {within_ms} ms {name}: {_who(action)}"
                         )
+                    earlier.append(time_ms)
+
+    def caps(self, actions: Iterable[Mapping[str, Any]], rules: Rules) -> None:
+        """How many actions came though a cap was reached, by what customers got."""
+        sent: dict[Person, list[tuple[int, int, Mapping[str, Any]]]] = defaultdict(list)
+        for action in actions:
+            contact = rules.contacts.get((action["journey"], action["offer"]))
+            if contact is not None:
+                key = (action["customer_kind"], action["customer_id"])
+                sent[key].append((_time_ms(action["time"]) or 0, contact, action))
+        for mine in sent.values():
+            mine.sort(key=lambda each: each[0])
+            for times, within_ms, contacts in rules.caps:
+                earlier: list[int] = []
+                for time_ms, contact, action in mine:
+                    if not contacts >> contact & 1:
+                        continue
+                    if len(earlier) >= times and earlier[-times] > time_ms - within_ms:
+                        self.verdict.passed_caps += 1
+                        self.verdict.tell("a cap was passed", f"{times} in {within_ms} ms: {_who(action)}")
                     earlier.append(time_ms)
 
     def consent(self, actions: Iterable[Mapping[str, Any]], rules: Rules, input_: Input) -> None:

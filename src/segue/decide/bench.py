@@ -31,6 +31,7 @@ from segue_kernels.plan import (
     JOURNEY_OFFERS_END,
     JOURNEY_OFFERS_START,
     OFFER_CONSENT,
+    OFFER_CONTACT,
     OFFER_CONTEXT,
     OFFER_CURRENCY,
     OFFER_ITEMS_MAX,
@@ -92,7 +93,7 @@ _NO_TEXT = np.zeros(0, np.uint8)
 
 
 def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
-    """Which journeys' offers share a slot and have no condition, currency, consent or context of their own."""
+    """Which journeys' offers share a slot and caps and have no condition, currency, consent or context of their own."""
     plain = np.zeros(max(1, len(policies.journeys)), np.uint8)
     for journey, (first, last) in enumerate(
         policies.journeys[:, [JOURNEY_OFFERS_START, JOURNEY_OFFERS_END]].tolist()
@@ -100,7 +101,12 @@ def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
         offers = policies.offers[first:last]
         unchecked = (offers[:, [OFFER_WHEN, OFFER_CONSENT, OFFER_CONTEXT]] < 0).all()
         one_slot = len(set(offers[:, OFFER_SLOT].tolist())) == 1
-        plain[journey] = bool(unchecked and one_slot and not offers[:, OFFER_CURRENCY].any())
+        caps = {
+            tuple(policies.cap[policies.cap_start[contact] : policies.cap_start[contact + 1]].tolist())
+            for contact in offers[:, OFFER_CONTACT].tolist()
+        }
+        alike = one_slot and len(caps) == 1
+        plain[journey] = bool(unchecked and alike and not offers[:, OFFER_CURRENCY].any())
     return plain
 
 

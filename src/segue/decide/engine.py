@@ -29,8 +29,8 @@ from segue_kernels.pending import (
     note_receipts,
     sends_alone,
 )
-from segue_kernels.plan import LIMIT_WINDOW_MS, OFFER_JOURNEY
-from segue_kernels.receipt import RECEIPT_OFFER, RECEIPT_PART, RECEIPT_SEQUENCE
+from segue_kernels.plan import CAP_STREAM, LIMIT_WINDOW_MS, OFFER_CONTACT, OFFER_JOURNEY, STREAM_WINDOW_MS
+from segue_kernels.receipt import RECEIPT_OFFER, RECEIPT_PART, RECEIPT_SEQUENCE, RECEIPT_ZONE
 from segue_kernels.record import FLAG_HAS_HISTORY, PACK, ZONE_MASK
 from segue_kernels.row import (
     CLOCK_MAX,
@@ -43,12 +43,16 @@ from segue_kernels.row import (
 )
 from segue_kernels.row import ZONE as ROW_ZONE
 from segue_kernels.shard import (
+    ALONE_CONTACT_MASK,
+    ALONE_CONTACT_SHIFT,
+    ALONE_FLAGS,
     ALONE_IS_CHARGED,
     ALONE_JOURNEY,
     ALONE_LO,
     ALONE_OFFER,
     ALONE_TIME,
     ALONE_WORDS,
+    ALONE_ZONE_SHIFT,
     STOP_END,
     STOP_INDEX,
     STOP_ROWS,
@@ -175,6 +179,7 @@ class ShardEngine:
         self.sequence = int(receipts[:, RECEIPT_SEQUENCE].max())
         state.make_pending_room(len(receipts))
         offers = self._offers_of(receipts[:, RECEIPT_OFFER])
+        self._need_zones(receipts[:, RECEIPT_ZONE])
         before = int(state.arrays.meta[COUNT_CHARGED])
         note_receipts(state.replay.pending, state.arrays.meta, receipts, offers)
         position = 0
@@ -204,7 +209,7 @@ class ShardEngine:
         """The sends that wait for their triggers to be charged, int64[n, ALONE_WORDS]: part of the state that is
         saved."""
         alone = self.state.replay.alone
-        words: Words = alone[alone[:, ALONE_IS_CHARGED] == 0]
+        words: Words = alone[alone[:, ALONE_FLAGS] & ALONE_IS_CHARGED == 0]
         return words
 
     def restore_alone(self, words: Words) -> None:
@@ -212,16 +217,32 @@ class ShardEngine:
         offers = self._offers_of(words[:, ALONE_OFFER])
         alone = words.copy()
         alone[:, ALONE_JOURNEY] = np.where(offers < 0, -1, self._policies.offers[offers, OFFER_JOURNEY])
+        unknown = (alone[:, ALONE_FLAGS] >> ALONE_CONTACT_SHIFT) & ALONE_CONTACT_MASK == 0
+        told = unknown & (offers >= 0)  # by the policies, where the receipt did not
+        alone[told, ALONE_FLAGS] |= (
+            self._policies.offers[offers[told], OFFER_CONTACT] + 1 << ALONE_CONTACT_SHIFT
+        )
+        self._need_zones((alone[:, ALONE_FLAGS] >> ALONE_ZONE_SHIFT) & ZONE_MASK)
         self._set_alone(alone)
 
     def _set_alone(self, alone: Words) -> None:
         state = self.state
-        windows_ms = state.plan.limits[:, LIMIT_WINDOW_MS]
+        windows_ms = np.concatenate(
+            [
+                state.plan.limits[:, LIMIT_WINDOW_MS],
+                state.plan.streams[state.plan.caps[:, CAP_STREAM], STREAM_WINDOW_MS],
+            ]
+        )
         if len(windows_ms) and windows_ms.min() > 0:  # what no window reaches any more does not come again
             now_ms = int(state.arrays.meta[CLOCK_MAX]) - state.lateness_ms
             alone = alone[alone[:, ALONE_TIME] > now_ms - int(windows_ms.max())]
         alone = np.ascontiguousarray(alone[np.argsort(alone[:, ALONE_LO], kind="stable")])
         state.replay = state.replay._replace(alone=alone)
+
+    def _need_zones(self, zones: Words) -> None:
+        """Let the calendar know these time zones."""
+        for zone in np.unique(zones).tolist():
+            self.world.need_zone(zone)
 
     def pending_words(self) -> Words:
         """The decisions that are pending, int64[n, PENDING_WORDS]: part of the state that is saved."""
@@ -294,7 +315,5 @@ class ShardEngine:
         self.restore_pending(np.frombuffer(own[_PENDING], np.int64).reshape(-1, PENDING_WORDS))
         self.restore_alone(np.frombuffer(own[_ALONE], np.int64).reshape(-1, ALONE_WORDS))
         rows = self.state.arrays.rows.reshape(-1, self.state.row_words)
-        zones = rows[: self.state.arrays.meta[ROWS_USED], ROW_ZONE] & ZONE_MASK
-        for zone in np.unique(zones).tolist():
-            self.world.need_zone(zone)
+        self._need_zones(rows[: self.state.arrays.meta[ROWS_USED], ROW_ZONE] & ZONE_MASK)
         return sentences

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.log import write_receipts
+from segue_kernels.plan import OFFER_CONTACT
 from segue_kernels.receipt import RECEIPT_WORDS
 from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, MESSAGE_HI, MESSAGE_LO, PRODUCT, TIME
 from segue_kernels.shard import (
@@ -51,11 +52,13 @@ def offer_hash(journey: str, offer: str) -> int:
     return name_hash(journey, offer)
 
 
-def offer_hashes(policies: CompiledPolicies) -> Words:
-    """RECEIPT_OFFER of each offer, by its number."""
+def offer_words(policies: CompiledPolicies) -> Words:
+    """int64[n, 2]: RECEIPT_OFFER and RECEIPT_CONTACT of each offer, by its number."""
     journeys = policies.journey_infos
-    hashes = [offer_hash(journeys[info.journey].id, info.id) for info in policies.offer_infos]
-    return np.array(hashes, np.int64)
+    words = np.empty((len(policies.offer_infos), 2), np.int64)
+    words[:, 0] = [offer_hash(journeys[info.journey].id, info.id) for info in policies.offer_infos]
+    words[:, 1] = policies.offers[:, OFFER_CONTACT] + 1
+    return words
 
 
 def pack_receipts(receipts: Words) -> bytes:
@@ -73,7 +76,7 @@ def unpack_receipts(data: bytes) -> Words:
 def receipts_of(decided: list[Decisions], offers: Words) -> tuple[Words, Words]:
     """(of the log rows, of the actions), all decisions' rows one after the other.
 
-    offers  offer_hashes of the policies
+    offers  offer_words of the policies
     """
     rows = np.empty((sum(len(decisions.log) for decisions in decided), RECEIPT_WORDS), np.int64)
     actions = np.empty((sum(len(decisions.actions) for decisions in decided), RECEIPT_WORDS), np.int64)

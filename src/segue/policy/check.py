@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from segue.events.names import CHANNELS, type_name
 from segue.policy import ir
-from segue.policy.compiled import TABLE_NAMES, CompiledPolicies
-from segue.policy.plan import Layout, Need, lay_out, needs_of, session_stream
+from segue.policy.compiled import TABLE_NAMES, CapInfo, CompiledPolicies, contacts_text
+from segue.policy.plan import CALENDAR_MS_MAX, Layout, Need, lay_out, needs_of, session_stream
 from segue_kernels import plan
 
 WORD_BYTES = 8
@@ -32,6 +32,11 @@ KIND_NAMES = {
     plan.LEFT: "unmatched",
 }
 SINGLE = (plan.TUMBLE_COUNT, plan.TUMBLE_SUM, plan.DECAY, plan.FIRST)  # no number of entries to tell
+_PERIODS = {
+    plan.WINDOW_DAY: "calendar day",
+    plan.WINDOW_WEEK: "calendar week",
+    plan.WINDOW_MONTH: "calendar month",
+}
 BY_NAMES = {plan.BY_NONE: "", plan.BY_PRODUCT: " by product", plan.BY_CATEGORY: " by category"}
 
 
@@ -55,7 +60,7 @@ class PolicyReport:
     """One policy. `triggers` are the events and changes it decides on, `events` all it needs to see.
 
     waits     a line for each journey that waits, or that is decided when a session ends
-    segments, stages, joins, tables   a line for each that it defines
+    segments, stages, joins, tables, caps   a line for each that it defines
     """
 
     name: str
@@ -70,6 +75,7 @@ class PolicyReport:
     stages: tuple[str, ...]
     joins: tuple[str, ...]
     tables: tuple[str, ...]
+    caps: tuple[str, ...]
     state_bytes: int
     streams: tuple[str, ...]
     slots: tuple[str, ...]
@@ -78,12 +84,19 @@ class PolicyReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All policies. `row_bytes` is a customer's row: header, streams, and padding to a cache line."""
+    """All policies. `row_bytes` is a customer's row: header, streams, and padding to a cache line.
+
+    caps       how many caps there are; cap_bytes: of them a customer, which is part of `state_bytes`
+    warnings   what is allowed, and hardly meant
+    """
 
     policies: tuple[PolicyReport, ...]
     streams: int
     state_bytes: int
     row_bytes: int
+    caps: int
+    cap_bytes: int
+    warnings: tuple[str, ...]
     programs: int
     native: bool
     native_problem: str
@@ -94,12 +107,19 @@ def check(compiled: CompiledPolicies) -> Report:
     return Report(
         policies=tuple(_policy(compiled, i) for i in range(len(compiled.policies))),
         streams=len(compiled.streams),
-        state_bytes=int(compiled.streams[:, plan.STREAM_AREA_WORDS].sum()) * WORD_BYTES,
+        state_bytes=_bytes(compiled.streams),
         row_bytes=compiled.row_words * WORD_BYTES,
+        caps=len(compiled.caps),
+        cap_bytes=_bytes(compiled.streams[compiled.streams[:, plan.STREAM_TYPE] == plan.CAP_TYPE]),
+        warnings=tuple(_warnings(compiled)),
         programs=len(compiled.programs),
         native=compiled.native is not None,
         native_problem=compiled.native_problem,
     )
+
+
+def _bytes(streams: npt.NDArray[np.int64]) -> int:
+    return int(streams[:, plan.STREAM_AREA_WORDS].sum()) * WORD_BYTES
 
 
 def render(report: Report) -> str:
@@ -115,6 +135,7 @@ def render(report: Report) -> str:
             *_listed("stages", policy.stages),
             *_each("joins", policy.joins),
             *_each("tables", policy.tables),
+            *_each("caps", policy.caps),
             *_listed("needs events", policy.events),
             f"  state  {policy.state_bytes:,} bytes a customer",
             *(f"    {stream}" for stream in policy.streams),
@@ -131,6 +152,9 @@ def render(report: Report) -> str:
         f"in all: {len(report.policies)} policies, {report.streams} streams, {report.programs} programs,"
         f" {report.state_bytes:,} bytes of state in a row of {report.row_bytes:,} bytes a customer"
     )
+    if report.caps:
+        lines.append(f"caps: {report.caps}, {report.cap_bytes:,} bytes of it a customer")
+    lines += [f"warning: {warning}" for warning in report.warnings]
     if report.native_problem:
         lines.append(f"no machine code, so the virtual machine runs them: {report.native_problem}")
     return "\n".join(lines)
@@ -182,7 +206,8 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
         stages=tuple(_stage(compiled, name) for name in info.stages),
         joins=tuple(_joined(compiled, name) for name in info.joins),
         tables=tuple(_table(compiled, name) for name in info.tables),
-        state_bytes=int(layout.streams[:, plan.STREAM_AREA_WORDS].sum()) * WORD_BYTES,
+        caps=tuple(_cap(cap) for cap in compiled.cap_infos if cap.policy == policy),
+        state_bytes=_bytes(layout.streams),
         streams=tuple(_stream(compiled, layout, stream) for stream in layout.index),
         slots=tuple(sorted({offer.slot for offer in offers})),
         offers=offers,
@@ -190,7 +215,7 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
 
 
 def _needs(compiled: CompiledPolicies, policy: int, journeys: list[int]) -> Iterator[Need]:
-    """All that a policy asks of streams: its programs, limits, lists, sessions and joins."""
+    """All that a policy asks of streams: its programs, limits, lists, sessions, joins and caps."""
     info = compiled.policies[policy]
     programs = {int(compiled.segments[compiled.segment_ids.index(name), 0]) for name in info.segments}
     programs |= {
@@ -230,6 +255,9 @@ def _needs(compiled: CompiledPolicies, policy: int, journeys: list[int]) -> Iter
             int(compiled.streams[left, plan.STREAM_K]),
             int(row[plan.JOIN_WITHIN_MS]),
         )
+    for cap, row in zip(compiled.cap_infos, compiled.caps, strict=True):
+        if cap.policy == policy:
+            yield Need(_stream_of(compiled, int(row[plan.CAP_STREAM])), cap.times, _longest_ms(cap.window))
 
 
 def _stream_of(compiled: CompiledPolicies, index: int) -> ir.Stream:
@@ -292,6 +320,48 @@ def _table(compiled: CompiledPolicies, name: str) -> str:
     return f"{name}: {', '.join(f'{field.name} ({field.kind})' for field in fields)}"
 
 
+def _cap(cap: CapInfo) -> str:
+    """ "email-week: at most 3 on email for marketing within 7d"."""
+    return f"{cap.id}: at most {cap.times} {contacts_text(cap.contacts)} {_cap_window(cap.window)}"
+
+
+def _cap_window(window: int) -> str:
+    return f"within {_duration(window)}" if window > 0 else f"a {_PERIODS[window]}"
+
+
+def _longest_ms(window: int) -> int:
+    """How long a cap's window is, at most."""
+    return CALENDAR_MS_MAX.get(window, window)
+
+
+def _warnings(compiled: CompiledPolicies) -> Iterator[str]:
+    """Caps that never matter: another one is always reached first, or no offer is under them."""
+    used = {int(contact) for contact in compiled.offers[:, plan.OFFER_CONTACT]}
+    for cap in compiled.cap_infos:
+        at = f"{compiled.policies[cap.policy].path}: `{cap.path}`: `{cap.id}`, times = {cap.times}"
+        stronger = [other for other in compiled.cap_infos if other is not cap and _is_stronger(other, cap)]
+        if stronger:
+            yield (
+                f"{at}, never matters: `{_cap(stronger[0])}` is always reached first"
+                f" (lower `times` to less than {stronger[0].times}, or leave it out)"
+            )
+        elif used and not any(cap.contacts >> contact & 1 for contact in used):
+            yield f"{at}: no offer is sent {contacts_text(cap.contacts)} (see its channels and purposes)"
+
+
+def _is_stronger(one: CapInfo, other: CapInfo) -> bool:
+    """Whether all that `other` forbids, `one` forbids: it counts at least the same actions, for at least as long."""
+    counts_all = other.contacts & ~one.contacts == 0
+    return counts_all and one.times <= other.times and _contains(one.window, other.window)
+
+
+def _contains(window: int, other: int) -> bool:
+    """Whether what lies together in any window of one kind lies in one of the other kind too."""
+    if window > 0:
+        return window >= _longest_ms(other)
+    return window == other or (other == plan.WINDOW_DAY and window in (plan.WINDOW_WEEK, plan.WINDOW_MONTH))
+
+
 def _items(compiled: CompiledPolicies, offer: int) -> str:
     row = compiled.offers[offer]
     if row[plan.OFFER_ITEMS_STREAM] < 0:
@@ -313,6 +383,8 @@ def _stream(compiled: CompiledPolicies, layout: Layout, stream: ir.Stream) -> st
         what = f" left sides of {compiled.join_ids[stream.field - 1]}"
     elif stream.type >= plan.JOIN_TYPE:
         what = f" matches of {compiled.join_ids[stream.type - plan.JOIN_TYPE]}"
+    elif stream.type == plan.CAP_TYPE:
+        what = f" actions {contacts_text(stream.field)}"
     elif stream.type >= plan.SENT_TYPE:
         what = f" actions of {compiled.journey_infos[stream.type - plan.SENT_TYPE].id}"
     else:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from segue.events.names import CHANNELS, PURPOSES
+
 if TYPE_CHECKING:
     from segue.policy.ir import Node
     from segue.policy.native import NativePrograms
@@ -27,7 +29,7 @@ TABLE_NAMES = ("catalogue", "price", "stock", "profile")  # in the order of plan
 class PolicyInfo:
     """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from.
 
-    segments, stages, joins, tables   ids of those it defines
+    segments, stages, joins, tables, caps   ids of those it defines
     """
 
     name: str
@@ -40,6 +42,7 @@ class PolicyInfo:
     stages: tuple[str, ...] = ()
     joins: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    caps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,36 @@ class OfferInfo:
     voucher: VoucherInfo | None
 
 
+def contacts_text(contacts: int) -> str:
+    """The sends that a cap counts (bit channel * 2 + purpose): "on email, push for marketing"."""
+    channels = [name for c, name in enumerate(CHANNELS) if contacts >> c * len(PURPOSES) & 0b11]
+    purposes = [
+        name
+        for p, name in enumerate(PURPOSES)
+        if any(contacts >> c * len(PURPOSES) + p & 1 for c in range(len(CHANNELS)))
+    ]
+    on = "all channels" if len(channels) == len(CHANNELS) else ", ".join(channels)
+    return f"on {on}" + ("" if len(purposes) == len(PURPOSES) else f" for {', '.join(purposes)}")
+
+
+@dataclass(frozen=True, slots=True)
+class CapInfo:
+    """One cap: at most `times` sends with one of `contacts` (bit channel * 2 + purpose) in `window` (plan.CAP_WINDOW).
+
+    channels, purposes  () = all
+    path                where it stands in the file of its policy
+    """
+
+    id: str
+    policy: int  # index into `policies`
+    path: str
+    times: int
+    window: int
+    contacts: int
+    channels: tuple[str, ...]
+    purposes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledPolicies:
     """All policies of a deployment as tables; equal files in any order give equal tables.
@@ -126,6 +159,11 @@ class CompiledPolicies:
     offers: Int64Array  # [n, 12]
     offers_f: Float64Array  # [n, 4]
     limits: Int64Array  # [n, 4]
+    caps: Int64Array  # [n, 4]
+    cap_start: Int64Array  # [17]
+    cap: Int64Array  # cap indexes by the contact of a send
+    charge_start: Int64Array  # [17]
+    charge: Int64Array  # stream indexes by the contact of a send
     features: Int64Array  # [n] program indexes
     weights: Float64Array  # [n]
     slot_hash: Int64Array  # [n] siphash64 of "channel/placement", zero key
@@ -159,6 +197,7 @@ class CompiledPolicies:
     segment_ids: tuple[str, ...]
     stage_ids: tuple[str, ...]
     join_ids: tuple[str, ...]
+    cap_infos: tuple[CapInfo, ...]
     tables: tuple[TableInfo, ...]  # in the order of plan.TABLE_*
     programs: tuple[Node, ...]  # what the interpreter runs: programs[i] is program i
     digest: str  # of everything that decides: names, versions, files, currency

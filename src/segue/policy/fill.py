@@ -22,6 +22,7 @@ from segue.policy import ir
 from segue.policy.assemble import assemble
 from segue.policy.compiled import (
     TABLE_NAMES,
+    CapInfo,
     CompiledPolicies,
     Float64Array,
     Int64Array,
@@ -34,7 +35,7 @@ from segue.policy.interpret import interpret_constant
 from segue.policy.model import STEP
 from segue.policy.native import NativePrograms
 from segue.policy.plan import Layout, checks_of, lay_out, session_stream
-from segue.policy.rows import JourneyRow, Rows
+from segue.policy.rows import CapRow, JourneyRow, Rows
 from segue_kernels import plan
 
 ALL_CODES = tuple(CODE_BY_NAME.values())
@@ -67,6 +68,7 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
     )
     session_ends, session_start, session = _session_tables(rows, layout)
     join_start, join = _grouped([(row.right, i) for i, row in enumerate(rows.joins)], plan.TYPES)
+    caps, cap_start, cap, charge_start, charge = _cap_tables(rows, layout)
     names = rows.names
     return CompiledPolicies(
         streams=layout.streams,
@@ -83,6 +85,11 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         offers=offers,
         offers_f=offers_f,
         limits=limits,
+        caps=caps,
+        cap_start=cap_start,
+        cap=cap,
+        charge_start=charge_start,
+        charge=charge,
         features=features,
         weights=weights,
         slot_hash=_hashes(f"{channel}/{placement}" for channel, placement in slots),
@@ -119,6 +126,7 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         segment_ids=tuple(names.segments),
         stage_ids=tuple(names.stages),
         join_ids=tuple(names.joins),
+        cap_infos=tuple(_cap_info(row) for row in rows.caps),
         tables=names.tables,
         lookup_fields=tuple((*key, names.columns()[key[0]][key[1]]) for key in names.lookups),
         programs=programs,
@@ -165,6 +173,34 @@ def _journey_info(row: JourneyRow) -> JourneyInfo:
         model_version=used.version if used else "",
         feature_names=tuple(feature.name for feature in used.features) if used else (),
     )
+
+
+def _cap_info(row: CapRow) -> CapInfo:
+    return CapInfo(
+        id=row.cap.id,
+        policy=row.policy,
+        path=row.path,
+        times=row.cap.times,
+        window=row.window,
+        contacts=row.contacts,
+        channels=tuple(row.cap.channels or ()),
+        purposes=tuple(row.cap.purposes or ()),
+    )
+
+
+def _cap_tables(
+    rows: Rows, layout: Layout
+) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Int64Array]:
+    """Caps, and for each contact the caps that such a send is under and the streams it is written to."""
+    caps = _table(
+        [[layout.index[row.stream], row.cap.times, row.window, row.contacts] for row in rows.caps],
+        plan.CAP_WORDS,
+    )
+    counted = [
+        (c, i) for c in range(plan.CONTACTS) for i, row in enumerate(rows.caps) if row.contacts >> c & 1
+    ]
+    charged = {(contact, int(caps[i, plan.CAP_STREAM])) for contact, i in counted}
+    return caps, *_grouped(counted, plan.CONTACTS), *_grouped(charged, plan.CONTACTS)
 
 
 def _journey_tables(
@@ -239,6 +275,7 @@ def _offer_tables(
         offers[i, plan.OFFER_WHEN] = row.when
         offers[i, plan.OFFER_TIE_RANK] = rank[i]
         offers[i, plan.OFFER_CONSENT] = row.consent
+        offers[i, plan.OFFER_CONTACT] = row.contact
         offers[i, plan.OFFER_CONTEXT] = row.context
         offers[i, plan.OFFER_CURRENCY] = row.currency
         offers[i, plan.OFFER_ITEMS_STREAM] = -1

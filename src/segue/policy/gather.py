@@ -1,4 +1,5 @@
-"""The files of a deployment, and what they name for each other: journeys, segments, stages, joins and tables.
+"""The files of a deployment, and what they name for each other: journeys, segments, stages, joins, caps and
+tables.
 
 Law: everything here is known before the first expression is compiled, so files may refer to each other in any
 order. A name has one meaning in a deployment; indexes follow the order of the policies' names.
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 from segue.errors import PolicyError, did_you_mean
 from segue.limits import (
+    CAPS_MAX,
     JOINS_MAX,
     JOURNEYS_MAX,
     POLICY_BYTES_MAX,
@@ -109,6 +111,7 @@ class Names:
     segments: dict[str, int] = field(default_factory=dict)
     stages: dict[str, int] = field(default_factory=dict)
     joins: dict[str, int] = field(default_factory=dict)
+    caps: dict[str, int] = field(default_factory=dict)
     tables: tuple[TableInfo, ...] = ()
     lookups: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -151,6 +154,7 @@ def gather(sources: Sequence[Source], hash_text: Callable[[str], int]) -> Names:
     names.journeys = _unique("journey", JOURNEYS_MAX, ((s, [j.id for j in s.file.journeys]) for s in sources))
     names.segments = _unique("segment", SEGMENTS_MAX, ((s, [x.id for x in s.file.segments]) for s in sources))
     names.joins = _unique("join", JOINS_MAX, ((s, [x.id for x in s.file.joins]) for s in sources))
+    names.caps = _unique("cap", CAPS_MAX, ((s, [x.id for x in s.file.caps]) for s in sources))
     with_stages = [source for source in sources if source.file.stages]
     if len(with_stages) > 1:
         with_stages[1].fail(

@@ -37,7 +37,7 @@ from segue.policy.gather import Source, gather, known, left_side, left_stream, r
 from segue.policy.model import STEP
 from segue.policy.native import NativePrograms, compile_native
 from segue.policy.plan import Layout
-from segue.policy.rows import ItemsRow, JoinRow, JourneyRow, OfferRow, Rows, StageRow
+from segue.policy.rows import CapRow, ItemsRow, JoinRow, JourneyRow, OfferRow, Rows, StageRow
 from segue.policy.scope import BY, CALENDAR, Scope
 from segue_kernels import plan
 
@@ -79,9 +79,11 @@ class _Builder:
 
     def add(self, source: Source) -> None:
         file = source.file
-        if not (file.journeys or file.segments or file.stages or file.joins or file.tables):
+        if not (file.journeys or file.segments or file.stages or file.joins or file.tables or file.caps):
             source.fail(
-                "$", "the policy is empty", "[[journeys]], [[segments]], [[stages]], [[joins]] or [[tables]]"
+                "$",
+                "the policy is empty",
+                "[[journeys]], [[segments]], [[stages]], [[joins]], [[tables]] or [[caps]]",
             )
         letters = file.currency or self.default_currency
         if letters not in EXPONENTS:
@@ -98,6 +100,7 @@ class _Builder:
                 stages=tuple(stage.id for stage in file.stages),
                 joins=tuple(join.id for join in file.joins),
                 tables=tuple(table.name for table in file.tables),
+                caps=tuple(cap.id for cap in file.caps),
             )
         )
         names = self.rows.names
@@ -123,6 +126,8 @@ class _Builder:
         self._check_reached(source)
         for i, join in enumerate(file.joins):
             self._add_join(source, join, scope, f"$.joins[{i}]")
+        for i, cap in enumerate(file.caps):
+            self._add_cap(source, cap, scope, f"$.caps[{i}]")
         for i, journey in enumerate(file.journeys):
             self._add_journey(source, journey, scope, f"$.journeys[{i}]", letters)
 
@@ -192,6 +197,33 @@ class _Builder:
                 within_ms=scope.at(f"{path}.within").duration_ms(join.within),
             )
         )
+
+    # --- caps -----------------------------------------------------------------------------------------
+
+    def _add_cap(self, source: Source, cap: model.Cap, scope: Scope, path: str) -> None:
+        if (cap.within is None) == (cap.calendar is None):
+            given = (
+                "neither `within` nor `calendar` is"
+                if cap.within is None
+                else "both `within` and `calendar` are"
+            )
+            source.fail(path, f"{given} given", 'a cap has one window: within = "7d" or calendar = "week"')
+        if cap.within is not None:
+            window = scope.at(f"{path}.within").duration_ms(cap.within)
+        else:
+            window = _calendar(source, f"{path}.calendar", cap.calendar or "")
+        channels = _listed(source, f"{path}.channels", "channel", cap.channels, CHANNELS)
+        purposes = _listed(source, f"{path}.purposes", "purpose", cap.purposes, PURPOSES)
+        contacts = sum(1 << _contact(channel, purpose) for channel in channels for purpose in purposes)
+        for other in self.rows.caps:
+            if (other.contacts, other.window) == (contacts, window):
+                source.fail(
+                    path,
+                    f"times = {cap.times} here, times = {other.cap.times} in the cap `{other.cap.id}`, of the same"
+                    " actions in the same window",
+                    "only the smaller counts: leave the other out",
+                )
+        self.rows.caps.append(CapRow(cap, len(self.rows.policies) - 1, path, contacts, window))
 
     # --- journeys -------------------------------------------------------------------------------------
 
@@ -369,9 +401,8 @@ class _Builder:
                 row.programs.append(context)
         else:
             constant = float(offer.context)
-        consent = -1
-        if offer.channel not in CHANNELS_WITHOUT_CONSENT:
-            consent = CHANNELS.index(offer.channel) * 2 + PURPOSES.index(offer.purpose)
+        contact = _contact(offer.channel, offer.purpose)
+        consent = -1 if offer.channel in CHANNELS_WITHOUT_CONSENT else contact
         self.rows.offers.append(
             OfferRow(
                 journey=journey,
@@ -380,6 +411,7 @@ class _Builder:
                 context=context,
                 context_constant=constant,
                 consent=consent,
+                contact=contact,
                 voucher=self._voucher(source, offer.voucher, row.kind, scope, f"{path}.voucher", letters),
                 currency=scope.currency if offer.voucher else 0,
                 items=self._items(source, offer.items, scope, f"{path}.items"),
@@ -418,13 +450,7 @@ class _Builder:
         elif items.session is not None:
             window = -self._gap_ms(source, scope, f"{path}.session", items.session)
         elif items.calendar is not None:
-            if items.calendar not in CALENDAR:
-                source.fail(
-                    f"{path}.calendar",
-                    f'the calendar knows no "{items.calendar}"',
-                    did_you_mean(items.calendar, tuple(CALENDAR)),
-                )
-            window = CALENDAR[items.calendar]
+            window = _calendar(source, f"{path}.calendar", items.calendar)
         return ItemsRow(code, window, items.up_to)
 
     def _voucher(
@@ -466,6 +492,32 @@ def _compile(programs: Sequence[ir.Node], layout: Layout) -> tuple[NativeProgram
         return compile_native(programs, layout), ""
     except (RuntimeError, OSError, AttributeError) as error:
         return None, f"{type(error).__name__}: {error}"
+
+
+def _contact(channel: str, purpose: str) -> int:
+    """plan.OFFER_CONTACT of an offer."""
+    return CHANNELS.index(channel) * len(PURPOSES) + PURPOSES.index(purpose)
+
+
+def _listed(
+    source: Source, path: str, what: str, names: Sequence[str] | None, among: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The channels or purposes that are named, each once; all if none are."""
+    if names is None:
+        return among
+    for i, name in enumerate(names):
+        if name not in among:
+            source.fail(f"{path}[{i}]", f'there is no {what} "{name}"', did_you_mean(name, among))
+        if name in names[:i]:
+            source.fail(f"{path}[{i}]", f'"{name}" stands here twice', f"name each {what} once")
+    return tuple(names)
+
+
+def _calendar(source: Source, path: str, text: str) -> int:
+    """The window of a day, week or month."""
+    if text not in CALENDAR:
+        source.fail(path, f'the calendar knows no "{text}"', did_you_mean(text, tuple(CALENDAR)))
+    return CALENDAR[text]
 
 
 def _by(source: Source, path: str, text: str | None, known_words: tuple[str, ...]) -> int:

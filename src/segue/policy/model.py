@@ -155,6 +155,19 @@ class Join(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
     title: Title = ""
 
 
+class Cap(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """At most `times` actions to a customer within a window, of all journeys together: on these channels, for these
+    purposes; on all and for all if absent."""
+
+    id: Name
+    times: Annotated[int, msgspec.Meta(ge=1, le=COUNT_UP_TO_MAX)]
+    within: str | None = None
+    calendar: str | None = None
+    channels: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    purposes: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    title: Title = ""
+
+
 class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Columns of a reference table that expressions may read, and what is read for a key that is not in it."""
 
@@ -173,6 +186,7 @@ class PolicyFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     segments: list[Segment] = []
     stages: list[Stage] = []
     joins: list[Join] = []
+    caps: list[Cap] = []
     tables: list[Table] = []
     title: Title = ""
     description: Annotated[str, msgspec.Meta(max_length=5_000)] = ""

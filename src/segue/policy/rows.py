@@ -1,4 +1,4 @@
-"""What was read and checked, row by row, before it is laid out: journeys, offers, stages, joins, and what they need.
+"""What was read and checked, row by row, before it is laid out: journeys, offers, stages, joins, caps, what they need.
 
 Law: rows refer to each other and to programs by index, and each index is of something that is there.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from segue.policy import ir, model
 from segue.policy.compiled import PolicyInfo, VoucherInfo
 from segue.policy.gather import Left, Names
-from segue.policy.plan import Need, needs_of, session_stream, sessions_kept
+from segue.policy.plan import CALENDAR_MS_MAX, Need, needs_of, session_stream, sessions_kept
 from segue_kernels import plan, record
 
 
@@ -60,6 +60,7 @@ class OfferRow:
     context: int
     context_constant: float
     consent: int
+    contact: int
     voucher: VoucherInfo | None
     currency: int
     items: ItemsRow | None
@@ -82,6 +83,27 @@ class JoinRow:
     within_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class CapRow:
+    """A cap. contacts: bit channel * 2 + purpose is set if such sends count; window as plan.CAP_WINDOW."""
+
+    cap: model.Cap
+    policy: int
+    path: str
+    contacts: int
+    window: int
+
+    @property
+    def stream(self) -> ir.Stream:
+        """The sends that count: caps with the same contacts share it."""
+        return ir.Stream(plan.BY_NONE, plan.CAP_TYPE, plan.COUNT, self.contacts)
+
+    @property
+    def need(self) -> Need:
+        # of a calendar's window how long it may last: when it begins is asked only where something may be sent
+        return Need(self.stream, self.cap.times, CALENDAR_MS_MAX.get(self.window, self.window))
+
+
 @dataclass(slots=True)
 class Rows:
     """All that was read. `programs`: each tree once, with its index; `segments` are programs."""
@@ -94,6 +116,7 @@ class Rows:
     segments: list[int] = field(default_factory=list)
     stages: list[StageRow] = field(default_factory=list)
     joins: list[JoinRow] = field(default_factory=list)
+    caps: list[CapRow] = field(default_factory=list)
 
     def gaps_ms(self) -> list[int]:
         """Of the sessions whose end is a trigger, ascending."""
@@ -111,4 +134,5 @@ class Rows:
                 items = offer.items
                 needs.append(Need(items.stream, items.up_to, items.window, plan.STREAM_FLAG_NAMES))
         needs += [Need(row.stream, row.join.up_to, row.within_ms) for row in self.joins]
+        needs += [row.need for row in self.caps]
         return needs

@@ -35,6 +35,7 @@ _REASONS = {
     "currency": "another currency",
     "no_consent": "no consent for the channel",
     "limit": "limit reached: not so often",
+    "cap": "cap reached: enough by all journeys together",
     "below_minimum": "score below the minimum",
     "outscored": "another offer scored higher",
     "other_slot": "the customer got another one",

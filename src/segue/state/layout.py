@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.events.names import NAMES
-from segue.policy.compiled import CompiledPolicies
+from segue.policy.compiled import CompiledPolicies, contacts_text
 from segue.state.delta import ShardDelta, for_kernels
 from segue_kernels import plan, saved
 from segue_kernels.fire import LOOK_WITH_NEXT_EVENT
@@ -111,6 +111,8 @@ def _remembered(policies: CompiledPolicies, journeys: Sequence[str], row: list[i
     elif type_ >= plan.JOIN_TYPE:
         of = ("matches", policies.join_ids[type_ - plan.JOIN_TYPE])
         text = f" of matches of {of[1]}"
+    elif type_ == plan.CAP_TYPE:
+        of, text = ("actions of all journeys",), f" of actions {contacts_text(field)}"
     elif type_ >= plan.SENT_TYPE:
         of = ("actions", journeys[type_ - plan.SENT_TYPE])
         text = f" of actions of {of[1]}"

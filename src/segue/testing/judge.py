@@ -16,6 +16,7 @@ _NAMES_IN_CHANGE = {"customer": "customer_id"}
 _REASON_HINTS = {
     "no_consent": "nobody agreed to that channel: see `consent` of the example and `purpose` of the offer",
     "limit": "a limit of the journey was reached: see its `limits`",
+    "cap": "a cap on the channel or purpose was reached: see the deployment's [[caps]]",
     "below_minimum": "its score was too low: see `score_min`, `bias` and `value`",
     "outscored": "another offer won the slot or the moment: raise `value` or `priority`, or set `alongside`",
     "other_slot": "another slot won the moment: raise `value` or `priority`, or set `alongside`",

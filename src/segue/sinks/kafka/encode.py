@@ -18,7 +18,7 @@ from segue.kafka.receipts import (
     RECEIPTS,
     change_ids,
     credit_ids,
-    offer_hashes,
+    offer_words,
     pack_ids,
     pack_receipts,
     receipts_of,
@@ -51,7 +51,7 @@ class LaneEncoder:
     def __init__(self, policies: CompiledPolicies, settings: KafkaSettings) -> None:
         self._policies = policies
         self._encoder = ActionEncoder(policies)
-        self._offers = offer_hashes(policies)
+        self._offers = offer_words(policies)
         self._lanes = settings.lanes
         self._prefix = settings.prefix
         self._common = [
