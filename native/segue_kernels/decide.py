@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from segue_kernels.consent import refusal
 from segue_kernels.customers import erased_at
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.joins import note_action
@@ -32,6 +33,7 @@ from segue_kernels.plan import (
     LIMIT_TIMES,
     LIMIT_WINDOW_MS,
     OFFER_CONSENT,
+    OFFER_CONSENT_LEAST,
     OFFER_CONTEXT,
     OFFER_CURRENCY,
     OFFER_F_CONTEXT,
@@ -93,7 +95,6 @@ from segue_kernels.shard import (
     LOG_SAMPLE,
     LOG_SLOT,
     LOG_WINNER,
-    NO_CONSENT,
     NOT_ELIGIBLE,
     OTHER_SLOT,
     OUT_ACTIONS,
@@ -427,15 +428,13 @@ def add_candidates(
             reason = CURRENCY
         else:
             consent = plan.offers[offer, OFFER_CONSENT]
-            granted = True
             if consent >= 0:
-                register = shard.rows[base + CONSENT + consent]
-                granted = register > 0 and (register & 1) == 0
-            if not granted:
-                reason = NO_CONSENT
-            elif limited:
+                reason = refusal(
+                    shard.rows[base + CONSENT + consent], plan.offers[offer, OFFER_CONSENT_LEAST]
+                )
+            if reason == WON and limited:
                 reason = LIMIT
-            else:
+            if reason == WON:
                 eligible += 1
         scratch.offer[count] = offer
         scratch.item[count] = item

@@ -106,6 +106,7 @@ OFFER_CURRENCY = 6  # the event must be in this currency; 0 = any
 OFFER_ITEMS_STREAM = 7  # DISTINCT stream whose newest products the action lists; -1 = none
 OFFER_ITEMS_MAX = 8
 OFFER_ITEMS_WINDOW = 9  # a window as of an atom
+OFFER_CONSENT_LEAST = 10  # least register that is consent (consent.py): 0 = what is unknown is, 1 = not
 OFFER_WORDS = 12
 
 # OFFERS_F[n, 4] float64

@@ -119,10 +119,12 @@ class Field:
 
 @dataclass(frozen=True)
 class Policies:
-    """All policies of a deployment; the order is that of the indexes."""
+    """All policies of a deployment; the order is that of the indexes. `granted`: the purposes for which nobody who has
+    said nothing is left out."""
 
     journeys: Sequence[Journey]
     segments: Sequence[Segment] = ()
     stages: Sequence[Stage] = ()
     joins: Sequence[Join] = ()
     fields: Sequence[Field] = ()
+    granted: Sequence[str] = ()

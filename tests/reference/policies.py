@@ -187,7 +187,8 @@ def read_policies(texts: Sequence[str], secret: bytes, currency: str = "EUR") ->
             within, by = duration_ms(join["within"]), join.get("by", "")
             joins.append(Join(join["id"], left, join["right"], within, by, join.get("up_to", 8)))
         journeys += [_journey(fields, letters, scope) for fields in file.get("journeys", [])]
-    return Policies(journeys, segments, stages, joins, defined.read)
+    granted = [p["id"] for file in files for p in file.get("purposes", []) if p["unknown"] == "granted"]
+    return Policies(journeys, segments, stages, joins, defined.read, granted)
 
 
 def read_journeys(texts: Sequence[str], secret: bytes, currency: str = "EUR") -> Sequence[Journey]:

@@ -46,6 +46,7 @@ from segue_kernels.plan import (
     LIMIT_TIMES,
     LIMIT_WINDOW_MS,
     OFFER_CONSENT,
+    OFFER_CONSENT_LEAST,
     STREAM_BY,
 )
 
@@ -97,7 +98,8 @@ class Oracle(Protocol):
 @dataclass(frozen=True)
 class Rules:
     """What holds in every order of events: limits by journey as (times, within_ms, field), and the consent
-    (channel, purpose) that an offer needs, by journey and offer."""
+    (channel, purpose) that an offer needs, by journey and offer. Where consent that is not known counts as granted
+    there is none that must have been given in every order."""
 
     limits: Mapping[str, Sequence[tuple[int, int, str]]]
     consents: Mapping[tuple[str, str], tuple[str, str]]
@@ -114,8 +116,9 @@ def rules_of(policies: CompiledPolicies) -> Rules:
             for row in rows
         ]
     consents = {}
-    for offer, code in zip(policies.offer_infos, policies.offers[:, OFFER_CONSENT].tolist(), strict=True):
-        if code >= 0:
+    asked = policies.offers[:, [OFFER_CONSENT, OFFER_CONSENT_LEAST]].tolist()
+    for offer, (code, least) in zip(policies.offer_infos, asked, strict=True):
+        if code >= 0 and least > 0:
             need = (CHANNELS[code // len(PURPOSES)], PURPOSES[code % len(PURPOSES)])
             consents[policies.journey_infos[offer.journey].id, offer.id] = need
     return Rules(limits, consents, bool(len(policies.lookups)))

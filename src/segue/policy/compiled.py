@@ -28,6 +28,7 @@ class PolicyInfo:
     """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from.
 
     segments, stages, joins, tables   ids of those it defines
+    purposes   (id, "granted" or "withheld"): what counts as consent where nothing is known
     """
 
     name: str
@@ -40,6 +41,7 @@ class PolicyInfo:
     stages: tuple[str, ...] = ()
     joins: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    purposes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,9 +79,11 @@ class _Builder:
 
     def add(self, source: Source) -> None:
         file = source.file
-        if not (file.journeys or file.segments or file.stages or file.joins or file.tables):
+        if not (file.journeys or file.segments or file.stages or file.joins or file.tables or file.purposes):
             source.fail(
-                "$", "the policy is empty", "[[journeys]], [[segments]], [[stages]], [[joins]] or [[tables]]"
+                "$",
+                "the policy is empty",
+                "[[journeys]], [[segments]], [[stages]], [[joins]], [[tables]] or [[purposes]]",
             )
         letters = file.currency or self.default_currency
         if letters not in EXPONENTS:
@@ -98,6 +100,7 @@ class _Builder:
                 stages=tuple(stage.id for stage in file.stages),
                 joins=tuple(join.id for join in file.joins),
                 tables=tuple(table.name for table in file.tables),
+                purposes=tuple((purpose.id, purpose.unknown) for purpose in file.purposes),
             )
         )
         names = self.rows.names
