@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 from segue_kernels.calendar import period_start
+from segue_kernels.consent import refusal
 from segue_kernels.customers import erased_at
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.joins import note_action
@@ -38,6 +39,7 @@ from segue_kernels.plan import (
     LIMIT_TIMES,
     LIMIT_WINDOW_MS,
     OFFER_CONSENT,
+    OFFER_CONSENT_LEAST,
     OFFER_CONTACT,
     OFFER_CONTEXT,
     OFFER_CURRENCY,
@@ -107,7 +109,6 @@ from segue_kernels.shard import (
     LOG_SLOT,
     LOG_WINNER,
     LOG_ZONE,
-    NO_CONSENT,
     NOT_ELIGIBLE,
     OTHER_SLOT,
     OUT_ACTIONS,
@@ -540,22 +541,20 @@ def add_candidates(
             reason = CURRENCY
         else:
             consent = plan.offers[offer, OFFER_CONSENT]
-            granted = True
             if consent >= 0:
-                register = shard.rows[base + CONSENT + consent]
-                granted = register > 0 and (register & 1) == 0
-            if not granted:
-                reason = NO_CONSENT
-            elif limited:
+                reason = refusal(
+                    shard.rows[base + CONSENT + consent], plan.offers[offer, OFFER_CONSENT_LEAST]
+                )
+            if reason == WON and limited:
                 reason = LIMIT
-            else:
-                if has_caps and plan.offers[offer, OFFER_CONTACT] != asked:
+            if reason == WON and has_caps:
+                if plan.offers[offer, OFFER_CONTACT] != asked:
                     asked = plan.offers[offer, OFFER_CONTACT]
                     capped = cap_reached(shard, plan, world, alone, asked, base, now, False)
                 if capped:
                     reason = CAP
-                else:
-                    eligible += 1
+            if reason == WON:
+                eligible += 1
         scratch.offer[count] = offer
         scratch.item[count] = item
         scratch.reason[count] = reason

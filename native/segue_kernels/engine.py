@@ -12,6 +12,7 @@ and goes on from there: what a stop leaves half done is a customer's timers, and
 
 from __future__ import annotations
 
+from segue_kernels.consent import note_consent
 from segue_kernels.customers import AHEAD, erased_at, forget_behaviour, mark_dirty
 from segue_kernels.decide import add_candidates, grant, keep_one_slot
 from segue_kernels.fire import (
@@ -61,14 +62,10 @@ from segue_kernels.record import (
 from segue_kernels.record import (
     CLOCK as RECORD_CLOCK,
 )
-from segue_kernels.record import (
-    CONSENT as RECORD_CONSENT,
-)
 from segue_kernels.row import (
     CHECK_DUE,
     CLOCK,
     CLOCK_MAX,
-    CONSENT,
     COUNT_DEDUPE_OVERFLOW,
     COUNT_DUPLICATES,
     COUNT_ERASED_EVENTS,
@@ -109,6 +106,7 @@ from segue_kernels.shard import (
     OUT_SAMPLE,
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
+    SET_ABOUT_CONSENT,
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
@@ -154,22 +152,6 @@ BEGUN = -2  # a wait
 
 MINUTE_MS = 60_000
 NAME_LENGTH = 0xFF << FLAG_NAME_SHIFT
-CONSENT_GIVEN = 1 << 16
-CONSENT_PRESENT = 1 << 24
-
-
-@inline
-def note_consent(shard: Shard, records: Array, i: int, base: int) -> None:
-    """Last writer wins by event time; at equal times a withdrawal does."""
-    word = records[i, RECORD_CONSENT]
-    if word & CONSENT_PRESENT:
-        channel = word & 0xFF
-        purpose = (word >> 8) & 0xFF
-        register = records[i, TIME] * 2 + (0 if word & CONSENT_GIVEN else 1)
-        at = base + CONSENT + channel * 2 + purpose
-        if register > shard.rows[at]:
-            shard.rows[at] = register
-        records[i, RECORD_CONSENT] = 0  # it is the event's code from here on: none
 
 
 @inline
@@ -349,11 +331,13 @@ def run(
                 # a consent or a link may come later than the lateness: it counts as of the watermark, behind
                 # which the sweep may have forgotten
                 event_now = max(rows[base + CLOCK], time, records[header, RECORD_CLOCK] - lateness)
-                if (
-                    kind_of_event == settings[SET_CONSENT_TYPE]
-                    or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]
-                ):
-                    note_consent(shard, records, header, base)  # whatever becomes of the event otherwise
+                if (settings[SET_ABOUT_CONSENT + (kind_of_event >> 6)] >> (kind_of_event & 63)) & 1 != 0:
+                    has_word = (
+                        kind_of_event == settings[SET_CONSENT_TYPE]
+                        or kind_of_event == settings[SET_UNSUBSCRIBE_TYPE]
+                    )
+                    # whatever becomes of the event otherwise
+                    note_consent(shard, records, header, base, has_word)
                     mark_dirty(shard, row)
                 if rows[base + QUARANTINE_UNTIL] > event_now:
                     meta[COUNT_QUARANTINED_EVENTS] += 1

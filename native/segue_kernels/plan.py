@@ -108,6 +108,7 @@ OFFER_ITEMS_STREAM = 7  # DISTINCT stream whose newest products the action lists
 OFFER_ITEMS_MAX = 8
 OFFER_ITEMS_WINDOW = 9  # a window as of an atom
 OFFER_CONTACT = 10  # channel index * 2 + purpose index
+OFFER_CONSENT_LEAST = 11  # least register that is consent (consent.py): 0 = what is unknown is, 1 = not
 OFFER_WORDS = 12
 
 # OFFERS_F[n, 4] float64

@@ -27,7 +27,8 @@ SOURCE = 15  # 64-bit keyed hash of `source`
 # identify and alias have no product: the anonymous identifier's 128-bit hash stands in PRODUCT and CATEGORY.
 ANONYMOUS_LO = PRODUCT
 ANONYMOUS_HI = CATEGORY
-# Consent Changed has no coupon: CODE holds channel | purpose << 8 | granted << 16 (plus 1 << 24: present).
+# Consent Changed and Unsubscribed have no coupon: CODE holds channel | purpose << 8 | granted << 16 | suppressed << 17
+# (plus 1 << 24: present).
 CONSENT = CODE
 # An event that is a row of a table: its lines are fields, not products. A number is whole millionths with
 # FLAG_HAS_PRICE, a text its hash; a line with neither takes the value away.

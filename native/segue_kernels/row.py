@@ -26,7 +26,7 @@ NAME = 16  # the identifier's bytes: four words in place, or the first holds a p
 SPILL_HEAD = 20  # first of the customer's spilled entries (pool block); 0 = none
 REDIRECT = 21  # pool block naming the known customer this anonymous one turned out to be; 0 = none
 WHEEL_LINK = 22  # (previous row + 1) << 32 | next row + 1 in its slot of the wheel
-CONSENT = 23  # channel * 2 + purpose: 2 * time + (1 if withdrawn); 0 = never heard of
+CONSENT = 23  # channel * 2 + purpose: a register each (consent.py); 0 = never heard of
 
 CONSENT_WORDS = 16
 NAME_WORDS = 4

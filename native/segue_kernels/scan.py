@@ -153,11 +153,12 @@ SET_MONEY_MAX = 5
 SET_QUANTITY_MAX = 6
 SET_LINES_MAX = 7
 SET_BYTES_MAX = 8  # a longer line is left
-SET_UNSUBSCRIBED = 9  # CODE word of Unsubscribed
+SET_UNSUBSCRIBED = 9  # CODE word of Unsubscribed, without channel ...
 SET_ZONE_SHIFT = 10
 SET_GRANTED = 11  # CODE words of Consent Changed, without channel and purpose ...
 SET_WITHDRAWN = 12
 SET_PURPOSE = 13  # ... and what is added for an event that names no purpose
+SET_CHANNEL = 14  # ... and for one that names no channel
 SETTINGS = 16
 # --- multipliers uint64[2]: of the key hash, of the type (and time zone) hash
 
@@ -960,8 +961,15 @@ def scan_lines(
                 )
                 if zone < 0:
                     break
-            consent = settings[SET_UNSUBSCRIBED]
-            if role == ROLE_CONSENT:
+            consent = whole(0)
+            if role == ROLE_UNSUBSCRIBED:
+                channel_bits = settings[SET_CHANNEL]
+                if present & (1 << CHANNEL):
+                    channel_bits = _consent_bits(buffer, starts[CHANNEL], ends[CHANNEL], CHANNEL, consents)
+                if channel_bits < 0:
+                    break
+                consent = settings[SET_UNSUBSCRIBED] | channel_bits
+            elif role == ROLE_CONSENT:
                 if (present & (1 << CHANNEL)) == 0 or (present & (1 << GRANTED)) == 0:
                     break
                 channel_bits = _consent_bits(buffer, starts[CHANNEL], ends[CHANNEL], CHANNEL, consents)

@@ -247,7 +247,8 @@ SET_SPILL_ROOM_EACH = 17  # ... and so many for each of its records
 SET_POOL_ROOM_EACH = 18
 SET_PENDING_MS = 19
 SET_ERASURE_TYPE = 20  # event type code
-SET_WORDS = 24
+SET_ABOUT_CONSENT = 21  # four words, a bit for each event type code: it says something about consent
+SET_WORDS = 28
 
 # why a run stopped before the end of its batch
 STOP_END = 0
@@ -261,7 +262,7 @@ STOP_TIMERS = 7  # as many timers fired as one call may fire
 STOP_ROW = 8  # the next event is an erasure, or its row has no name yet
 STOP_ZONE = 9  # the next record names a time zone that the calendar does not have yet
 
-# reason of a candidate, in the order in which they are checked (CAP behind LIMIT)
+# reason of a candidate, in the order in which they are checked (SUPPRESSED with NO_CONSENT, CAP behind LIMIT)
 WON = 0
 NOT_ELIGIBLE = 1
 CURRENCY = 2
@@ -272,6 +273,7 @@ OUTSCORED = 6
 OTHER_SLOT = 7
 CONTROL = 8
 CAP = 9
+SUPPRESSED = 10
 REASON_NAMES = (
     "won",
     "not_eligible",
@@ -283,4 +285,5 @@ REASON_NAMES = (
     "other_slot",
     "control",
     "cap",
+    "suppressed",
 )

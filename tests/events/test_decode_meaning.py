@@ -13,7 +13,14 @@ from segue.events.batch import string_of
 from segue.events.decode import Decoder, Origin
 from segue.events.hashing import hash_customer, hash_message, hash_text
 from segue.events.money import letters_code
-from segue.events.names import CHANNELS, CODE_BY_NAME, CODE_BY_SPELLING, PURPOSES, consent_word
+from segue.events.names import (
+    CHANNELS,
+    CODE_BY_NAME,
+    CODE_BY_SPELLING,
+    PURPOSES,
+    consent_word,
+    suppression_word,
+)
 from segue_kernels import record
 from tests.reference.decoding import DeadError, DecodeSettings, decode_line
 from tests.reference.event import Event
@@ -88,12 +95,14 @@ def words_of(event: Event) -> list[list[int]]:
         header[6:8] = hash_customer(event.anonymous, record.KIND_ANONYMOUS, k0, k1)
     header[record.STORE] = hash_text(event.store, k0, k1)
     header[record.CODE] = hash_text(event.code, k0, k1)
-    if event.consent:
+    if event.consent and event.type == "Consent Changed":
         header[record.CODE] = consent_word(
             CHANNELS.index(event.consent.channel),
             PURPOSES.index(event.consent.purpose),
             event.consent.granted,
         )
+    elif event.consent and event.type == "Unsubscribed":
+        header[record.CODE] = suppression_word(CHANNELS.index(event.consent.channel))
     header[record.SOURCE] = hash_text(event.source, k0, k1)
     shared = CODE_BY_NAME[event.type] | letters_code(event.currency) << 16
     rows = [header]

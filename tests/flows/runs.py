@@ -41,6 +41,7 @@ from tests.reference.compare import (
     expected_credits,
     expected_decisions,
 )
+from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.oracle import logged
 from tests.reference.policies import read_policies
@@ -265,7 +266,7 @@ def judged(case: Case, **bounds: int) -> engine.Reference:
     reference = engine.Reference(policies, chosen, read_tables(settings.tables), verify=True)
     decoding = DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
     decoded = decode(case.payloads, looking_into(decoding, policies.fields))
-    reference.run(decoded.events, decoded.clock_ms)
+    run_watched(reference, decoded.events, decoded.clock_ms)
     reference.counters["dead_letters"] = len(decoded.dead)
     reference.counters["late"] = len(decoded.late)
     reference.counters["about_nobody"] = reference.counters["reference_events"]

@@ -24,6 +24,7 @@ from tests.reference.compare import (
     expected_credits,
     expected_decisions,
 )
+from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.oracle import policy_texts
 from tests.reference.policies import read_policies
@@ -56,9 +57,7 @@ class NaiveOracle:
         payloads = [b"\n".join(lines) for lines in partitions]
         decoded = decode(payloads, self._decoding)
         reference = engine.Reference(self._policies, self._chosen, self._tables)
-        for event in decoded.events:
-            reference.take(event)
-        reference.finish(due_ms - 1)
+        run_watched(reference, decoded.events, due_ms - 1)
         must = _expected(reference)
         reference.finish(may_ms - 1)
         may = _expected(reference)

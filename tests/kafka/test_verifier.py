@@ -195,6 +195,15 @@ def test_limits_and_consent_are_checked_in_any_order(said: Said) -> None:
     assert said.verdict(nobody).no_consent == 1
 
 
+def test_no_consent_must_have_been_given_where_silence_is_consent(tmp_path: Path) -> None:
+    def needed(more: str) -> int:
+        (tmp_path / "p.toml").write_text(POLICY + more)
+        return len(rules_of(load_policies([tmp_path], secret=secret(), native=False)).consents)
+
+    silence = '[[purposes]]\nid = "marketing"\nunknown = "granted"\n'
+    assert needed("") > needed(silence) > needed(silence + silence.replace("marketing", "service")) == 0
+
+
 # --- lines of messages, without a broker ---------------------------------------------------------------------
 
 

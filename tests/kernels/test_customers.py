@@ -138,7 +138,7 @@ def test_the_sweep_spares_consent_but_not_the_behaviour_with_it() -> None:
     run_sweep(engine, 10)
     words = engine.state.arrays.rows.reshape(-1, engine.state.row_words)
     assert engine.state.customers == 2
-    assert words[0, row.CONSENT + 4] == 2 * START_MS
+    assert words[0, row.CONSENT + 4] == 4 * START_MS
     assert not words[0, plan.HEADER_WORDS :].any()
     assert not words[1].any()
     assert meta(engine.state, row.COUNT_FORGOTTEN) == 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from segue_kernels import plan, vm
 from segue_kernels import row as row_layout
+from segue_kernels.consent import GRANTED, SUPPRESSION, WITHDRAWN
 from segue_kernels.shard import (
     ACTION_ITEM,
     ACTION_LOG,
@@ -29,6 +30,7 @@ from segue_kernels.shard import (
     NOT_ELIGIBLE,
     OTHER_SLOT,
     OUTSCORED,
+    SUPPRESSED,
     WON,
 )
 from tests.kernels.drivers import (
@@ -48,6 +50,7 @@ from tests.kernels.drivers import (
 SLOTS = 3
 TRUE, FALSE = 0, 1  # programs
 CONSENT = 2  # the register asked
+UNKNOWN = -1  # nothing was ever said of it
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Offer:
     when: int
     currency: int
     consent: bool
+    assumed: bool  # where nothing is known
     bias: float
     value: float
     lever: float
@@ -84,6 +88,7 @@ OFFER = st.builds(
     st.integers(0, SLOTS - 1),
     st.sampled_from((-1, -1, -1, TRUE, FALSE)),
     st.sampled_from((0, 0, 7, 8)),
+    st.booleans(),
     st.booleans(),
     st.sampled_from((-1.0, 0.0, 0.0, 3.0)),
     st.sampled_from((1.0, 1.0, 2.5)),
@@ -113,6 +118,7 @@ def compiled(journeys: list[Journey], offers: list[Offer], ranks: list[int]) -> 
     for row, number, offer, rank in zip(rows, numbers, offers, ranks, strict=True):
         consent = CONSENT if offer.consent else -1
         row[:7] = offer.journey, offer.slot, offer.when, rank, consent, -1, offer.currency
+        row[plan.OFFER_CONSENT_LEAST] = not offer.assumed
         number[:] = offer.value, offer.lever, offer.context, offer.bias
     triggered = np.zeros(plan.TYPES + 1, np.int64)
     triggered[2:] = n
@@ -137,7 +143,7 @@ def compiled(journeys: list[Journey], offers: list[Offer], ranks: list[int]) -> 
 
 
 def plain(
-    journeys: list[Journey], offers: list[Offer], ranks: list[int], sent: list[int], consented: bool
+    journeys: list[Journey], offers: list[Offer], ranks: list[int], sent: list[int], known: int
 ) -> tuple[list[int], list[int]]:
     """(reason of every offer of a fired journey, winners by slot); `sent` counts sends and is charged."""
 
@@ -157,8 +163,8 @@ def plain(
             reasons[o] = NOT_ELIGIBLE
         elif offer.currency not in (0, 7):
             reasons[o] = CURRENCY
-        elif offer.consent and not consented:
-            reasons[o] = NO_CONSENT
+        elif offer.consent and known != GRANTED and not (offer.assumed and known == UNKNOWN):
+            reasons[o] = SUPPRESSED if known == SUPPRESSION else NO_CONSENT
         elif limited(o):
             reasons[o] = LIMIT
         elif score(o) < journeys[offer.journey].score_min:
@@ -200,15 +206,17 @@ def test_decisions_are_those_of_the_rules(
         key=lambda o: o.journey,
     )
     ranks = data.draw(st.permutations(range(len(offers))))
-    consented = data.draw(st.booleans())
+    known = data.draw(st.sampled_from((UNKNOWN, GRANTED, GRANTED, WITHDRAWN, SUPPRESSION)))
     engine = engine_of(compiled(journeys, offers, ranks))
     fired = [j for j, journey in enumerate(journeys) if journey.fires]
     sent = [0] * len(journeys)
     for turn in range(3):
         records, text = records_of([{"time": START_MS + turn, "message": turn + 1, "currency": 7}])
-        engine.state.arrays.rows[row_layout.CONSENT + CONSENT] = 2 * START_MS + (0 if consented else 1)
+        engine.state.arrays.rows[row_layout.CONSENT + CONSENT] = (
+            0 if known == UNKNOWN else 4 * START_MS + known
+        )
         parts = engine.process(released(records, text))
-        reasons, winners = plain(journeys, offers, ranks, sent, consented)
+        reasons, winners = plain(journeys, offers, ranks, sent, known)
         expected = []
         for slot in range(SLOTS):
             said = [reasons[o] for o, offer in enumerate(offers) if offer.slot == slot and reasons[o] >= 0]

@@ -205,6 +205,10 @@ name = "catalogue"
 fields = { margin = "number", brand = "text" }
 unknown = { margin = 0.5 }
 """
+PURPOSES = """[[purposes]]
+id = "service"
+unknown = "granted"
+"""
 # fmt: off
 TIME = [
     # what `on` becomes, what is added at the end, what is replaced there, by what, path, message, hint
@@ -268,6 +272,11 @@ TIME = [
     (WAITS, TABLE, "margin = 0.5", "margin = nan", "$.tables[0].unknown", "", ""),
     (WAITS, TABLE.replace('"catalogue"', '"stock"'), 'margin = "number"', 'quantity = "text"',
      "$.tables[0].fields.quantity", "`stock.quantity` is a number", "events"),
+    (WAITS, PURPOSES, '"service"', '"servic"', "$.purposes[0].id", 'no purpose "servic"', 'did you mean "service"?'),
+    (WAITS, PURPOSES, '"granted"', '"grant"', "$.purposes[0].unknown", 'not "grant"', 'did you mean "granted"?'),
+    (WAITS, PURPOSES, '"granted"', "true", "$.purposes[0].unknown", "Expected `str`", "quotes"),
+    (WAITS, PURPOSES, 'unknown = "granted"\n', "", "$.purposes[0]", "`unknown` is missing", "needed here"),
+    (WAITS, PURPOSES * 2, "", "", "$.purposes[1].id", '"service" stands here twice', "once"),
 ]
 OFFERS = [
     # `on`, what is added to the offer, path, message, hint
@@ -307,7 +316,7 @@ def test_errors_of_offers_in_time(
     _refused(tmp_path, text, f"$.journeys[0].offers[0]{path}", message, hint)
 
 
-@pytest.mark.parametrize("added", [SEGMENT, STAGES, JOIN, TABLE, SEGMENT + STAGES + JOIN + TABLE])
+@pytest.mark.parametrize("added", [SEGMENT, STAGES, JOIN, TABLE, PURPOSES, SEGMENT + STAGES + JOIN + TABLE])
 @pytest.mark.parametrize("on", [WAITS, SESSIONS, 'on = ["page"]'])
 def test_what_the_errors_are_made_from_loads(tmp_path: Path, on: str, added: str) -> None:
     policy = POLICY.replace('on = ["Product Viewed"]', on)
@@ -338,12 +347,15 @@ def test_an_empty_policy(tmp_path: Path) -> None:
 
 
 def test_what_is_defined_once_in_a_deployment(tmp_path: Path) -> None:
-    (tmp_path / "a.toml").write_text('policy = "a"\nversion = 1\n' + STAGES + SEGMENT + TABLE + JOIN)
+    (tmp_path / "a.toml").write_text(
+        'policy = "a"\nversion = 1\n' + STAGES + SEGMENT + TABLE + JOIN + PURPOSES
+    )
     for text, path, message in (
         (STAGES, "$.stages", "the stages are defined in"),
         (SEGMENT, "$.segments[0].id", "is the id of a segment in"),
         (TABLE, "$.tables[0].name", "is declared in"),
         (JOIN, "$.joins[0].id", "is the id of a join in"),
+        (PURPOSES, "$.purposes", "the purposes are declared in"),
     ):
         _refused(tmp_path, 'policy = "p"\nversion = 1\n' + text, path, message, "")
 

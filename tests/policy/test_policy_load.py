@@ -154,6 +154,7 @@ def test_offers_and_slots(two: CompiledPolicies) -> None:
     assert two.offers[:, plan.OFFER_JOURNEY].tolist() == [0, 0, 1]
     assert two.offers[:, plan.OFFER_TIE_RANK].tolist() == [2, 1, 0]  # priority, then offer id
     assert two.offers[:, plan.OFFER_CONSENT].tolist() == [-1, 0, CHANNELS.index("email") * 2 + 1]
+    assert two.offers[:, plan.OFFER_CONSENT_LEAST].tolist() == [1, 1, 1]
     assert (two.offers[:, plan.OFFER_WHEN] >= 0).tolist() == [False, False, True]
     assert (two.offers[:, plan.OFFER_CONTEXT] >= 0).tolist() == [False, False, True]
     assert two.offers_f[:, plan.OFFER_F_CONTEXT].tolist() == [1.0, 2.0, 1.0]
@@ -221,6 +222,25 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SEGUE_CACHE_DIR", os.fspath(tmp_path / "file"))
     assert load_policies(secret=SECRET).program_address.all()
+
+
+def test_what_counts_as_consent_is_declared_once_for_all_files(tmp_path: Path) -> None:
+    (tmp_path / "two.toml").write_text(TWO)
+    (tmp_path / "consent.toml").write_text(
+        'policy = "consent"\nversion = 1\n'
+        '[[purposes]]\nid = "service"\nunknown = "granted"\n'
+        '[[purposes]]\nid = "marketing"\nunknown = "withheld"\n'
+    )
+    policies = load_policies([tmp_path], secret=SECRET, native=False)
+    assert policies.offers[:, plan.OFFER_CONSENT_LEAST].tolist() == [1, 1, 0]
+    alone = load_policies([tmp_path / "two.toml"], secret=SECRET, native=False)
+    assert policies.layout_digest == alone.layout_digest  # saved state fits both
+    assert policies.digest != alone.digest
+    text = render(check(policies))
+    assert "service: granted where nothing is known" in text
+    assert "marketing: withheld where nothing is known" in text
+    assert "(consent email service, granted if unknown" in text
+    assert "if unknown" not in render(check(alone))
 
 
 def test_the_report(two: CompiledPolicies) -> None:

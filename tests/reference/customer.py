@@ -66,7 +66,8 @@ class Customer:
     matches: list[Match] = field(default_factory=list)
     lefts: dict[tuple[int, int], list[Left]] = field(default_factory=dict)  # by (join, key), newest first
     sent: list[Sent] = field(default_factory=list)
-    consent: dict[tuple[str, str], int] = field(default_factory=dict)  # 2 * time + (1 if withdrawn)
+    # by (channel, purpose): time of what was said last, and 0 if it was a grant, 1 a withdrawal, 2 a suppression
+    consent: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     arrivals: list[tuple[int, str]] = field(default_factory=list)  # (customer's clock on arrival, event id)
     minute: tuple[int, int] = (0, 0)  # UTC minute, events in it
     quarantined_until_ms: int = 0
@@ -116,7 +117,7 @@ class Customer:
             self.lefts[place] = sorted(mine + lefts, reverse=True)[: up_to(place[0])]
         self.sent += other.sent
         for register, value in other.consent.items():
-            self.consent[register] = max(value, self.consent.get(register, 0))
+            self.consent[register] = max(value, self.consent.get(register, value))
         latest: dict[str, int] = {}
         for clock, identifier in self.arrivals + other.arrivals:
             latest[identifier] = max(clock, latest.get(identifier, 0))

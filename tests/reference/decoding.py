@@ -37,11 +37,16 @@ ROWS = {
     "Profile Updated": "profile",
 }
 WITHOUT_CUSTOMER = ("Inventory Updated", "Price Updated")
+WITHOUT_CODE = ("Consent Changed", "Unsubscribed")
 WIDE = Context(prec=200)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-NEVER_LATE = ("Consent Changed", "Unsubscribed", "identify", "alias", "Profile Erasure Requested", *ROWS)
+NEVER_LATE = (
+    *("Consent Changed", "Unsubscribed", "Email Bounced", "Email Marked as Spam"),
+    *("identify", "alias", "Profile Erasure Requested"),
+    *ROWS,
+)
 
 
 class DeadError(Exception):
@@ -180,9 +185,14 @@ def line_of(fields: Any, exponent: int) -> Line:
 
 
 def consent_of(kind: str, fields: dict[str, Any]) -> Consent | None:
-    """What a consent event says; Unsubscribed withdraws marketing by email."""
+    """What an event says about consent; some suppress a channel for every purpose."""
+    if kind in ("Email Bounced", "Email Marked as Spam"):
+        return Consent("email", "", False)
     if kind == "Unsubscribed":
-        return Consent("email", "marketing", False)
+        channel = text(fields, "channel") or "email"
+        if channel not in CHANNELS:
+            raise DeadError("consent: channel")
+        return Consent(channel, "", False)
     if kind != "Consent Changed":
         return None
     channel = text(fields, "channel")
@@ -266,7 +276,7 @@ def event_of(fields: dict[str, Any], settings: DecodeSettings) -> Event:
         product="" if no_product else text(fields, "product_id"),
         category="" if no_product else text(fields, "category"),
         store=text(fields, "store_id"),
-        code="" if consent else text(fields, "coupon_id", "promotion_id"),
+        code="" if kind in WITHOUT_CODE else text(fields, "coupon_id", "promotion_id"),
         source=text(fields, "source"),
         timezone=zone_of(fields),
         price_minor=price_minor,

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from segue.events.names import CHANNELS, NAMES
+from segue.events.names import CHANNELS, NAMES, PURPOSES
 from segue.limits import (
     DEDUPE_IDS_MAX,
     DEDUPE_MS_MAX,
@@ -53,6 +53,7 @@ BELOW_MINIMUM = 5
 OUTSCORED = 6
 OTHER_SLOT = 7
 CAP = 9
+SUPPRESSED = 10
 
 ERASURE = "Profile Erasure Requested"
 WITHOUT_CUSTOMER = (
@@ -524,10 +525,12 @@ class Reference:
 
     def note_consent(self, customer: Customer, event: Event) -> None:
         """Consent counts even where the event is otherwise dropped."""
-        if event.consent is not None:
-            register = (event.consent.channel, event.consent.purpose)
-            value = 2 * event.time_ms + (0 if event.consent.granted else 1)
-            customer.consent[register] = max(value, customer.consent.get(register, 0))
+        said = event.consent
+        if said is not None:
+            value = (event.time_ms, 2 if said.is_suppression else 0 if said.granted else 1)
+            for purpose in PURPOSES if said.is_suppression else (said.purpose,):
+                register = (said.channel, purpose)
+                customer.consent[register] = max(value, customer.consent.get(register, value))
 
     def update(self, key: Key, customer: Customer, event: Event, trigger: Trigger, now: int) -> None:
         header, items = seen_header(event, self.settings.secret), seen_items(event, self.settings.secret)
@@ -770,8 +773,8 @@ class Reference:
                 candidate.reason = NOT_ELIGIBLE
             elif offer.currency and currency_code(offer.currency) != subject.currency:
                 candidate.reason = CURRENCY
-            elif offer.consent is not None and not self.granted(customer, offer.consent):
-                candidate.reason = NO_CONSENT
+            elif offer.consent is not None and (refusal := self.refusal(customer, offer.consent)):
+                candidate.reason = refusal
             elif self.limit_reached(journey, subject, customer, now):
                 candidate.reason = LIMIT
             elif self.cap_reached(offer, customer, now):
@@ -785,10 +788,11 @@ class Reference:
                     candidate.reason = BELOW_MINIMUM
         return considered
 
-    @staticmethod
-    def granted(customer: Customer, register: tuple[str, str]) -> bool:
-        value = customer.consent.get(register, 0)
-        return value > 0 and value % 2 == 0
+    def refusal(self, customer: Customer, register: tuple[str, str]) -> int:
+        """Why nothing may be sent on this channel for this purpose; 0: it may."""
+        if register not in customer.consent:
+            return WON if register[1] in self.policies.granted else NO_CONSENT
+        return (WON, NO_CONSENT, SUPPRESSED)[customer.consent[register][1]]
 
     @staticmethod
     def limit_reached(journey: Journey, subject: Seen, customer: Customer, now: int) -> bool:

@@ -12,11 +12,15 @@ ANONYMOUS = "anonymous"
 
 @dataclass(frozen=True)
 class Consent:
-    """One channel and purpose, granted or withdrawn."""
+    """One channel and purpose, granted or withdrawn; or a suppression, which has no purpose: it is for all."""
 
     channel: str
     purpose: str
     granted: bool
+
+    @property
+    def is_suppression(self) -> bool:
+        return self.purpose == ""
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Policies:
-    """All policies of a deployment; the order is that of the indexes."""
+    """All policies of a deployment; the order is that of the indexes. `granted`: the purposes for which nobody who has
+    said nothing is left out."""
 
     journeys: Sequence[Journey]
     segments: Sequence[Segment] = ()
@@ -140,3 +141,4 @@ class Policies:
     joins: Sequence[Join] = ()
     fields: Sequence[Field] = ()
     caps: Sequence[Cap] = ()
+    granted: Sequence[str] = ()

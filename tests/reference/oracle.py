@@ -23,6 +23,7 @@ from tests.reference.compare import (
     expected_credits,
     expected_decisions,
 )
+from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.policies import read_policies
 from tests.reference.tables import read_tables
@@ -60,7 +61,7 @@ def judge(inputs: Sequence[Path], settings: Settings, out: Path) -> tuple[engine
     decoding = DecodeSettings(settings.arrival_ms, settings.currency, settings.lateness_ms)
     decoding = looking_into(decoding, policies.fields)
     decoded = decode([path.read_bytes() for path in inputs], decoding)
-    reference.run(decoded.events, decoded.clock_ms)
+    run_watched(reference, decoded.events, decoded.clock_ms)
     actions = [
         msgspec.json.decode(line)
         for path in sorted(out.glob("*.jsonl"))

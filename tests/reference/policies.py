@@ -200,7 +200,8 @@ def read_policies(texts: Sequence[str], secret: bytes, currency: str = "EUR") ->
             joins.append(Join(join["id"], left, join["right"], within, by, join.get("up_to", 8)))
         caps += map(_cap, file.get("caps", []))
         journeys += [_journey(fields, letters, scope) for fields in file.get("journeys", [])]
-    return Policies(journeys, segments, stages, joins, defined.read, caps)
+    granted = [p["id"] for file in files for p in file.get("purposes", []) if p["unknown"] == "granted"]
+    return Policies(journeys, segments, stages, joins, defined.read, caps, granted)
 
 
 def read_journeys(texts: Sequence[str], secret: bytes, currency: str = "EUR") -> Sequence[Journey]:

@@ -25,7 +25,8 @@ TYPES = (
     *("Product Added",) * 3,
     *("Order Completed",) * 3,
     *("Cart Viewed", "Checkout Started", "Coupon Entered", "page", "Store Entered"),
-    *("Consent Changed", "Consent Changed", "Unsubscribed"),
+    *("Consent Changed", "Consent Changed"),
+    "Unsubscribed",  # or mail that was refused
     *("identify", "identify", "alias"),
     "Profile Erasure Requested",
     *("Price Updated", "Inventory Updated"),
@@ -63,6 +64,7 @@ BEGINNINGS_MS = (
 BEHIND_MS = (0, 0, 1, 1_000, MINUTE_MS, 5 * MINUTE_MS - 1, 5 * MINUTE_MS, 5 * MINUTE_MS + 1, HOUR_MS)
 PRICES: tuple[Any, ...] = (1, 4.5, "9.99", 12.49, 0, "100.005", 250)
 CHANNELS = ("email", "push", "sms", "web")
+NO_CHANNEL = "fax"  # an event that names it is a dead letter
 DEAD_LINES = (
     b"{",
     b"[1, 2]",
@@ -186,6 +188,10 @@ def _message(choice: Choice, world: World, number: int, time_ms: int) -> Message
         return message
     if kind == "Profile Erasure Requested":
         return message
+    if kind == "Unsubscribed":
+        message["type"] = kind = choice.pick((kind, kind, "Email Bounced", "Email Marked as Spam"))
+        if choice.chance(40):
+            message["channel"] = choice.pick((*CHANNELS, "", NO_CHANNEL))
     if kind == "Consent Changed":
         message["channel"] = choice.pick(CHANNELS)
         message["granted"] = choice.chance(70)
@@ -299,7 +305,9 @@ def _dumped(choice: Choice, fields: Message) -> bytes:
 
 def _fits_a_batch(message: Message) -> bool:
     """Segment has no cards; and the reference takes a batch as a whole, or not."""
-    return "loyaltyId" not in message and ["wrong"] not in message.values()
+    return "loyaltyId" not in message and not any(
+        wrong in message.values() for wrong in (["wrong"], NO_CHANNEL)
+    )
 
 
 def lines(choice: Choice, messages: Sequence[Message]) -> list[bytes]:

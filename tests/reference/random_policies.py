@@ -14,10 +14,12 @@ EVENTS = (
     *("Product Viewed",) * 3,
     *("Product Added", "Order Completed", "Order Completed"),
     *("Cart Viewed", "Coupon Entered", "page", "identify"),
+    *("Unsubscribed", "Email Marked as Spam"),
 )
 TRIGGERS = (
     *("Product Viewed", "Product Added", "Order Completed", "Cart Viewed", "Checkout Started"),
     *("Coupon Entered", "page", "Store Entered", "Consent Changed", "identify", "alias"),
+    *("Unsubscribed", "Email Bounced"),
 )
 WITHIN = ("1s", "20s", "5m", "30m", "1h", "1d", "7d", "90d")
 GAPS = ("10m", "30m", "2h")
@@ -446,8 +448,19 @@ def _caps(choice: Choice, names: Sequence[str]) -> list[str]:
     return written
 
 
+def _purposes(choice: Choice) -> list[str]:
+    """What counts as consent where nothing is known: often nothing is said about that."""
+    written = []
+    for purpose in ("service", "marketing"):
+        if choice.chance(30):
+            unknown = choice.pick(("granted", "granted", "withheld"))
+            written += ["[[purposes]]", f'id = "{purpose}"', f'unknown = "{unknown}"']
+    return written
+
+
 def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True) -> str:
-    """One policy file; ids of what it defines begin with its name. One policy of a deployment has `stages` and caps.
+    """One policy file; ids of what it defines begin with its name. One policy of a deployment has `stages`, and with
+    them caps and whatever a deployment says once.
 
     timers   whether anything may be sent without an event at that moment
     """
@@ -459,6 +472,7 @@ def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True) 
     reach = Reach(segments=segments, stages=passed, joins=joins, tables=stages)
     if stages:
         written += TABLES
+        written += _purposes(choice)
     written += _segments(choice, segments)
     written += _stages(choice, passed, segments)
     written += _joins(choice, joins, journeys)

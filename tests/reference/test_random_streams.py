@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.reference import random_events, random_policies, strategies
 from tests.reference.choice import Seeded
 from tests.reference.compare import difference, expected_actions, expected_decisions
+from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
-from tests.reference.engine import WON, Reference, Settings
+from tests.reference.engine import SUPPRESSED, WON, Reference, Settings
 from tests.reference.policies import read_policies, scope_of
 
 DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
@@ -26,7 +27,7 @@ QUICK = settings(
 def run(texts: list[str], payloads: list[bytes], chosen: Settings) -> Reference:
     reference = Reference(read_policies(texts, chosen.secret), chosen, verify=True)
     decoded = decode(payloads, looking_into(DECODING, reference.policies.fields))
-    reference.run(decoded.events, decoded.clock_ms)
+    run_watched(reference, decoded.events, decoded.clock_ms)
     return reference
 
 
@@ -75,7 +76,7 @@ def test_random_streams_reach_every_rule() -> None:
         decoded = decode(random_events.stream(choice, world, 400), DECODING)
         texts = [text for n in range(4) for text in _named(seed, n)]
         reference = Reference(read_policies(texts, Settings().secret), Settings(), verify=True)
-        reference.run(decoded.events, decoded.clock_ms)
+        run_watched(reference, decoded.events, decoded.clock_ms)
         found += reference.counters
         found["dead"] += len(decoded.dead)
         found["late"] += len(decoded.late)
@@ -102,7 +103,8 @@ def test_random_streams_reach_every_rule() -> None:
         *("entered False", "left False", "Europe/Berlin", "America/New_York"),
     )
     assert [name for name in names if not found[name]] == []
-    assert len(reasons) >= 7
+    assert len(reasons) >= 8
+    assert reasons[SUPPRESSED]
 
 
 def _named(seed: int, n: int) -> list[str]:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -383,6 +384,89 @@ def test_consent_is_per_channel_and_purpose(make: Maker) -> None:
     assert sorted(reasons(reference)) == [("o", engine.WON), ("s", engine.NO_CONSENT), ("w", engine.WON)]
 
 
+SPAM = "Email Marked as Spam"
+
+
+def suppression(make: Maker, minute: float, name: str = SPAM, channel: str = "email", **fields: Any) -> Event:
+    return make(name, minute, consent=Consent(channel, "", False), **fields)
+
+
+@pytest.mark.parametrize("name", ["Unsubscribed", "Email Bounced", SPAM])
+def test_a_suppression_ends_its_channel_for_every_purpose(make: Maker, name: str) -> None:
+    #  0 1 2      3            5
+    #  + + + all  suppression  ?
+    service = Offer("s", "email", "s", consent=("email", "service"))
+    push = Offer("p", "push", consent=("push", "marketing"))
+    granted = [
+        make("Consent Changed", n, consent=Consent(*offer.consent, True))
+        for n, offer in enumerate((EMAIL, service, push))
+        if offer.consent
+    ]
+    events = [*granted, suppression(make, 3, name), make(ASK, 5)]
+    reference = run(journey(offers=[EMAIL, service, push], alongside=True), events)
+    assert sorted(reasons(reference)) == [
+        ("o", engine.SUPPRESSED),
+        ("p", engine.WON),
+        ("s", engine.SUPPRESSED),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("granted", "suppressed", "withdrawn", "reason"),
+    [
+        (2, 1, None, engine.WON),  # a later grant lifts it
+        (1, 2, None, engine.SUPPRESSED),
+        (1, 1, None, engine.SUPPRESSED),
+        (0, 1, 2, engine.NO_CONSENT),  # the last tells why
+        (0, 2, 1, engine.SUPPRESSED),
+        (0, 1, 1, engine.SUPPRESSED),
+        (3, 1, 2, engine.WON),
+    ],
+)
+def test_of_grants_withdrawals_and_suppressions_the_last_by_time_holds(
+    make: Maker, granted: int, suppressed: int, withdrawn: int | None, reason: int
+) -> None:
+    said = [consent_change(make, granted, True), suppression(make, suppressed)]
+    said += [] if withdrawn is None else [consent_change(make, withdrawn, False)]
+    for order in permutations(said):
+        assert reasons(run(journey(offers=[EMAIL]), [*order, make(ASK, 5)])) == [("o", reason)]
+
+
+def test_a_suppression_travels_with_a_merge_and_outlives_the_retention(make: Maker) -> None:
+    events = [
+        consent_change(make, 0, True),
+        anonymous(suppression(make, 1)),
+        identify(make, 2),
+        make(ASK, 3),
+        make(ASK, 20 * 24 * 60),
+    ]
+    reference = run(journey(offers=[EMAIL]), events, retention_ms=10 * DAY_MS)
+    assert reasons(reference) == [("o", engine.SUPPRESSED)] * 2
+
+
+def test_an_erasure_takes_a_suppression_with_it(make: Maker) -> None:
+    erasure = make("Profile Erasure Requested", 2)
+    events = [suppression(make, 1), erasure, make(ASK, 3)]
+    assert reasons(run(journey(offers=[EMAIL]), events)) == [("o", engine.NO_CONSENT)]
+
+
+def test_silence_is_consent_where_that_is_declared(make: Maker) -> None:
+    service = Offer("s", "email", "s", consent=("email", "service"))
+    policies = Policies([journey(offers=[EMAIL, service], alongside=True)], granted=["service"])
+    reference = Reference(policies, SETTINGS)
+    reference.run(
+        [
+            make(ASK, 0),
+            make("Consent Changed", 1, consent=Consent("email", "service", False)),
+            make(ASK, 2),
+            make("Profile Erasure Requested", 3),
+            make(ASK, 4),
+        ]
+    )
+    refused, allowed = ("o", engine.NO_CONSENT), ("s", engine.WON)
+    assert reasons(reference) == [refused, allowed, refused, ("s", engine.NO_CONSENT), refused, allowed]
+
+
 # --- limits -------------------------------------------------------------------------------------------
 
 
@@ -680,6 +764,7 @@ def test_money_is_decimal_text_rounded_half_to_even_by_the_currency() -> None:
         {"quantity": -1},
         {"products": {}},
         {"type": "Consent Changed", "channel": "pigeon", "granted": True},
+        {"type": "Unsubscribed", "channel": "pigeon"},
     ],
 )
 def test_dead_letters(change: dict[str, Any]) -> None:

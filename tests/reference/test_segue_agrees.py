@@ -34,6 +34,7 @@ from tests.reference.compare import (
     expected_credits,
     expected_decisions,
 )
+from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.engine import Reference, Settings
 from tests.reference.event import Event
@@ -97,7 +98,7 @@ def check(
     policies = compiled(texts, chosen.secret, native)
     reference = Reference(read_policies(texts, chosen.secret), chosen, verify=True)
     decoded = decode(payloads, looking_into(DECODING, reference.policies.fields))
-    reference.run(decoded.events, decoded.clock_ms)
+    run_watched(reference, decoded.events, decoded.clock_ms)
     engine = EngineSettings(
         secret=chosen.secret,
         shards=choice.pick((1, 2, 5)),

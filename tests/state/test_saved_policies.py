@@ -10,11 +10,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from segue.decide.engine import ShardEngine
+from segue.events.names import CODE_BY_NAME
 from segue.limits import DAY_MS
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, merge_worlds
-from segue.state.delta import merge_deltas
+from segue.state.delta import ShardDelta, merge_deltas
 from segue.state.shard import EngineSettings
+from segue_kernels.shard import NO_CONSENT, SUPPRESSED, WON
+from tests.kernels.drivers import START_MS, engine_settings, records_of, released
 from tests.reference import random_events, random_policies, strategies
 from tests.reference.choice import Choice, Drawn, Seeded
 from tests.reference.engine import Settings
@@ -155,3 +159,41 @@ def test_long_streams(seed: int) -> None:
     stays = random_policies.policy(choice, "policy-a")
     payloads = random_events.stream(choice, random_events.world(choice), 500)
     check(choice, payloads, Settings(retention_ms=400 * DAY_MS), seed, stays)
+
+
+ASKS = """
+policy = "asks"
+version = 1
+[[journeys]]
+id = "asks"
+on = ["Cart Viewed"]
+when = 'True'
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+"""
+SILENCE = """
+[[purposes]]
+id = "marketing"
+unknown = "granted"
+"""
+
+
+def test_what_counts_where_nothing_is_known_is_not_saved() -> None:
+    """Another declaration holds from its first decision on, for what was and was not said before."""
+    saved: list[ShardDelta] = []
+    found = []
+    for turn, text in enumerate((ASKS, ASKS + SILENCE, ASKS)):
+        engine = ShardEngine(compiled([text], Settings().secret, False), engine_settings())
+        if saved:
+            assert engine.restore(merge_deltas(saved)) == []
+        said = {"customer": 1, "type": CODE_BY_NAME["Email Bounced"]}
+        asked = [{"customer": customer, "type": CODE_BY_NAME["Cart Viewed"]} for customer in (0, 1)]
+        events = [said, *asked] if turn == 0 else asked
+        given = [
+            {**event, "time": START_MS + turn, "message": 10 * turn + n} for n, event in enumerate(events, 1)
+        ]
+        parts = engine.process(released(*records_of(given)))
+        found.append([int(reason) for part in parts for reason in part.reasons])
+        saved.append(engine.save())
+    assert found == [[NO_CONSENT, SUPPRESSED], [WON, SUPPRESSED], [NO_CONSENT, SUPPRESSED]]

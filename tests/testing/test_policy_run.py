@@ -41,6 +41,39 @@ expect = []
 """
 
 
+SILENCE = """
+[[purposes]]
+id = "marketing"
+unknown = "granted"
+
+[[examples]]
+name = "nobody asked, until they left"
+consent = []
+events = [
+    { at = "0m", event = "Product Viewed", product = "p1" },
+    { at = "1m", event = "Product Viewed", product = "p1" },
+    { at = "2m", event = "Unsubscribed", channel = "push" },
+    { at = "3m", event = "Product Viewed", product = "p1" },
+    { at = "4m", event = "Unsubscribed" },
+    { at = "5m", event = "Product Viewed", product = "p1" },
+]
+expect = [{ at = "1m" }, { at = "3m" }]
+"""
+
+
+def test_what_counts_as_consent_is_played_too(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(POLICY + SILENCE)
+    passed = CliRunner().invoke(app, ["test", str(tmp_path / "p.toml")])
+    assert passed.exit_code == 0, passed.output
+    (tmp_path / "p.toml").write_text(
+        POLICY + SILENCE.replace('{ at = "3m" }', '{ at = "3m" }, { at = "5m" }')
+    )
+    failed = CliRunner().invoke(app, ["test", str(tmp_path / "p.toml")])
+    assert failed.exit_code == 1
+    assert "lost: suppressed" in failed.stdout
+    assert "the customer unsubscribed from that channel" in failed.stdout
+
+
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_policies(path: Path) -> None:
     examples = read_examples(path).examples

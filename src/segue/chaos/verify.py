@@ -47,6 +47,7 @@ from segue_kernels.plan import (
     LIMIT_TIMES,
     LIMIT_WINDOW_MS,
     OFFER_CONSENT,
+    OFFER_CONSENT_LEAST,
     OFFER_CONTACT,
     STREAM_BY,
 )
@@ -101,7 +102,8 @@ class Rules:
     """What holds in every order of events: limits by journey as (times, within_ms, field), caps as (times, within_ms,
     contacts), the contact of an offer and the consent (channel, purpose) that it needs, by journey and offer.
 
-    Caps by the calendar are not among them: what is sent does not tell in which time zone its customer was.
+    Caps by the calendar are not among them: what is sent does not tell in which time zone its customer was. Nor is
+    consent where what is not known counts as granted: there is none that must have been given in every order.
     """
 
     limits: Mapping[str, Sequence[tuple[int, int, str]]]
@@ -121,8 +123,9 @@ def rules_of(policies: CompiledPolicies) -> Rules:
             for row in rows
         ]
     consents = {}
-    for offer, code in zip(policies.offer_infos, policies.offers[:, OFFER_CONSENT].tolist(), strict=True):
-        if code >= 0:
+    asked = policies.offers[:, [OFFER_CONSENT, OFFER_CONSENT_LEAST]].tolist()
+    for offer, (code, least) in zip(policies.offer_infos, asked, strict=True):
+        if code >= 0 and least > 0:
             need = (CHANNELS[code // len(PURPOSES)], PURPOSES[code % len(PURPOSES)])
             consents[policies.journey_infos[offer.journey].id, offer.id] = need
     caps = [(cap.times, cap.window, cap.contacts) for cap in policies.cap_infos if cap.window > 0]

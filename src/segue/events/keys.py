@@ -125,10 +125,11 @@ def settings_of(terms: Terms) -> NDArray[np.int64]:
     settings[scan.SET_QUANTITY_MAX] = limits.QUANTITY_MAX
     settings[scan.SET_LINES_MAX] = limits.LINES_PER_EVENT_MAX
     settings[scan.SET_BYTES_MAX] = limits.MESSAGE_BYTES_MAX
-    settings[scan.SET_UNSUBSCRIBED] = names.WITHDRAWN_BY_UNSUBSCRIBED
+    settings[scan.SET_UNSUBSCRIBED] = names.suppression_word(0)
     settings[scan.SET_GRANTED] = names.consent_word(0, 0, True)
     settings[scan.SET_WITHDRAWN] = names.consent_word(0, 0, False)
     settings[scan.SET_PURPOSE] = names.PURPOSES.index(names.PURPOSE_DEFAULT) << _PURPOSE_SHIFT
+    settings[scan.SET_CHANNEL] = names.CHANNELS.index(names.CHANNEL_DEFAULT)
     return settings
 
 

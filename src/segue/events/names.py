@@ -104,7 +104,11 @@ CODE_BY_SPELLING: dict[str, int] = {
 IDENTIFY = CODE_BY_NAME["identify"]
 ALIAS = CODE_BY_NAME["alias"]
 UNSUBSCRIBED = CODE_BY_NAME["Unsubscribed"]
+# mail did not arrive or was not wanted: an end to all mail
+MAIL_REFUSED_CODES: tuple[int, ...] = (CODE_BY_NAME["Email Bounced"], CODE_BY_NAME["Email Marked as Spam"])
 CONSENT_CHANGED = CODE_BY_NAME["Consent Changed"]
+# who may be addressed: consent, and suppressions
+ABOUT_CONSENT_CODES: tuple[int, ...] = (CONSENT_CHANGED, UNSUBSCRIBED, *MAIL_REFUSED_CODES)
 ERASURE = CODE_BY_NAME["Profile Erasure Requested"]
 # rows of tables, in the order of plan.TABLE_*
 ROW_CODES: tuple[int, ...] = tuple(
@@ -113,7 +117,7 @@ ROW_CODES: tuple[int, ...] = tuple(
 )
 # what they say holds from its time on however late it comes: consent, who somebody is, who is to be forgotten, and
 # rows of tables, whose time may be that of their last change long ago
-NEVER_LATE_CODES: tuple[int, ...] = (CONSENT_CHANGED, UNSUBSCRIBED, IDENTIFY, ALIAS, ERASURE, *ROW_CODES)
+NEVER_LATE_CODES: tuple[int, ...] = (*ABOUT_CONSENT_CODES, IDENTIFY, ALIAS, ERASURE, *ROW_CODES)
 # they change tables, and reach no customer's state
 REFERENCE_CODES: tuple[int, ...] = (
     CODE_BY_NAME["Inventory Updated"],
@@ -139,14 +143,17 @@ ACTIVITY_CODES: tuple[int, ...] = tuple(sorted(CODE_BY_NAME[name] for name in AC
 CHANNELS: tuple[str, ...] = ("email", "push", "sms", "web", "till", "ads", "call", "mail")
 PURPOSES: tuple[str, ...] = ("marketing", "service")
 PURPOSE_DEFAULT = "marketing"
+CHANNEL_DEFAULT = "email"  # of Unsubscribed
 
 
 def consent_word(channel: int, purpose: int, granted: bool) -> int:
-    """The CODE word of a consent event: channel | purpose << 8 | granted << 16 | present << 24."""
+    """The CODE word of Consent Changed: channel | purpose << 8 | granted << 16 | present << 24."""
     return channel | purpose << 8 | int(granted) << 16 | 1 << 24
 
 
-WITHDRAWN_BY_UNSUBSCRIBED = consent_word(CHANNELS.index("email"), PURPOSES.index(PURPOSE_DEFAULT), False)
+def suppression_word(channel: int) -> int:
+    """The CODE word of Unsubscribed: channel | suppressed << 17 | present << 24. It is for every purpose."""
+    return channel | 1 << 17 | 1 << 24
 
 
 def type_name(code: int) -> str:

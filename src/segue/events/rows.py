@@ -177,15 +177,15 @@ def _customer(event: Event, code: int) -> tuple[int, str | None, str | None]:
 
 
 def _consent(event: Event, code: int) -> int:
-    """The CODE word of an event about consent; 0 for every other."""
-    if code == names.UNSUBSCRIBED:
-        return names.WITHDRAWN_BY_UNSUBSCRIBED
-    if code != names.CONSENT_CHANGED:
+    """The CODE word of Consent Changed and Unsubscribed; 0 for every other."""
+    if code not in (names.CONSENT_CHANGED, names.UNSUBSCRIBED):
         return 0
-    channel = event.channel or ""
-    purpose = event.purpose or names.PURPOSE_DEFAULT
+    channel = event.channel or ("" if code == names.CONSENT_CHANGED else names.CHANNEL_DEFAULT)
     if channel not in names.CHANNELS:
         raise Refusal(f"unknown channel {channel[:20]!r}: {did_you_mean(channel[:20], names.CHANNELS)}")
+    if code == names.UNSUBSCRIBED:
+        return names.suppression_word(names.CHANNELS.index(channel))
+    purpose = event.purpose or names.PURPOSE_DEFAULT
     if purpose not in names.PURPOSES:
         raise Refusal(f"unknown purpose {purpose[:20]!r}: {did_you_mean(purpose[:20], names.PURPOSES)}")
     if event.granted is None:

@@ -21,6 +21,8 @@ REASONS = {
     "outscored": "another offer of this slot scored higher",
     "other_slot": "one action a moment: that of another slot scored higher",
     "control": "in the control group: nothing is sent",
+    "cap": "a cap on all that is sent was reached",
+    "suppressed": "unsubscribed from this channel, or mail bounced or was marked as spam",
 }
 
 

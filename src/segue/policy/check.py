@@ -44,13 +44,15 @@ BY_NAMES = {plan.BY_NONE: "", plan.BY_PRODUCT: " by product", plan.BY_CATEGORY: 
 class OfferReport:
     """`consent`: "email marketing", or empty if none is needed. `campaign`: of its voucher, or empty.
 
-    items  "5 of Product Viewed", or empty if the action lists no products
+    granted_if_unknown   consent that is not known counts as granted
+    items                "5 of Product Viewed", or empty if the action lists no products
     """
 
     journey: str
     offer: str
     slot: str
     consent: str
+    granted_if_unknown: bool
     campaign: str
     items: str
 
@@ -60,7 +62,7 @@ class PolicyReport:
     """One policy. `triggers` are the events and changes it decides on, `events` all it needs to see.
 
     waits     a line for each journey that waits, or that is decided when a session ends
-    segments, stages, joins, tables, caps   a line for each that it defines
+    segments, stages, joins, tables, caps, purposes   a line for each that it defines
     """
 
     name: str
@@ -76,6 +78,7 @@ class PolicyReport:
     joins: tuple[str, ...]
     tables: tuple[str, ...]
     caps: tuple[str, ...]
+    purposes: tuple[str, ...]
     state_bytes: int
     streams: tuple[str, ...]
     slots: tuple[str, ...]
@@ -136,6 +139,7 @@ def render(report: Report) -> str:
             *_each("joins", policy.joins),
             *_each("tables", policy.tables),
             *_each("caps", policy.caps),
+            *_each("consent", policy.purposes),
             *_listed("needs events", policy.events),
             f"  state  {policy.state_bytes:,} bytes a customer",
             *(f"    {stream}" for stream in policy.streams),
@@ -145,6 +149,8 @@ def render(report: Report) -> str:
             lines.append("  offers")
         for offer in policy.offers:
             consent = f"consent {offer.consent}" if offer.consent else "no consent needed"
+            if offer.granted_if_unknown:
+                consent += ", granted if unknown"
             campaign = f", voucher {offer.campaign}" if offer.campaign else ""
             items = f", lists {offer.items}" if offer.items else ""
             lines.append(f"    {offer.journey}: {offer.offer} -> {offer.slot} ({consent}{campaign}{items})")
@@ -187,6 +193,10 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
             offer=offer.id,
             slot=f"{offer.channel}/{offer.placement}",
             consent=_consent(int(compiled.offers[i, plan.OFFER_CONSENT]), offer.purpose),
+            granted_if_unknown=bool(
+                compiled.offers[i, plan.OFFER_CONSENT] >= 0
+                and not compiled.offers[i, plan.OFFER_CONSENT_LEAST]
+            ),
             campaign=offer.voucher.campaign if offer.voucher else "",
             items=_items(compiled, i),
         )
@@ -207,6 +217,7 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
         joins=tuple(_joined(compiled, name) for name in info.joins),
         tables=tuple(_table(compiled, name) for name in info.tables),
         caps=tuple(_cap(cap) for cap in compiled.cap_infos if cap.policy == policy),
+        purposes=tuple(f"{name}: {unknown} where nothing is known" for name, unknown in info.purposes),
         state_bytes=_bytes(layout.streams),
         streams=tuple(_stream(compiled, layout, stream) for stream in layout.index),
         slots=tuple(sorted({offer.slot for offer in offers})),

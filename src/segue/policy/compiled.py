@@ -30,6 +30,7 @@ class PolicyInfo:
     """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from.
 
     segments, stages, joins, tables, caps   ids of those it defines
+    purposes   (id, "granted" or "withheld"): what counts as consent where nothing is known
     """
 
     name: str
@@ -43,6 +44,7 @@ class PolicyInfo:
     joins: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     caps: tuple[str, ...] = ()
+    purposes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

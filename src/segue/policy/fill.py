@@ -276,6 +276,7 @@ def _offer_tables(
         offers[i, plan.OFFER_TIE_RANK] = rank[i]
         offers[i, plan.OFFER_CONSENT] = row.consent
         offers[i, plan.OFFER_CONTACT] = row.contact
+        offers[i, plan.OFFER_CONSENT_LEAST] = row.offer.purpose not in rows.names.granted
         offers[i, plan.OFFER_CONTEXT] = row.context
         offers[i, plan.OFFER_CURRENCY] = row.currency
         offers[i, plan.OFFER_ITEMS_STREAM] = -1

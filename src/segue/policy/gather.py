@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from segue.errors import PolicyError, did_you_mean
+from segue.events.names import PURPOSES
 from segue.limits import (
     CAPS_MAX,
     JOINS_MAX,
@@ -31,6 +32,7 @@ from segue.policy.model import STEP
 from segue_kernels import plan
 
 TABLE_KINDS = ("number", "text")
+UNKNOWN_CONSENT = ("granted", "withheld")
 # columns of a table's file that are no fields (reference/files.py)
 TABLE_KEYS = {
     "catalogue": ("valid_from", "product_id", "product"),
@@ -105,7 +107,10 @@ def _files(paths: Sequence[str | Path]) -> list[tuple[Path, bytes]]:
 
 @dataclass(slots=True)
 class Names:
-    """Indexes by id. `lookups`: (table, field) -> row of plan.LOOKUPS, in the order of first use."""
+    """Indexes by id. `lookups`: (table, field) -> row of plan.LOOKUPS, in the order of first use.
+
+    granted  the purposes for which consent is taken for granted where nothing is known
+    """
 
     journeys: dict[str, int] = field(default_factory=dict)
     segments: dict[str, int] = field(default_factory=dict)
@@ -114,6 +119,7 @@ class Names:
     caps: dict[str, int] = field(default_factory=dict)
     tables: tuple[TableInfo, ...] = ()
     lookups: dict[tuple[str, str], int] = field(default_factory=dict)
+    granted: tuple[str, ...] = ()
 
     def columns(self) -> dict[str, dict[str, str]]:
         """The kind of every field of every table that may be read."""
@@ -164,7 +170,37 @@ def gather(sources: Sequence[Source], hash_text: Callable[[str], int]) -> Names:
         )
     names.stages = _unique("stage", STAGES_MAX, ((s, [x.id for x in s.file.stages]) for s in with_stages))
     names.tables = _tables(sources, hash_text)
+    names.granted = _granted(sources)
     return names
+
+
+def _granted(sources: Sequence[Source]) -> tuple[str, ...]:
+    """The purposes that are declared with unknown = "granted"."""
+    declaring = [source for source in sources if source.file.purposes]
+    if len(declaring) > 1:
+        declaring[1].fail(
+            "$.purposes",
+            f"the purposes are declared in {declaring[0].path} already",
+            "a deployment says once what counts as consent, in one policy",
+        )
+    unknown: dict[str, str] = {}
+    for source in declaring:
+        for i, purpose in enumerate(source.file.purposes):
+            path = f"$.purposes[{i}]"
+            if purpose.id not in PURPOSES:
+                source.fail(
+                    f"{path}.id", f'there is no purpose "{purpose.id}"', did_you_mean(purpose.id, PURPOSES)
+                )
+            if purpose.id in unknown:
+                source.fail(f"{path}.id", f'"{purpose.id}" stands here twice', "declare each purpose once")
+            if purpose.unknown not in UNKNOWN_CONSENT:
+                source.fail(
+                    f"{path}.unknown",
+                    f'consent that is not known is not "{purpose.unknown}"',
+                    did_you_mean(purpose.unknown, UNKNOWN_CONSENT),
+                )
+            unknown[purpose.id] = purpose.unknown
+    return tuple(name for name in PURPOSES if unknown.get(name) == "granted")
 
 
 def _unique(what: str, most: int, listed: Iterable[tuple[Source, list[str]]]) -> dict[str, int]:

@@ -79,11 +79,20 @@ class _Builder:
 
     def add(self, source: Source) -> None:
         file = source.file
-        if not (file.journeys or file.segments or file.stages or file.joins or file.tables or file.caps):
+        defines = (
+            file.journeys,
+            file.segments,
+            file.stages,
+            file.joins,
+            file.tables,
+            file.caps,
+            file.purposes,
+        )
+        if not any(defines):
             source.fail(
                 "$",
                 "the policy is empty",
-                "[[journeys]], [[segments]], [[stages]], [[joins]], [[tables]] or [[caps]]",
+                "[[journeys]], [[segments]], [[stages]], [[joins]], [[tables]], [[caps]] or [[purposes]]",
             )
         letters = file.currency or self.default_currency
         if letters not in EXPONENTS:
@@ -101,6 +110,7 @@ class _Builder:
                 joins=tuple(join.id for join in file.joins),
                 tables=tuple(table.name for table in file.tables),
                 caps=tuple(cap.id for cap in file.caps),
+                purposes=tuple((purpose.id, purpose.unknown) for purpose in file.purposes),
             )
         )
         names = self.rows.names

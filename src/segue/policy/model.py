@@ -177,6 +177,13 @@ class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     title: Title = ""
 
 
+class Purpose(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What counts as consent to a purpose where nothing is known: "granted" or "withheld"."""
+
+    id: str
+    unknown: str
+
+
 class PolicyFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """One policy: a name, a version, and what it defines. `currency` defaults to the deployment's."""
 
@@ -188,6 +195,7 @@ class PolicyFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     joins: list[Join] = []
     caps: list[Cap] = []
     tables: list[Table] = []
+    purposes: list[Purpose] = []
     title: Title = ""
     description: Annotated[str, msgspec.Meta(max_length=5_000)] = ""
     currency: str | None = None

@@ -34,6 +34,7 @@ _REASONS = {
     "not_eligible": "not eligible for the offer",
     "currency": "another currency",
     "no_consent": "no consent for the channel",
+    "suppressed": "unsubscribed, bounced or marked as spam",
     "limit": "limit reached: not so often",
     "cap": "cap reached: enough by all journeys together",
     "below_minimum": "score below the minimum",

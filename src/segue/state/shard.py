@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from segue import limits
 from segue.errors import LimitError, StateError
-from segue.events.names import ERASURE
+from segue.events.names import ERASURE, MAIL_REFUSED_CODES
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld
 from segue.state.delta import FORMAT, Rest, ShardDelta, for_kernels, read_rest
@@ -42,6 +42,7 @@ from segue_kernels.pool import size_class
 from segue_kernels.saved import NAME_WORDS_MAX, list_free_rows, restore_rows, save_rows
 from segue_kernels.shard import (
     ALONE_WORDS,
+    SET_ABOUT_CONSENT,
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
@@ -132,6 +133,8 @@ class EngineSettings:
         words[SET_WAITS_MAX] = limits.WAITS_PER_CUSTOMER_MAX
         words[SET_PENDING_MS] = limits.PENDING_MS
         words[SET_ERASURE_TYPE] = ERASURE
+        bits = sum(1 << code for code in {consent_type, unsubscribe_type, *MAIL_REFUSED_CODES})
+        words[SET_ABOUT_CONSENT : SET_ABOUT_CONSENT + 4] = np.frombuffer(bits.to_bytes(32, "little"), "<i8")
         return words
 
 

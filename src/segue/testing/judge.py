@@ -15,6 +15,7 @@ _NAMES_IN_ACTION = {"customer": "customer_id", "product": "product_id"}
 _NAMES_IN_CHANGE = {"customer": "customer_id"}
 _REASON_HINTS = {
     "no_consent": "nobody agreed to that channel: see `consent` of the example and `purpose` of the offer",
+    "suppressed": "the customer unsubscribed from that channel, or mail bounced or was marked as spam",
     "limit": "a limit of the journey was reached: see its `limits`",
     "cap": "a cap on the channel or purpose was reached: see the deployment's [[caps]]",
     "below_minimum": "its score was too low: see `score_min`, `bias` and `value`",
