@@ -11,6 +11,7 @@ from __future__ import annotations
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.ledger import (
     AGAIN,
+    ALIASES,
     ALREADY_ISSUED,
     ALREADY_REDEEMED,
     BAD_TIME,
@@ -97,7 +98,7 @@ def pass_on(ledger: Ledger, action: int, codes: Array, times: Array, reasons: Ar
     made = 0
     for i in range(codes.shape[0]):
         row = -1
-        if codes[i] >= 0:
+        if codes[i] >= 0 and codes[i] < ALIASES:
             row = find_code(ledger, codes[i])
         reason = UNKNOWN_CODE
         if times[i] <= 0 or times[i] > TIME_MS_MAX:

@@ -122,6 +122,21 @@ class VoucherLedger:
         self._ledger = self._declared.declare(self._ledger, terms, self._keyring)
         return self._declared.changes(self._ledger, [campaign.name for campaign in terms])
 
+    def use_keys(self, keyring: Keyring) -> None:
+        """Make codes with these keys from now on; SettingsError if one is gone that codes may have been made with."""
+        for name, number in self._declared.numbers.items():
+            if self._declared.terms[number].own_codes:
+                continue
+            for key in self._keyring.keys(name):
+                if key not in keyring.keys(name):
+                    raise SettingsError(
+                        "rotate the keys of vouchers",
+                        f'campaign "{name}": the key of {key} is gone, or another one',
+                        "add the new key and leave the old ones: codes that live were made with them",
+                    )
+        self._keyring = keyring
+        self._ledger = self._declared.declare(self._ledger, (), keyring)
+
     def stop(self, name: str, *, codes_too: bool) -> Words:
         """Cancel a campaign: nothing more is granted; with `codes_too` what is out is not honoured either.
 
@@ -186,7 +201,7 @@ class VoucherLedger:
 
     def hints(self, typed: str | bytes, customer: tuple[int, int], now_ms: int) -> list[str]:
         """Codes that somebody may have meant who mistyped one: good at `now_ms`, and theirs if they are known ((0, 0):
-        nobody knows), CODE_HINTS_MAX at most."""
+        nobody knows), CODE_HINTS_MAX at most. None of a shop's own: those have no check character."""
         known = [
             code
             for code in near(typed).tolist()
@@ -222,7 +237,12 @@ class VoucherLedger:
         return Passed(reasons, changes[:made])
 
     def expire(self, now_ms: int, rows_max: int) -> Words:
-        """Let go of what ran out at `now_ms` or before, the earliest first, `rows_max` at most."""
+        """Let go of what ran out at `now_ms` or before, the earliest first, `rows_max` at most.
+
+        ValueError for a time beyond TIME_MS_MAX: what is granted later would never run out.
+        """
+        if now_ms > layout.TIME_MS_MAX:
+            raise ValueError(f"{now_ms} ms is beyond {layout.TIME_MS_MAX}")
         changes = np.empty((rows_max, CHANGE_WORDS), np.int64)
         return changes[: expire(self._ledger, now_ms, changes)]
 
@@ -251,7 +271,12 @@ class VoucherLedger:
         return Passed(reasons, changes[:made])
 
     def texts(self, rows: Words) -> list[str]:
-        """The codes of vouchers (words A_ROW of answers) as people get them; a shop's own as it wrote them."""
+        """The codes of vouchers (words A_ROW of answers) as people get them; a shop's own as it wrote them.
+
+        ValueError for the row of an answer that has none.
+        """
+        if len(rows) and int(rows.min()) < 0:
+            raise ValueError("an answer without a voucher has no code")
         table = self._ledger.rows
         campaigns = table[rows, layout.PACK] & layout.CAMPAIGN_MASK
         own = self._ledger.campaigns[campaigns, layout.C_OWN] != 0
