@@ -7,8 +7,9 @@ import pytest
 
 from segue import limits
 from segue.errors import LimitError, PolicyError, SettingsError, StateError
+from segue.vouchers.answers import change_keys
 from segue.vouchers.keys import parse_keys
-from segue.vouchers.ledger import VoucherLedger, change_keys
+from segue.vouchers.ledger import VoucherLedger
 from segue.vouchers.reasons import REASON_NAMES
 from segue_kernels import ledger as layout
 from segue_kernels.ledger import A_AMOUNT, A_CODE, A_EXPIRES, A_REASON, A_RESERVED_UNTIL, A_ROW, REASONS

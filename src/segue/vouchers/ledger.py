@@ -3,7 +3,7 @@
 Law: never over a budget or a limit, redeemed at most once, to the cent; asked again it answers the same and charges
 nothing; and from its changes it can be rebuilt (`rebuild`) such that it answers as it would have.
 
-Every call that changes something returns the changes, int64[n, CHANGE_WORDS], for a compacted topic (`change_keys`).
+Every call that changes something returns the changes, int64[n, CHANGE_WORDS], for a compacted topic (change_keys).
 They must be durable before the answers go out: what an answer says is then known to whoever comes after a crash.
 Words of requests and answers, and the reasons, are named in segue_kernels.ledger.
 """
@@ -11,13 +11,13 @@ Words of requests and answers, and the reasons, are named in segue_kernels.ledge
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from segue.errors import LimitError, SettingsError, StateError, did_you_mean
 from segue.limits import CODE_HINTS_MAX, OWN_CODES_PER_CAMPAIGN_MAX, TYPED_CODE_BYTES_MAX, VOUCHERS_MAX
+from segue.vouchers.answers import Answered, Passed
 from segue.vouchers.arrays import new_ledger
 from segue.vouchers.campaign import Terms
 from segue.vouchers.codes import joined, near, printed
@@ -29,8 +29,6 @@ from segue_kernels import ledger as layout
 from segue_kernels.codes import CODE_MASK, FOLDED_BYTES, SYMBOLS
 from segue_kernels.ledger import (
     ANSWER_WORDS,
-    CHANGE_CAMPAIGN,
-    CHANGE_KIND,
     CHANGE_WORDS,
     GRANT_WORDS,
     REDEEM_WORDS,
@@ -43,37 +41,6 @@ from segue_kernels.ledger_states import CANCEL, ISSUE, RELEASE, expire, pass_on
 
 Words = npt.NDArray[np.int64]
 _STEP = "rebuild the ledger"
-_KIND_BYTES = 1
-_CODE_BYTES = 8
-_HASH_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Answers in the order of the requests, int64[n, ANSWER_WORDS], and what they changed."""
-
-    answers: Words
-    changes: Words
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """A reason for each, int64[n], and what changed."""
-
-    reasons: Words
-    changes: Words
-
-
-def change_keys(changes: Words) -> list[bytes]:
-    """The keys of changes in a compacted topic: its kind, and its code or its campaign's hash."""
-    kinds = changes[:, CHANGE_KIND].tolist()
-    data = np.ascontiguousarray(changes[:, CHANGE_KIND + 1 : CHANGE_KIND + 3]).tobytes()
-    keys = []
-    for place, kind in enumerate(kinds):
-        size = _HASH_BYTES if kind == CHANGE_CAMPAIGN else _CODE_BYTES
-        at = place * _HASH_BYTES
-        keys.append(kind.to_bytes(_KIND_BYTES, "little") + data[at : at + size])
-    return keys
 
 
 class VoucherLedger:
@@ -238,6 +205,9 @@ class VoucherLedger:
 
     def expire(self, now_ms: int, rows_max: int) -> Words:
         """Let go of what ran out at `now_ms` or before, the earliest first, `rows_max` at most.
+
+        Of equal times in any order, and what was overdue when it began to wait before everything else; a rebuilt
+        ledger may choose another order of those.
 
         ValueError for a time beyond TIME_MS_MAX: what is granted later would never run out.
         """
