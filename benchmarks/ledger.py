@@ -19,9 +19,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,16 +102,17 @@ def agrees_with_the_naive_ledger() -> bool:
 
 
 class Clock:
-    """Seconds spent in some calls."""
+    """Seconds spent `with` it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._begun = 0.0
 
-    def __call__(self, call: Callable[[], Any]) -> Any:
-        begun = time.perf_counter()
-        result = call()
-        self.seconds += time.perf_counter() - begun
-        return result
+    def __enter__(self) -> None:
+        self._begun = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._begun
 
 
 def _need(holds: bool, what: str) -> None:
@@ -132,7 +131,8 @@ def measure(total: int, batch: int) -> dict[str, float]:
     grant, issue, redeem, expire, replay = Clock(), Clock(), Clock(), Clock(), Clock()
     for first in range(0, total, batch):
         requests = requests_of(first, min(batch, total - first), total)
-        done = grant(lambda requests=requests: ledger.grant(requests))
+        with grant:
+            done = ledger.grant(requests)
         codes[first : first + len(requests)] = done.answers[:, layout.A_CODE]
         _need(len(done.changes) == len(requests), "every request within the budget is granted")
         if first < tenth:
@@ -144,20 +144,23 @@ def measure(total: int, batch: int) -> dict[str, float]:
     _need(not len(over.changes), "nothing beyond the budget")
     rebuilding = Clock()
     together = np.concatenate(changes)
-    rebuilt = rebuilding(lambda: VoucherLedger.rebuild([terms], keys, together))
+    with rebuilding:
+        rebuilt = VoucherLedger.rebuild([terms], keys, together)
     _need(rebuilt.sums("hot").reserved == tenth, "what was rebuilt")
     rebuilt.check()
     for first in range(0, tenth, batch):
         requests = requests_of(first, min(batch, total - first), total)[: tenth - first]
-        done = replay(lambda requests=requests: ledger.grant(requests))
+        with replay:
+            done = ledger.grant(requests)
         _need(not len(done.changes), "a replay changes nothing")
         same = done.answers[:, layout.A_CODE] == codes[first : first + len(requests)]
         _need(bool(same.all()), "a replay gives the same codes")
     for first in range(0, total, batch):
         of_batch = codes[first : first + batch]
         times = np.full(len(of_batch), START_MS + 1)
-        done = issue(lambda of_batch=of_batch, times=times: ledger.issue(of_batch, times))
-        _need(not done.reasons.any(), "every one is issued")
+        with issue:
+            passed = ledger.issue(of_batch, times)
+        _need(not passed.reasons.any(), "every one is issued")
     picked = np.random.default_rng(11).permutation(total)[:tenth]
     for first in range(0, tenth, batch):
         of_batch = codes[picked[first : first + batch]]
@@ -165,14 +168,16 @@ def measure(total: int, batch: int) -> dict[str, float]:
         told[:, layout.R_BASKET], told[:, layout.R_CURRENCY] = _BASKET_MINOR, _EUR
         told[:, layout.R_NOW], told[:, layout.R_ID_LO] = START_MS + _DAY_MS, picked[first : first + batch]
         texts = printed(of_batch)
-        done = redeem(lambda told=told, texts=texts: ledger.redeem(told, texts))
+        with redeem:
+            done = ledger.redeem(told, texts)
         _need(not done.answers[:, layout.A_REASON].any(), "every one is redeemed")
     ledger.check()
     # 15 % of 49.90 are 7.485: the bound of 7.50 is not met, and half a cent goes to the even one
     _need(ledger.sums("hot").spent_minor == 748 * tenth, "the money, to the cent")
     gone = 0
     while True:
-        left = expire(lambda: len(ledger.expire(START_MS + 60 * _DAY_MS, batch)))
+        with expire:
+            left = len(ledger.expire(START_MS + 60 * _DAY_MS, batch))
         if not left:
             break
         gone += left

@@ -21,7 +21,6 @@ from segue_kernels.ledger import (
     CHANGE_VOUCHER,
     CODE,
     CODES_OWN,
-    CODES_SPENT,
     CUSTOMER_HI,
     CUSTOMER_LO,
     DECISION_HI,
@@ -132,12 +131,12 @@ def import_codes(
     """Add a shop's own codes to a campaign's list, up to `most` in the list; how many changes, two a code.
 
     text uint8, code i text[offsets[i] : offsets[i + 1]]; symbols and folded as for redemptions
-    reasons int64[n]: OK, GARBAGE, TAKEN, LEDGER_FULL, or CODES_SPENT where the list is full
+    reasons int64[n]: OK, GARBAGE, TAKEN, or LEDGER_FULL, which is said of a full list too
     """
     made = 0
     for i in range(reasons.shape[0]):
         if ledger.campaigns[campaign, C_OWN_COUNT] >= most:
-            reason, row = CODES_SPENT, -1
+            reason, row = LEDGER_FULL, -1
         else:
             reason, row = _import_one(ledger, campaign, text, offsets[i], offsets[i + 1], symbols, folded)
         reasons[i] = reason

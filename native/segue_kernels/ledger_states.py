@@ -3,7 +3,8 @@
 Law: each of these told twice changes nothing the second time, in whatever order they come.
 
 Issued late, after its reservation ended or it was given back, a voucher is charged again if every limit has room;
-else it stays as it is and the answer says which limit. What waits comes up in order of time; of equal times, in any.
+else it stays as it is and the answer says which limit. What waits comes up in order of time; of equal times in
+any, and what was overdue when it began to wait (granted or issued for a time long past) first, in any order.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.ledger import (
     AGAIN,
+    ALIASES,
     ALREADY_ISSUED,
     ALREADY_REDEEMED,
     BAD_TIME,
@@ -97,7 +99,7 @@ def pass_on(ledger: Ledger, action: int, codes: Array, times: Array, reasons: Ar
     made = 0
     for i in range(codes.shape[0]):
         row = -1
-        if codes[i] >= 0:
+        if codes[i] >= 0 and codes[i] < ALIASES:
             row = find_code(ledger, codes[i])
         reason = UNKNOWN_CODE
         if times[i] <= 0 or times[i] > TIME_MS_MAX:
@@ -118,7 +120,10 @@ def pass_on(ledger: Ledger, action: int, codes: Array, times: Array, reasons: Ar
 
 @kernel
 def expire(ledger: Ledger, now: int, changes: Array) -> int:
-    """Let go of what ran out at `now` (UTC ms) or before, the earliest first, as far as `changes` goes; how many."""
+    """Let go of what ran out at `now` (UTC ms) or before, the earliest first, as far as `changes` goes; how many.
+
+    The module's text says what "first" is for equal times and for what was overdue from the start.
+    """
     made = 0
     while made < changes.shape[0]:
         row = first_due(ledger, now + 1)

@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from segue.vouchers.answers import change_keys
 from segue.vouchers.campaign import Campaign, Terms
-from segue.vouchers.ledger import VoucherLedger, change_keys
+from segue.vouchers.ledger import VoucherLedger
 from segue_kernels import ledger as layout
 from segue_kernels.ledger import A_AMOUNT, A_CODE, A_REASON, A_ROW
 from tests.vouchers.campaigns import (

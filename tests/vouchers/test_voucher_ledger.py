@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segue import limits
 from segue.errors import LimitError, PolicyError, SettingsError, StateError
-from segue.vouchers.ledger import VoucherLedger, change_keys
+from segue.vouchers.answers import change_keys
+from segue.vouchers.keys import parse_keys
+from segue.vouchers.ledger import VoucherLedger
 from segue.vouchers.reasons import REASON_NAMES
 from segue_kernels import ledger as layout
 from segue_kernels.ledger import A_AMOUNT, A_CODE, A_EXPIRES, A_REASON, A_RESERVED_UNTIL, A_ROW, REASONS
+from segue_kernels.ledger_index import ROW_MASK
+from segue_kernels.ledger_redeem import BASKET_MAX
 from tests.vouchers.campaigns import (
     DAY_MS,
     EUR,
@@ -85,6 +90,41 @@ def test_a_rotated_key_gives_the_decision_the_code_it_has() -> None:
     assert (again[A_REASON], again[A_CODE]) == (layout.AGAIN, first[A_CODE])
     (before,), (after,) = ask(ledger(campaign("a")), 2), ask(of, 2, now=later)
     assert before[A_CODE] != after[A_CODE]
+
+
+def test_keys_may_come_but_not_go() -> None:
+    of = ledger(campaign("a"), campaign("b", own_codes=True))
+    more = parse_keys(
+        f"* 1 2026-01-01T00:00:00Z {'0f' * 16}; * 2 2026-03-02T00:00:00Z {'a5' * 16}\n"
+        f"* 3 2026-02-28T12:30:00Z {'99' * 16}"
+    )
+    (first,), (other,) = ask(of, 1), ask(ledger(campaign("a")), 2)
+    of.use_keys(more)
+    (again,), (made,) = ask(of, 1), ask(of, 2)
+    assert again[A_CODE] == first[A_CODE]
+    assert made[A_CODE] != other[A_CODE]
+    with pytest.raises(SettingsError, match="version 3 from 2026-02-28") as error:
+        of.use_keys(keyring())
+    assert "9999" not in str(error.value)
+
+
+def test_an_alias_is_no_code() -> None:
+    of = ledger(campaign("a", own_codes=True))
+    of.import_codes("a", ["One"])
+    ask(of, 1)
+    alias = of.arrays.rows[1, layout.TEXT_ALIAS]
+    assert alias >= layout.ALIASES
+    for action in (of.issue, of.release, of.cancel):
+        done = action(np.array([alias, -1, 1 << 60]), np.full(3, NOW))
+        assert done.reasons.tolist() == [layout.UNKNOWN_CODE] * 3
+
+
+def test_bounds_of_the_layout_are_those_of_the_limits() -> None:
+    assert layout.HELD_COUNT_MAX == limits.VOUCHERS_PER_CUSTOMER_MAX
+    assert layout.AMOUNT_MASK == limits.VOUCHER_MINOR_MAX
+    assert BASKET_MAX == limits.MONEY_MINOR_MAX
+    assert limits.VOUCHERS_MAX < ROW_MASK
+    assert limits.CAMPAIGNS_MAX <= layout.CAMPAIGN_MASK
 
 
 def test_codes_of_other_campaigns_and_keys_are_others() -> None:
@@ -221,5 +261,9 @@ def test_shapes_are_checked() -> None:
         of.redeem(redemptions([((0, 0), 0, 1, EUR, NOW, (1, 0))]), [])
     with pytest.raises(ValueError, match="as many times"):
         of.issue(np.zeros(2, np.int64), np.zeros(1, np.int64))
+    with pytest.raises(ValueError, match="has no code"):
+        of.texts(np.array([-1]))
+    with pytest.raises(ValueError, match="beyond"):
+        of.expire(layout.TIME_MS_MAX + 1, 1)
     with pytest.raises(SettingsError, match="rows_max is 0"):
         VoucherLedger((), keyring(), rows_max=0)

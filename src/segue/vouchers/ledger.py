@@ -3,7 +3,7 @@
 Law: never over a budget or a limit, redeemed at most once, to the cent; asked again it answers the same and charges
 nothing; and from its changes it can be rebuilt (`rebuild`) such that it answers as it would have.
 
-Every call that changes something returns the changes, int64[n, CHANGE_WORDS], for a compacted topic (`change_keys`).
+Every call that changes something returns the changes, int64[n, CHANGE_WORDS], for a compacted topic (change_keys).
 They must be durable before the answers go out: what an answer says is then known to whoever comes after a crash.
 Words of requests and answers, and the reasons, are named in segue_kernels.ledger.
 """
@@ -11,13 +11,13 @@ Words of requests and answers, and the reasons, are named in segue_kernels.ledge
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from segue.errors import LimitError, SettingsError, StateError, did_you_mean
 from segue.limits import CODE_HINTS_MAX, OWN_CODES_PER_CAMPAIGN_MAX, TYPED_CODE_BYTES_MAX, VOUCHERS_MAX
+from segue.vouchers.answers import Answered, Passed
 from segue.vouchers.arrays import new_ledger
 from segue.vouchers.campaign import Terms
 from segue.vouchers.codes import joined, near, printed
@@ -29,8 +29,6 @@ from segue_kernels import ledger as layout
 from segue_kernels.codes import CODE_MASK, FOLDED_BYTES, SYMBOLS
 from segue_kernels.ledger import (
     ANSWER_WORDS,
-    CHANGE_CAMPAIGN,
-    CHANGE_KIND,
     CHANGE_WORDS,
     GRANT_WORDS,
     REDEEM_WORDS,
@@ -43,37 +41,6 @@ from segue_kernels.ledger_states import CANCEL, ISSUE, RELEASE, expire, pass_on
 
 Words = npt.NDArray[np.int64]
 _STEP = "rebuild the ledger"
-_KIND_BYTES = 1
-_CODE_BYTES = 8
-_HASH_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Answers in the order of the requests, int64[n, ANSWER_WORDS], and what they changed."""
-
-    answers: Words
-    changes: Words
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """A reason for each, int64[n], and what changed."""
-
-    reasons: Words
-    changes: Words
-
-
-def change_keys(changes: Words) -> list[bytes]:
-    """The keys of changes in a compacted topic: its kind, and its code or its campaign's hash."""
-    kinds = changes[:, CHANGE_KIND].tolist()
-    data = np.ascontiguousarray(changes[:, CHANGE_KIND + 1 : CHANGE_KIND + 3]).tobytes()
-    keys = []
-    for place, kind in enumerate(kinds):
-        size = _HASH_BYTES if kind == CHANGE_CAMPAIGN else _CODE_BYTES
-        at = place * _HASH_BYTES
-        keys.append(kind.to_bytes(_KIND_BYTES, "little") + data[at : at + size])
-    return keys
 
 
 class VoucherLedger:
@@ -121,6 +88,21 @@ class VoucherLedger:
         """Take further campaigns, or bounds of known ones anew; PolicyError if a promise changed."""
         self._ledger = self._declared.declare(self._ledger, terms, self._keyring)
         return self._declared.changes(self._ledger, [campaign.name for campaign in terms])
+
+    def use_keys(self, keyring: Keyring) -> None:
+        """Make codes with these keys from now on; SettingsError if one is gone that codes may have been made with."""
+        for name, number in self._declared.numbers.items():
+            if self._declared.terms[number].own_codes:
+                continue
+            for key in self._keyring.keys(name):
+                if key not in keyring.keys(name):
+                    raise SettingsError(
+                        "rotate the keys of vouchers",
+                        f'campaign "{name}": the key of {key} is gone, or another one',
+                        "add the new key and leave the old ones: codes that live were made with them",
+                    )
+        self._keyring = keyring
+        self._ledger = self._declared.declare(self._ledger, (), keyring)
 
     def stop(self, name: str, *, codes_too: bool) -> Words:
         """Cancel a campaign: nothing more is granted; with `codes_too` what is out is not honoured either.
@@ -186,7 +168,7 @@ class VoucherLedger:
 
     def hints(self, typed: str | bytes, customer: tuple[int, int], now_ms: int) -> list[str]:
         """Codes that somebody may have meant who mistyped one: good at `now_ms`, and theirs if they are known ((0, 0):
-        nobody knows), CODE_HINTS_MAX at most."""
+        nobody knows), CODE_HINTS_MAX at most. None of a shop's own: those have no check character."""
         known = [
             code
             for code in near(typed).tolist()
@@ -222,7 +204,15 @@ class VoucherLedger:
         return Passed(reasons, changes[:made])
 
     def expire(self, now_ms: int, rows_max: int) -> Words:
-        """Let go of what ran out at `now_ms` or before, the earliest first, `rows_max` at most."""
+        """Let go of what ran out at `now_ms` or before, the earliest first, `rows_max` at most.
+
+        Of equal times in any order, and what was overdue when it began to wait before everything else; a rebuilt
+        ledger may choose another order of those.
+
+        ValueError for a time beyond TIME_MS_MAX: what is granted later would never run out.
+        """
+        if now_ms > layout.TIME_MS_MAX:
+            raise ValueError(f"{now_ms} ms is beyond {layout.TIME_MS_MAX}")
         changes = np.empty((rows_max, CHANGE_WORDS), np.int64)
         return changes[: expire(self._ledger, now_ms, changes)]
 
@@ -251,7 +241,12 @@ class VoucherLedger:
         return Passed(reasons, changes[:made])
 
     def texts(self, rows: Words) -> list[str]:
-        """The codes of vouchers (words A_ROW of answers) as people get them; a shop's own as it wrote them."""
+        """The codes of vouchers (words A_ROW of answers) as people get them; a shop's own as it wrote them.
+
+        ValueError for the row of an answer that has none.
+        """
+        if len(rows) and int(rows.min()) < 0:
+            raise ValueError("an answer without a voucher has no code")
         table = self._ledger.rows
         campaigns = table[rows, layout.PACK] & layout.CAMPAIGN_MASK
         own = self._ledger.campaigns[campaigns, layout.C_OWN] != 0
