@@ -446,9 +446,7 @@ def _caps(choice: Choice, names: Sequence[str]) -> list[str]:
     return written
 
 
-def policy(
-    choice: Choice, name: str, stages: bool = True, timers: bool = True, caps: bool = True
-) -> str:
+def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True, caps: bool = True) -> str:
     """One policy file; ids of what it defines begin with its name. One policy of a deployment has `stages` and caps.
 
     timers   whether anything may be sent without an event at that moment
