@@ -189,6 +189,15 @@ def test_limits_and_consent_are_checked_in_any_order(said: Said) -> None:
 
     assert said.verdict(change).passed_caps >= 1
 
+    def elsewhere(output: Output) -> None:
+        for number in range(4):
+            _again(output.actions["email"])
+            output.actions["email"][-1].update(
+                decision_id=f"{number:032x}", journey="grown-busy", offer="thanks"
+            )
+
+    assert "a cap was passed" in said.verdict(elsewhere).examples
+
     def nobody(output: Output) -> None:
         _set(output.actions["email"], "customer_id", "u-unheard-of")
 

@@ -458,11 +458,12 @@ def _purposes(choice: Choice) -> list[str]:
     return written
 
 
-def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True) -> str:
+def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True, caps: bool = True) -> str:
     """One policy file; ids of what it defines begin with its name. One policy of a deployment has `stages`, and with
     them caps and whatever a deployment says once.
 
     timers   whether anything may be sent without an event at that moment
+    caps     whether the policy with stages may have caps
     """
     written = [f'policy = "{name}"', "version = 1", 'title = "Random"', 'currency = "EUR"']
     journeys = [f"{name}-{n}" for n in range(choice.integer(1, 3))]
@@ -476,7 +477,7 @@ def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True) 
     written += _segments(choice, segments)
     written += _stages(choice, passed, segments)
     written += _joins(choice, joins, journeys)
-    if stages and choice.chance(75):
+    if caps and stages and choice.chance(75):
         written += _caps(choice, [f"{name}-cap-{n}" for n in range(choice.integer(1, 4))])
     for journey in journeys:
         written += _journey(choice, journey, reach, timers)

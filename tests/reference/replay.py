@@ -84,9 +84,9 @@ class Run:
             turns.append(engine.fires(turn, arrivals.watermark_ms(), 1 << 40))
         return decided + self._bench.process(turns)
 
-    def saved(self) -> Run:
-        """One that goes on from what this one saves; this one does not."""
-        other = Run(self._policies, self._settings, self._partitions, self._merged, self._world)
+    def saved(self, policies: CompiledPolicies | None = None) -> Run:
+        """One that goes on from what this one saves, perhaps under other policies; this one does not."""
+        other = Run(policies or self._policies, self._settings, self._partitions, self._merged, self._world)
         for engine, fresh in zip(self.known, other.known, strict=True):
             fresh.restore(engine.save())
         for shard, new in zip(self.anonymous, other.anonymous, strict=True):

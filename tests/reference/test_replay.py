@@ -354,6 +354,43 @@ def test_caps_of_several_journeys_hold(seed: int, partly: bool) -> None:
     sends_nothing_twice(case, partly)
 
 
+@pytest.mark.parametrize("seed", range(70, 76))
+def test_caps_outlive_a_change_of_policies(seed: int) -> None:
+    """Under other ids, beside a new cap, and of a journey that is gone: also what was read back after a crash."""
+    case = random_case(seed, False, case_partitions(seed), [CAPPED])
+    text = CAPPED.replace('id = "web"', 'id = "on-web"').replace('id = "all"', 'id = "each"')
+    text = text.replace(
+        "[[caps]]", '[[caps]]\nid = "new"\ntimes = 1\nwithin = "1h"\nchannels = ["email"]\n[[caps]]', 1
+    )
+    text = text.partition('[[journeys]]\nid = "j3"')[0].replace('id = "j0"', 'id = "j9"')
+    with TemporaryDirectory() as folder:
+        Path(folder, "p.toml").write_text(text)
+        changed = load_policies([folder], secret=SECRET, native=False)
+    both = replace(case.policies, journeys=[*case.policies.journeys, *read_policies([text], SECRET).journeys])
+    encoder = ActionEncoder(changed)
+    more = 0
+    for _ in range(5):
+        order = case.interleaved()
+        cut = case.choice.integer(1, len(order) - 1)
+        crash = case.choice.integer(cut, (cut + len(order)) // 2)
+        first = case.run(merged=False)
+        before = all_of([first.push(batch) for batch in order[:cut]])
+        going_on = first.saved(changed)
+        since = all_of([first.push(batch) for batch in order[cut:crash]])
+        sent = case.choice.integer(0, len(since))
+        alone = since[sent : sent + case.choice.integer(0, 3)]
+        receipts = [receipts_of(since[:sent], case.compiled), receipts_of(alone, case.compiled, CHANNELS)]
+        going_on.charge(shuffled(case, np.concatenate(receipts)))
+        again = all_of([going_on.push(batch) for batch in case.interleaved(order[:cut])])
+        seen = said(case, [*before, *since[:sent]])
+        seen.actions += [action for action in said(case, alone).actions if action["channel"] in CHANNELS]
+        known = len(seen.actions)
+        seen.read(encoder, again)
+        assert caps_passed(seen.actions, both, case.zone_of) == []
+        more += len(seen.actions) - known
+    assert more > 0
+
+
 def case_partitions(seed: int) -> int:
     return 2 + seed % 2
 

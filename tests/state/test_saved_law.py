@@ -139,7 +139,7 @@ def test_short_streams(texts: list[str], payloads: list[bytes], chosen: Settings
 @pytest.mark.parametrize("seed", range(12))
 def test_long_streams(seed: int) -> None:
     choice = Seeded(seed)
-    texts = [random_policies.policy(choice, f"policy-{n}", stages=n == 0) for n in range(3)]
+    texts = [random_policies.policy(choice, f"policy-{n}", stages=n == 0, caps=False) for n in range(3)]
     make = (random_events.world, random_events.crowd, random_events.bazaar)[seed % 3]
     payloads = random_events.stream(choice, make(choice), 800)
     chosen = Settings(

@@ -80,8 +80,9 @@ def own(outcome: Outcome) -> dict[str, list[bytes]]:
 
 
 def check(choice: Choice, payloads: list[bytes], chosen: Settings, seed: int, stays: str) -> None:
-    # joins with whatever was sent by anybody are not its own
+    # joins with whatever was sent by anybody are not its own, nor are caps
     stays = re.sub(r"left = 'action'", "left = 'Product Viewed'", stays)
+    stays = re.sub(r"\[\[caps\]\]\n(?:(?!\[\[).*\n)+", "", stays)
     one, two = passing(choice, "policy-b"), passing(choice, "policy-c")
     sets = [[stays, one], [stays, two], [stays], [two, stays, one]]
     engine = EngineSettings(

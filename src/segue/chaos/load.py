@@ -26,7 +26,7 @@ CATEGORIES = 6
 POLICY = """
 policy = "chaos"
 version = 1
-title = "Says much, on channels of both kinds of delivery, within limits"
+title = "Says much, on channels of both kinds of delivery, within limits and caps"
 currency = "EUR"
 
 [[segments]]
@@ -38,6 +38,17 @@ id = "bought-after"
 left = "Product Viewed"
 right = "Order Completed"
 within = "5m"
+
+[[caps]]
+id = "shown-and-mailed"
+channels = ["email", "web"]
+times = 3
+within = "10s"
+
+[[caps]]
+id = "minute"
+times = 12
+within = "1m"
 
 [[journeys]]
 id = "often"
