@@ -31,7 +31,8 @@ QUICK = settings(
 )
 # what an index that grew, or entries that were dropped before they were asked for, may change
 # how the state lies in memory, and so when the sweep may take a row that nobody would miss
-UNLIKE = ("keys_spilled", "keys_loaded", "spilled_now", "timers_now", "customers_evicted")
+# of who was erased the profile is wiped when it is saved: those of his events that still wait find nothing then
+UNLIKE = ("keys_spilled", "keys_loaded", "spilled_now", "timers_now", "customers_evicted", "unknown_keys")
 
 
 @pytest.fixture(autouse=True, scope="module")
