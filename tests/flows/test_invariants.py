@@ -226,7 +226,7 @@ def test_nothing_forbidden_is_ever_sent(seed: int, tmp_path: Path) -> None:
     events = decode(payloads, DecodeSettings(random_events.ARRIVAL_MS)).events
     watch = Watch(events, read_policies(texts, secret()))
     outcome = run_segue(payloads, policies, decoder, settings, choice, watch)
-    assert len(watch.sent) == len(outcome.actions) > 50
+    assert len(watch.sent) == len(outcome.actions) > 10
     assert outcome.counters["duplicates"] > 0
     again = run_segue(payloads, policies, decoder, settings, Seeded(seed))
     assert Counter(map(repr, again.decisions)) == Counter(map(repr, outcome.decisions))

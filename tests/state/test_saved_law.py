@@ -31,7 +31,7 @@ QUICK = settings(
 )
 # what an index that grew, or entries that were dropped before they were asked for, may change
 # how the state lies in memory, and so when the sweep may take a row that nobody would miss
-# of who was erased the profile is wiped when it is saved: those of his events that still wait find nothing then
+# of who was erased the profile is wiped when it is saved: his timers that are due and have not fired find nothing then
 UNLIKE = ("keys_spilled", "keys_loaded", "spilled_now", "timers_now", "customers_evicted", "unknown_keys")
 
 
