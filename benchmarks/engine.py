@@ -1,17 +1,21 @@
 """Bytes in, action bytes out, on one core: the reference work without Kafka.
 
-    python -m benchmarks.engine [--work shipped|scoring|N] [--curve] [--customers N] [--events N] [--batch N]
-                                [--repeat N] [--json FILE]
+    python -m benchmarks.engine [--work shipped|scoring|deciding|N] [--curve] [--customers N] [--events N] [--batch N]
+                                [--log off|sampled|complete] [--repeat N] [--json FILE]
 
 The stream is benchmarks/stream.py's. The work: all shipped policies; or `scoring`, a policy that scores 64 offers by 24
-features on 20 % of the events beside three that count; or the first N mixed policies (benchmarks/policies.py).
+features on 20 % of the events beside three that count; `deciding`, all shipped policies beside one that asks for those
+offers all that a decision can (four slots, layers, consent, caps, vouchers); or the first N mixed policies
+(benchmarks/policies.py).
 `--curve` measures 1, 8 and 64 mixed policies in turn, and how long they take to compile. Figures:
 - decode: bytes -> records (memory to memory);
 - engine: records -> decisions, encoding and output not counted;
 - whole: file -> decode -> shards -> decisions -> JSON lines and decision log in files, through Bytewax, one worker;
 - compile: policy files -> machine code, without a cache and with one.
+`--log` is that of `segue run`: what the decision log costs.
 The oracle: the naive reference decides the first events of the stream, one by one, and must agree with the run on
-actions and reasons; and one and two workers must give the same outputs (an order-independent hash over all).
+actions and reasons (without a log: with one of them that has one); and one and two workers must give the same outputs
+(an order-independent hash over all).
 """
 
 from __future__ import annotations
@@ -28,13 +32,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 from bytewax.testing import cluster_main
 
-from benchmarks.policies import write_mixed, write_policies
+from benchmarks.policies import write_deciding, write_mixed, write_policies
 from benchmarks.stages import Stages
 from benchmarks.stream import write_stream
 from flows.next_best_action import next_best_action
@@ -43,12 +47,13 @@ from segue.events.batch import Origin
 from segue.events.decode import Decoder
 from segue.outputs import ALL_OUTPUTS, CHANGES, JOINS
 from segue.policy.load import SHIPPED, load_policies
-from segue.settings import Settings, secret
-from segue.sinks.files import prepare_folder
+from segue.settings import LogMode, Settings, secret
+from segue.sinks.files import prepare_folder, read_decisions
 from segue.summary import Part, read_summary
 
 SHIPPED_WORK = "shipped"
 SCORING_WORK = "scoring"
+DECIDING_WORK = "deciding"
 CURVE = (1, 8, 64)
 COUNTING_POLICIES = 3  # beside the scoring one
 SCORE_MIN = 2.0  # about one scored event in ten has an offer above it
@@ -73,13 +78,13 @@ def output_hash(folder: Path) -> str:
         if path.stem != "summary":
             for line in path.read_bytes().splitlines():
                 total += int.from_bytes(hashlib.blake2b(line, digest_size=16).digest(), "little")
-    with pa.OSFile(str(folder / "decisions.arrows")) as file:
-        for batch in pa.ipc.open_stream(file):
-            ids = batch.column("decision_id").to_pylist()
-            reasons = batch.column("reasons").to_pylist()
-            for decision, reason in zip(ids, reasons, strict=True):
-                digest = hashlib.blake2b(decision.encode() + reason, digest_size=16).digest()
-                total += int.from_bytes(digest, "little")
+    log = folder / "decisions.arrows"
+    for batch in read_decisions(log) if log.exists() else ():
+        ids = batch.column("decision_id").to_pylist()
+        reasons = batch.column("reasons").to_pylist()
+        for decision, reason in zip(ids, reasons, strict=True):
+            digest = hashlib.blake2b(decision.encode() + reason, digest_size=16).digest()
+            total += int.from_bytes(digest, "little")
     for name in (CHANGES, JOINS):
         path = folder / f"{name}.arrows"
         if path.exists():
@@ -114,7 +119,8 @@ def check_reference(folder: Path, settings: Settings, stream: Path) -> str:
         for _ in range(REFERENCE_EVENTS):
             target.write(source.readline())
     out = folder / "part-out"
-    part_settings = _with(settings, inputs=(str(part),), out=str(out))
+    log = settings.log if settings.is_logged else "sampled"
+    part_settings = _with(settings, inputs=(str(part),), out=str(out), log=log)
     run(part_settings, 1)
     return compare_with_run(part, part_settings, out)
 
@@ -136,6 +142,8 @@ def policies_of(work: str, folder: Path) -> str:
     target = folder / f"policies-{work}"
     if work == SCORING_WORK:
         write_policies(target, COUNTING_POLICIES, SCORE_MIN)
+    elif work == DECIDING_WORK:
+        write_deciding(target, SHIPPED, SCORE_MIN)
     else:
         write_mixed(target, int(work))
     return str(target)
@@ -171,6 +179,7 @@ def measure(
     repeat: int,
     folder: Path,
     *,
+    log: LogMode = "sampled",
     reference: bool = True,
 ) -> dict[str, Any]:
     """All figures of one configuration."""
@@ -183,6 +192,7 @@ def measure(
         policies=(policies_of(work, folder),),
         batch_rows=batch,
         arrival_ms=ARRIVAL_MS,
+        log=log,
     )
     warm = folder / "warm.jsonl"
     write_stream(warm, WARM_EVENTS, 1_000)
@@ -213,6 +223,7 @@ def measure(
         "offers": len(compiled.offer_infos),
         "row_bytes": compiled.row_words * 8,
         "batch": batch,
+        "log": log,
         "decode_events_per_s": decoded,
         "engine_events_per_s": 1e9 / engine_ns,
         "whole_events_per_s": events / statistics.median(whole),
@@ -265,7 +276,8 @@ def report(figures: dict[str, Any]) -> str:
     """The figures as people read them."""
     lines = [
         f"{figures['work']}: {figures['policies']} policies ({figures['offers']} offers), "
-        f"{figures['events']:,} events, {figures['customers']:,} customers, batches of {figures['batch']:,}",
+        f"{figures['events']:,} events, {figures['customers']:,} customers, batches of {figures['batch']:,}, "
+        f"log {figures['log']}",
         f"  decode  {figures['decode_events_per_s'] / 1e6:6.2f} M events/s",
         f"  engine  {figures['engine_events_per_s'] / 1e6:6.2f} M events/s",
         f"  whole   {figures['whole_events_per_s'] / 1e6:6.2f} M events/s  bytes -> action bytes, Bytewax, one worker",
@@ -307,12 +319,13 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--work", default=SHIPPED_WORK, help="shipped, scoring, or a number of mixed policies"
+        "--work", default=SHIPPED_WORK, help="shipped, scoring, deciding, or a number of mixed policies"
     )
     parser.add_argument("--curve", action="store_true", help="1, 8 and 64 mixed policies, side by side")
     parser.add_argument("--customers", type=int, default=100_000)
     parser.add_argument("--events", type=int, default=3_000_000)
     parser.add_argument("--batch", type=int, default=65_536)
+    parser.add_argument("--log", choices=get_args(LogMode), default="sampled")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="keep streams and outputs here")
@@ -323,7 +336,9 @@ def main(arguments: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         figures: list[dict[str, Any]] = []
         for work in works:
-            one = measure(work, chosen.customers, chosen.events, chosen.batch, chosen.repeat, folder)
+            one = measure(
+                work, chosen.customers, chosen.events, chosen.batch, chosen.repeat, folder, log=chosen.log
+            )
             print(report(one), flush=True)
             figures += [one]
     if chosen.curve:

@@ -1,4 +1,5 @@
-"""Policies of the benchmark: one that scores 64 offers by 24 features, N that count, and N mixed ones for the curve."""
+"""Policies of the benchmark: one that scores 64 offers by 24 features, one that decides by all that a decision knows, N
+that count, and N mixed ones for the curve."""
 
 from __future__ import annotations
 
@@ -8,6 +9,33 @@ OFFERS = 64
 FEATURES = 24
 _BROWSE = ("Product List Viewed", "Product Viewed", "Product Clicked", "Products Searched")
 _BUY = ("Product Added", "Checkout Started", "Order Completed", "Cart Viewed")
+
+
+_CONTACTS = """
+[[purposes]]
+id = "marketing"
+unknown = "granted"
+[[caps]]
+id = "day"
+times = 4
+calendar = "day"
+[[caps]]
+id = "mail-week"
+channels = ["email"]
+times = 3
+within = "7d"
+[[caps]]
+id = "mail-gap"
+channels = ["email", "push"]
+times = 1
+within = "4h"
+[[caps]]
+id = "service-month"
+purposes = ["service"]
+times = 20
+calendar = "month"
+"""
+_SLOTS = (("web", "hero"), ("web", "popover"), ("email", "default"), ("push", "default"))
 
 
 def _feature_expressions() -> list[str]:
@@ -29,15 +57,48 @@ def _feature_expressions() -> list[str]:
 
 def scoring_policy(score_min: float) -> str:
     """TOML: every product view scores OFFERS offers; those below `score_min` are not sent."""
+    lines = _scored("scoring", score_min)
+    for offer in range(OFFERS):
+        lines += [*_offer(offer), 'channel = "web"']
+    return "\n".join(lines) + "\n"
+
+
+def deciding_policy(score_min: float) -> str:
+    """TOML: as the scoring policy, with all that a decision may have to ask: offers in four slots, under conditions of
+    all layers, some with consent and vouchers of a computed depth, under caps on all that is sent."""
+    lines = _scored("deciding", score_min)
+    for offer in range(OFFERS):
+        channel, placement = _SLOTS[offer % len(_SLOTS)]
+        lines += [*_offer(offer), f'channel = "{channel}"', f'placement = "{placement}"']
+        if offer % 7 == 0:
+            lines.append('purpose = "service"')
+        if offer % 2 == 0:
+            lines.append(f"when = 'event.price >= {offer % 16}'")
+        if offer % 3 == 0:
+            lines.append("""applicable = 'exists("Product Added", within="30m") or event.price < 50'""")
+        if offer % 5 == 0:
+            lines.append("""suitable = 'not exists("Order Completed", by="product", within="30m")'""")
+        if offer % 8 == 1:
+            lines += [
+                "[journeys.offers.voucher]",
+                'campaign = "depth"',
+                """discount_percent = '5 + 3 * count("Product Viewed", by="product", within="30m", up_to=4)'""",
+                "discount_min = 5\ndiscount_max = 15\ndiscount_step = 2.5",
+            ]
+    return "\n".join(lines) + _CONTACTS
+
+
+def _scored(name: str, score_min: float) -> list[str]:
+    """The head of a policy with one journey, and its model."""
     expressions = _feature_expressions()
     assert len(expressions) == FEATURES
-    lines = [
-        'policy = "benchmark-scoring"',
+    return [
+        f'policy = "benchmark-{name}"',
         "version = 1",
-        'title = "64 offers, 24 features, on every product view"',
+        f'title = "{OFFERS} offers, {FEATURES} features, on every product view"',
         'currency = "EUR"',
         "[[journeys]]",
-        'id = "score_everything"',
+        f'id = "{name}"',
         'on = ["Product Viewed"]',
         'when = "event.quantity >= 0"',
         f"score_min = {score_min}",
@@ -48,19 +109,19 @@ def scoring_policy(score_min: float) -> str:
         *(f"  {{name = \"f{i:02d}\", value = '{text}'}}," for i, text in enumerate(expressions)),
         "]",
     ]
-    for offer in range(OFFERS):
-        weights = ", ".join(
-            f"f{f:02d} = {((offer * 37 + f * 101) % 197 - 98) / 400:.4f}" for f in range(FEATURES)
-        )
-        lines += [
-            "[[journeys.offers]]",
-            f'id = "offer-{offer:02d}"',
-            'channel = "web"',
-            f"value = {1 + (offer * 13 % 29) / 10}",
-            f"bias = {-2 - (offer * 7 % 11) / 10}",
-            f"weights = {{{weights}}}",
-        ]
-    return "\n".join(lines) + "\n"
+
+
+def _offer(offer: int) -> list[str]:
+    weights = ", ".join(
+        f"f{f:02d} = {((offer * 37 + f * 101) % 197 - 98) / 400:.4f}" for f in range(FEATURES)
+    )
+    return [
+        "[[journeys.offers]]",
+        f'id = "offer-{offer:02d}"',
+        f"value = {1 + (offer * 13 % 29) / 10}",
+        f"bias = {-2 - (offer * 7 % 11) / 10}",
+        f"weights = {{{weights}}}",
+    ]
 
 
 def counting_policy(number: int) -> str:
@@ -126,6 +187,14 @@ def write_policies(folder: Path, policies: int, score_min: float) -> None:
     (folder / "scoring.toml").write_text(scoring_policy(score_min))
     for number in range(policies):
         (folder / f"counting-{number:03d}.toml").write_text(counting_policy(number))
+
+
+def write_deciding(folder: Path, shipped: Path, score_min: float) -> None:
+    """The deciding policy beside the shipped ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in shipped.glob("*.toml"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "deciding.toml").write_text(deciding_policy(score_min))
 
 
 def mixed_policy(number: int) -> str:

@@ -181,7 +181,7 @@ def measure(timers: int, shards: int, folder: Path) -> dict[str, Any]:
     out = folder / "out"
     settings = Settings(out=str(out), policies=(str(policy),), shards=shards, live=True)
     policies = load_policies(settings.policies, secret=secret(), currency=settings.currency)
-    prepare_folder(settings.out, output_names(policies))
+    prepare_folder(settings.out, output_names(policies, settings))
     stream = Stream(timers, ManualClock(START_MS))
     process = Bench.process
 

@@ -15,6 +15,7 @@ from segue.clock import WALL_CLOCK, Clock
 from segue.flow.decide import decide
 from segue.flow.encode import encode, rejected
 from segue.flow.events import read_events
+from segue.flow.grant import grant
 from segue.flow.outputs import write
 from segue.flow.route import route
 from segue.policy.load import load_policies
@@ -45,7 +46,8 @@ def next_best_action(
     routes = route(events, policies, settings, recovered)  # one packet a shard
     # windows, conditions, timers, scores, limits
     decided = decide(routes, policies, settings, recovered, pace)
-    actions = encode(decided, policies, settings)  # JSON a channel, the decision log as columns
+    granted = grant(decided, policies, settings, recovered)  # vouchers of campaigns: one ledger
+    actions = encode(granted, policies, settings)  # JSON a channel, the decision log as columns
     refused = rejected(events, policies, settings)
     write([actions, refused, routes.nobody], policies, settings, recovered)
     return flow

@@ -1,18 +1,22 @@
-"""Days, weeks and months of a customer's own time zone, through every change of its clocks.
+"""Hours, days, weeks and months of a customer's own time zone, through every change of its clocks.
 
 A local day begins at the first instant at which the zone's calendar shows its date or a later one, a week with its
-Monday, a month with its first. So each moment is in exactly one day, week and month of a zone. The tables know the
-local dates 2015-01-01 to 2045-12-31; a moment whose local date is another has the periods of UTC.
+Monday, a month with its first; an hour begins on the full hour that its clocks show, and where they change. So each
+moment is in exactly one hour, day, week and month of a zone. The tables know the local dates 2015-01-01 to 2045-12-31;
+a moment whose local date is another has the periods of UTC, and its clocks show UTC.
 """
 
 from __future__ import annotations
 
-from segue_kernels.jit import Array, inline, kernel
-from segue_kernels.plan import WINDOW_DAY, WINDOW_WEEK
+from segue_kernels.jit import Array, inline, kernel, outline
+from segue_kernels.plan import WINDOW_DAY, WINDOW_HOUR, WINDOW_WEEK
 from segue_kernels.record import PACK, ZONE_MASK, ZONE_SHIFT
 from segue_kernels.shard import World
 
 DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+NO_SHIFT = 1 << 62  # ms: the clocks never change again
+SHIFTS = 128  # changes of a zone's clocks that the tables have room for, the first of them before all days
 
 # Days are counted from 1970-01-01; the tables begin on the Monday of the week (and the first of the month) before
 # the first day known, and end with the month after the last.
@@ -55,12 +59,18 @@ def _local_day(world: World, zone_row: int, now: int) -> int:
 
 
 @inline
+def weekday_of(day: int) -> int:
+    """0 = Monday, of a day counted from 1970-01-01."""
+    return (day + _MONDAY) % 7
+
+
+@inline
 def _first_day(day: int, month_day: int, window: int) -> int:
     """The first day of the period that `day` is in."""
     if window == WINDOW_DAY:
         return day
     if window == WINDOW_WEEK:
-        return day - (day + _MONDAY) % 7
+        return day - weekday_of(day)
     return month_day
 
 
@@ -71,9 +81,31 @@ def _zone_row(world: World, zone: int) -> int:
     return world.zone_of[zone]
 
 
+@outline
+def clock_at(world: World, zone: int, now: int) -> tuple[int, int, int]:
+    """What the clocks of a zone (0: the deployment's) do at `now`, UTC ms: how far they are ahead of UTC, since when,
+    and when they change next."""
+    zone_row = _zone_row(world, zone)
+    if _local_day(world, zone_row, now) < 0:
+        return 0, -NO_SHIFT, NO_SHIFT
+    first = 0
+    behind = SHIFTS
+    while behind - first > 1:
+        middle = (first + behind) >> 1
+        if world.shift_start[zone_row, middle] <= now:
+            first = middle
+        else:
+            behind = middle
+    following = world.shift_start[zone_row, behind] if behind < SHIFTS else NO_SHIFT
+    return world.shift_ms[zone_row, first], world.shift_start[zone_row, first], following
+
+
 @inline
 def period_start(world: World, zone: int, now: int, window: int) -> int:
-    """UTC ms at which the local day, week or month (plan.WINDOW_*) of `now` begins; zone 0: the deployment's."""
+    """UTC ms at which the local hour, day, week or month (plan.WINDOW_*) of `now` begins; zone 0: the deployment's."""
+    if window == WINDOW_HOUR:
+        ahead, since, _ = clock_at(world, zone, now)
+        return max(now - (now + ahead) % HOUR_MS, since)
     zone_row = _zone_row(world, zone)
     day = _local_day(world, zone_row, now)
     if day < 0:
@@ -86,6 +118,9 @@ def period_start(world: World, zone: int, now: int, window: int) -> int:
 @inline
 def period_end(world: World, zone: int, now: int, window: int) -> int:
     """UTC ms at which the next one begins."""
+    if window == WINDOW_HOUR:
+        ahead, _, following = clock_at(world, zone, now)
+        return min(now - (now + ahead) % HOUR_MS + HOUR_MS, following)
     zone_row = _zone_row(world, zone)
     day = _local_day(world, zone_row, now)
     step = (

@@ -14,11 +14,21 @@ from __future__ import annotations
 
 from segue_kernels.consent import note_consent
 from segue_kernels.customers import AHEAD, erased_at, forget_behaviour, mark_dirty
-from segue_kernels.decide import add_candidates, grant, keep_one_slot
+from segue_kernels.decide import (
+    ANY_OFFER,
+    NO_OFFER,
+    add_candidates,
+    grant,
+    keep_held_slots,
+    keep_one_slot,
+    mark_expired,
+)
 from segue_kernels.fire import (
     CHECK,
     NO_TIMER,
+    RELEASE,
     WAIT,
+    give_up_records,
     hang_sessions,
     keep_record,
     locate_for_journeys,
@@ -44,6 +54,7 @@ from segue_kernels.plan import (
     STREAM_OFFSET,
 )
 from segue_kernels.programs import evaluate
+from segue_kernels.quiet import quiet_contacts
 from segue_kernels.record import (
     CATEGORY,
     FLAG_HAS_HISTORY,
@@ -106,6 +117,8 @@ from segue_kernels.shard import (
     OUT_SAMPLE,
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
+    RELEASED_EXPIRED,
+    RELEASED_OFFER,
     SET_ABOUT_CONSENT,
     SET_CONSENT_TYPE,
     SET_DEDUPE_MAX,
@@ -308,7 +321,7 @@ def run(
                 meta[TIMERS_LIMIT] = limit
                 meta[TIMERS_PLACE] = arrived
                 return i, stop
-            timer, waiting, triggered = next_timer(shard, plan, scratch, out, row, limit, settings)
+            timer, waiting, triggered = next_timer(shard, plan, world, scratch, out, row, limit, settings)
             meta[TIMERS_SEEN] += 1
 
         if timer == NO_TIMER:
@@ -449,6 +462,9 @@ def run(
             strings = out.timer_text
             first = out.used[OUT_TIMER_RECORDS]
             last = first + 1
+            if timer == RELEASE:
+                last = first
+                first -= triggered
             record = -1 - first
             step = source[first, SEQUENCE]
             now = rows[base + CLOCK]
@@ -474,6 +490,10 @@ def run(
             settled = 0
             for t in range(triggered):
                 scratch.fired_at[t] = NOT_ASKED
+                if timer == RELEASE:  # whether they were to fire was asked when they were held
+                    scratch.fired_at[t] = first + t
+                    settled += 1
+            fired = settled
             located = -1
             for item in range(first, last):
                 if settled == triggered:
@@ -514,12 +534,32 @@ def run(
                         arm(shard, plan, source, strings, first, item, journey, key, row, settings)
             replayed = DECIDED
             if fired > 0 and meta[PENDING_NOW] != 0:
-                replayed = replay_trigger(shard, plan, replay, source, first, step, row, base, now, settings)
+                replayed = replay_trigger(
+                    shard,
+                    plan,
+                    world,
+                    scratch,
+                    replay,
+                    source,
+                    strings,
+                    first,
+                    step,
+                    triggered,
+                    timer == RELEASE,
+                    row,
+                    base,
+                    now,
+                    settings,
+                )
             if fired > 0 and replayed != SKIPPED:
                 for slot in range(slots):
                     scratch.best[slot] = -1
                     scratch.candidates[slot] = 0
                 count = 0
+                dropped = 0
+                held = 0
+                if len(plan.quiet) > 0:
+                    dropped, held = quiet_contacts(plan, world, rows[base + ZONE] & ZONE_MASK, now)
                 fired_start = out.used[OUT_FIRED]
                 for t in range(triggered):
                     item = scratch.fired_at[t]
@@ -543,11 +583,24 @@ def run(
                                 now,
                                 place,
                             )
-                        if is_changed:
+                        if is_changed or timer == RELEASE:
                             locate_for_journeys(
                                 shard, plan, scratch, world, source, item, triggered, row, base, now, place
                             )
                         located = item
+                    only = ANY_OFFER
+                    if timer == RELEASE:
+                        only = scratch.held[t, RELEASED_OFFER]
+                        still = plan.journeys[journey, JOURNEY_STILL]
+                        if scratch.held[t, RELEASED_EXPIRED] != 0 or (
+                            still >= 0
+                            and evaluate(
+                                plan, still, rows, base, row_words, now, source, item, scratch.location
+                            )
+                            == 0.0
+                        ):
+                            only = NO_OFFER
+                    start_of_journey = count
                     count = add_candidates(
                         shard,
                         plan,
@@ -561,11 +614,17 @@ def run(
                         base,
                         row_words,
                         now,
+                        dropped,
+                        only,
                         count,
                     )
+                    if timer == RELEASE and scratch.held[t, RELEASED_EXPIRED] != 0:
+                        mark_expired(plan, scratch, t, start_of_journey, count)
+                if timer == RELEASE:
+                    keep_held_slots(plan, scratch, triggered, slots)
                 if replayed == SENT_BEFORE:
                     keep_sent(shard, plan, scratch, replay, count, row, base, now)
-                keep_one_slot(plan, scratch, slots)
+                keep_one_slot(plan, scratch, slots, timer == RELEASE)
                 grant(
                     shard,
                     plan,
@@ -574,6 +633,7 @@ def run(
                     replay,
                     out,
                     source,
+                    strings,
                     first,
                     record,
                     step,
@@ -583,6 +643,8 @@ def run(
                     row,
                     base,
                     now,
+                    held,
+                    triggered if timer == RELEASE else 0,
                     settings,
                 )
         if timer != NO_TIMER:
@@ -590,5 +652,9 @@ def run(
                 due = next_step(shard, plan, base, waiting, fired > 0)
                 if due != 0 and due < now:
                     limit = max(limit, due + 1)  # its next step was due before now: it fires at once
-            if out.used[OUT_LOG] + out.used[OUT_CHANGES] != rows_before:
+            is_told = out.used[OUT_LOG] + out.used[OUT_CHANGES] != rows_before
+            if timer == RELEASE:
+                if not is_told:
+                    give_up_records(out, first)
+            elif is_told:
                 keep_record(out)

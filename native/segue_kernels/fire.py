@@ -1,4 +1,5 @@
-"""A customer's timers in the order in which they come due: the check of segments, ends of sessions, waits.
+"""A customer's timers in the order in which they come due: the check of segments, ends of sessions, waits,
+the release of held actions.
 
 Each one that fires is a trigger of its own, with a record made for it: what its journeys see as the event, and what
 actions name as their cause. The record is written to Out.timer_records behind the used ones; it stays there only if
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from segue_kernels.customers import forget_behaviour, mark_dirty
 from segue_kernels.heap import string_start, strings_length
+from segue_kernels.held import drop_released, next_released
 from segue_kernels.jit import Array, inline, outline
 from segue_kernels.locate import locate_keyed
 from segue_kernels.made_ids import trigger_id
@@ -76,6 +78,7 @@ from segue_kernels.waits import (
     WAIT_TIME,
     drop_wait,
     due_in,
+    is_held,
     journey_of,
     key_in,
     lengths_of,
@@ -88,6 +91,7 @@ NO_TIMER = 0
 CHECK = 1
 SESSION_END = 2
 WAIT = 3
+RELEASE = 4  # of held actions
 
 TIMER_TEXT_MAX = 4 * 255  # bytes of one timer's strings
 NEVER = 0x7FFFFFFFFFFFFFFF
@@ -106,7 +110,8 @@ def session_due(shard: Shard, plan: Plan, base: int, which: int) -> int:
 
 @inline
 def first_timer(shard: Shard, plan: Plan, base: int) -> tuple[int, int, int]:
-    """(due, kind, session end or pool block of the wait) of the timer that fires first; NO_TIMER if there is none."""
+    """(due, kind, session end or pool block of the wait or held action) of the timer that fires first; NO_TIMER if
+    there is none."""
     rows = shard.rows
     pool = shard.pool
     due = NEVER
@@ -124,14 +129,17 @@ def first_timer(shard: Shard, plan: Plan, base: int) -> tuple[int, int, int]:
     block = rows[base + WAITS]
     while block != 0:
         other = due_in(plan, pool, block)
+        held = is_held(pool[block + WAIT_SHAPE])
         earlier = other < due
-        if other == due and kind == WAIT:
+        if other == due and kind == RELEASE:
+            earlier = not held
+        elif other == due and kind == WAIT and not held:
             mine = journey_of(pool[block + WAIT_SHAPE])
             best = journey_of(pool[which + WAIT_SHAPE])
             earlier = mine < best or (mine == best and key_in(plan, pool, block) < key_in(plan, pool, which))
         if earlier:
             due = other
-            kind = WAIT
+            kind = RELEASE if held else WAIT
             which = block
         block = pool[block + WAIT_NEXT]
     return due, kind, which
@@ -199,14 +207,59 @@ def _fill_wait(shard: Shard, out: Out, record: int, block: int) -> None:
     _write_bytes(out, to, pool, text_at, length)
 
 
+@inline
+def keep_record(out: Out) -> None:
+    """Something refers to the record of the timer that fired last: it and its strings stay."""
+    record = out.used[OUT_TIMER_RECORDS]
+    heap = out.timer_records[record, HEAP]
+    out.used[OUT_TIMER_RECORDS] = record + 1
+    out.used[OUT_TIMER_TEXT] += strings_length(heap)
+
+
+@inline
+def give_up_records(out: Out, first: int) -> None:
+    """Nothing refers to the records from `first` on."""
+    out.used[OUT_TIMER_RECORDS] = first
+    out.used[OUT_TIMER_TEXT] = out.timer_records[first, HEAP] >> 32
+
+
+@outline
+def _release(
+    shard: Shard, plan: Plan, world: World, scratch: Scratch, out: Out, base: int, due: int, settings: Array
+) -> int:
+    """Release the customer's held actions that are due by his clock: how many there are. Their records are kept, their
+    journeys are in scratch.journey; all have the id of the one trigger that this is."""
+    pool = shard.pool
+    now = shard.rows[base + CLOCK]
+    low, high = trigger_id(0, 0, now, 1, 0, settings)
+    released = 0
+    block = 0
+    while True:
+        block = next_released(shard, plan, world, scratch, released, block, base, now)
+        if block == 0:
+            break
+        shape = pool[block + WAIT_SHAPE]
+        time = pool[block + WAIT_TIME]
+        record = _make_record(shard, out, base, due, time, step_of(shape), 0, 0, 0, settings)
+        out.timer_records[record, MESSAGE_LO] = low
+        out.timer_records[record, MESSAGE_HI] = high
+        _fill_wait(shard, out, record, block)
+        keep_record(out)
+        scratch.journey[released] = journey_of(shape)
+        released += 1
+    drop_released(shard, plan, scratch, released, base, now)
+    return released
+
+
 @outline
 def next_timer(
-    shard: Shard, plan: Plan, scratch: Scratch, out: Out, row: int, limit: int, settings: Array
+    shard: Shard, plan: Plan, world: World, scratch: Scratch, out: Out, row: int, limit: int, settings: Array
 ) -> tuple[int, int, int]:
     """Let the customer's first timer fire if it is due before `limit`: (kind, block of a wait, journeys triggered).
 
-    Its record is row used[OUT_TIMER_RECORDS] of Out.timer_records, the journeys are in scratch.journey. With NO_TIMER
-    the row hangs in the wheel at the time of its first timer, or not at all.
+    Its record is row used[OUT_TIMER_RECORDS] of Out.timer_records, the journeys are in scratch.journey. Of a RELEASE
+    there is a record for each of them, the last ones before that row. With NO_TIMER the row hangs in the wheel at the
+    time of its first timer, or not at all.
     """
     row_words = settings[SET_ROW_WORDS]
     base = row * row_words
@@ -237,7 +290,7 @@ def next_timer(
             rows[base + CHECK_DUE] = 0
         if rows[base + QUARANTINE_UNTIL] > due:
             shard.meta[COUNT_TIMERS_QUARANTINED] += 1
-            if kind == WAIT:
+            if kind == WAIT or kind == RELEASE:
                 drop_wait(shard, base, which)
             continue
         rows[base + CLOCK] = max(clock, due)
@@ -249,6 +302,12 @@ def next_timer(
             out.timer_records[record, MESSAGE_LO] = low
             out.timer_records[record, MESSAGE_HI] = high
             return CHECK, 0, 0
+        if kind == RELEASE:
+            released = _release(shard, plan, world, scratch, out, base, due, settings)
+            if released == 0:
+                continue
+            shard.meta[COUNT_TIMERS_FIRED] += 1
+            return RELEASE, 0, released
         shard.meta[COUNT_TIMERS_FIRED] += 1
         if kind == SESSION_END:
             first = plan.session_start[which]
@@ -276,15 +335,6 @@ def next_timer(
         _fill_wait(shard, out, record, which)
         scratch.journey[0] = journey
         return WAIT, which, 1
-
-
-@inline
-def keep_record(out: Out) -> None:
-    """Something refers to the record of the timer that fired last: it and its strings stay."""
-    record = out.used[OUT_TIMER_RECORDS]
-    heap = out.timer_records[record, HEAP]
-    out.used[OUT_TIMER_RECORDS] = record + 1
-    out.used[OUT_TIMER_TEXT] += strings_length(heap)
 
 
 @outline

@@ -3,6 +3,9 @@
 Law: equal requests get equal answers and charge once, however often, through whatever rotation of keys: the decision is
 looked for under every key of its campaign before anything is granted. A refusal is not remembered: asked again later
 the decision may be granted; then what it first led to stands and the reservation lapses. Too few, never too many.
+
+Of a ranking, requests of one decision with the best first, at most one is granted: the one that was before, else the
+first that is not refused.
 """
 
 from __future__ import annotations
@@ -263,6 +266,56 @@ def _grant_one(ledger: Ledger, requests: Array, i: int, answers: Array, changes:
     return write_change(ledger, row, changes, made)
 
 
+@inline
+def _no_answer(answers: Array, i: int) -> None:
+    for word in range(ANSWER_WORDS):
+        answers[i, word] = 0
+    answers[i, A_ROW] = -1
+
+
+@inline
+def _was_granted(ledger: Ledger, requests: Array, i: int) -> bool:
+    campaign = requests[i, G_CAMPAIGN]
+    now = requests[i, G_NOW]
+    if campaign < 0 or campaign >= ledger.meta[CAMPAIGNS_KNOWN] or ledger.campaigns[campaign, C_KNOWN] == 0:
+        return False
+    lo = requests[i, G_DECISION_LO]
+    row, _ = _find_decision(ledger, campaign, lo, requests[i, G_DECISION_HI], now)
+    return row >= 0
+
+
+@kernel
+def grant_rankings(
+    ledger: Ledger, requests: Array, starts: Array, taken: Array, answers: Array, changes: Array
+) -> int:
+    """Answer rankings in their order: requests[starts[r]:starts[r + 1]] are those of ranking r; how many changes.
+
+    requests int64[n, GRANT_WORDS]; starts int64[rankings + 1]; answers int64[n, ANSWER_WORDS], without a row where
+    nothing was asked any more; changes int64[rankings or more, CHANGE_WORDS]
+    taken int64[rankings]: which of its requests was granted, counted from its first; -1 = none
+    """
+    made = 0
+    for ranking in range(starts.shape[0] - 1):
+        first = starts[ranking]
+        end = starts[ranking + 1]
+        taken[ranking] = -1
+        for i in range(first, end):
+            _no_answer(answers, i)
+        begin = first
+        if end - first > 1:
+            for i in range(first, end):
+                if _was_granted(ledger, requests, i):
+                    begin = i
+                    break
+        for i in range(begin, end):
+            made = _grant_one(ledger, requests, i, answers, changes, made)
+            ledger.answered[answers[i, A_REASON]] += 1
+            if answers[i, A_ROW] >= 0:
+                taken[ranking] = i - first
+                break
+    return made
+
+
 @kernel
 def grant(ledger: Ledger, requests: Array, answers: Array, changes: Array) -> int:
     """Answer requests for vouchers in their order; how many changes.
@@ -271,9 +324,7 @@ def grant(ledger: Ledger, requests: Array, answers: Array, changes: Array) -> in
     """
     made = 0
     for i in range(requests.shape[0]):
-        for word in range(ANSWER_WORDS):
-            answers[i, word] = 0
-        answers[i, A_ROW] = -1
+        _no_answer(answers, i)
         made = _grant_one(ledger, requests, i, answers, changes, made)
         ledger.answered[answers[i, A_REASON]] += 1
     return made

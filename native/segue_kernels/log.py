@@ -23,6 +23,7 @@ from segue_kernels.receipt import (
     RECEIPT_DECISION_HI,
     RECEIPT_DECISION_LO,
     RECEIPT_FLAGS,
+    RECEIPT_IS_HELD,
     RECEIPT_IS_LOGGED,
     RECEIPT_IS_SENT,
     RECEIPT_OFFER,
@@ -51,12 +52,16 @@ from segue_kernels.shard import (
     LOG_DECISION_LO,
     LOG_FIRED,
     LOG_FIRED_COUNT,
+    LOG_HELD,
     LOG_NOW,
     LOG_RECORD,
     LOG_SAMPLE,
     LOG_SLOT,
     LOG_WINNER,
     LOG_ZONE,
+    SAMPLE_CONTEXT,
+    SAMPLE_PROPENSITY,
+    SAMPLE_SCORE,
     SPAN_LOG_END,
     SPAN_PART,
     SPAN_SEQUENCE,
@@ -74,8 +79,9 @@ COLUMN_WINNER = 6
 COLUMN_JOURNEYS = 7
 COLUMN_REASONS = 8
 COLUMN_PROPENSITIES = 9
-COLUMN_SCORES = 10
-LOG_COLUMNS = 11
+COLUMN_CONTEXTS = 10
+COLUMN_SCORES = 11
+LOG_COLUMNS = 12
 
 _ID_DIGITS = 32
 
@@ -137,6 +143,7 @@ def place_log(log: Array, heaps: Array, columns: Array) -> int:
     at = _place_column(columns, COLUMN_JOURNEYS, COLUMN_LIST, 2, False, rows, fired, at)
     at = _place_column(columns, COLUMN_REASONS, COLUMN_BYTES, 1, False, rows, candidates, at)
     at = _place_column(columns, COLUMN_PROPENSITIES, COLUMN_LIST, 8, True, rows, sampled, at)
+    at = _place_column(columns, COLUMN_CONTEXTS, COLUMN_LIST, 8, True, rows, sampled, at)
     return _place_column(columns, COLUMN_SCORES, COLUMN_LIST, 8, True, rows, sampled, at)
 
 
@@ -163,7 +170,7 @@ def fill_log(
 ) -> None:
     """Fill the columns that place_log has laid out. data uint8, halves int32, words int64: their buffer.
 
-    sample int64[n, 2]: the bits of its numbers; `reasons` follow one another in the order of the log rows
+    sample int64[n, SAMPLE_WORDS]: the bits of its numbers; `reasons` follow one another in the order of the log rows
     """
     ids = columns[COLUMN_DECISION, COLUMN_VALUES]
     customers = customer_at = columns[COLUMN_CUSTOMER, COLUMN_VALUES]
@@ -171,6 +178,7 @@ def fill_log(
     journeys = journey_at = columns[COLUMN_JOURNEYS, COLUMN_VALUES]
     reason_from = columns[COLUMN_REASONS, COLUMN_VALUES]
     propensities = columns[COLUMN_PROPENSITIES, COLUMN_VALUES] // 8
+    contexts = columns[COLUMN_CONTEXTS, COLUMN_VALUES] // 8
     scores = columns[COLUMN_SCORES, COLUMN_VALUES] // 8
     reason = 0
     sampled = 0
@@ -202,14 +210,17 @@ def fill_log(
             data[reason_from + reason + k] = reasons[reason + k]
         reason += candidates
         halves[columns[COLUMN_PROPENSITIES, COLUMN_OFFSETS] // 4 + row] = sampled
+        halves[columns[COLUMN_CONTEXTS, COLUMN_OFFSETS] // 4 + row] = sampled
         halves[columns[COLUMN_SCORES, COLUMN_OFFSETS] // 4 + row] = sampled
         first = log[row, LOG_SAMPLE]
         _set_bit(data, columns[COLUMN_PROPENSITIES, COLUMN_BITS], row, first >= 0)
+        _set_bit(data, columns[COLUMN_CONTEXTS, COLUMN_BITS], row, first >= 0)
         _set_bit(data, columns[COLUMN_SCORES, COLUMN_BITS], row, first >= 0)
         if first >= 0:
             for k in range(candidates):
-                words[propensities + sampled + k] = sample[first + k, 0]
-                words[scores + sampled + k] = sample[first + k, 1]
+                words[propensities + sampled + k] = sample[first + k, SAMPLE_PROPENSITY]
+                words[contexts + sampled + k] = sample[first + k, SAMPLE_CONTEXT]
+                words[scores + sampled + k] = sample[first + k, SAMPLE_SCORE]
             sampled += candidates
     rows = log.shape[0]
     halves[columns[COLUMN_DECISION, COLUMN_OFFSETS] // 4 + rows] = _ID_DIGITS * rows
@@ -218,6 +229,7 @@ def fill_log(
     halves[columns[COLUMN_JOURNEYS, COLUMN_OFFSETS] // 4 + rows] = (journey_at - journeys) // 2
     halves[columns[COLUMN_REASONS, COLUMN_OFFSETS] // 4 + rows] = reason
     halves[columns[COLUMN_PROPENSITIES, COLUMN_OFFSETS] // 4 + rows] = sampled
+    halves[columns[COLUMN_CONTEXTS, COLUMN_OFFSETS] // 4 + rows] = sampled
     halves[columns[COLUMN_SCORES, COLUMN_OFFSETS] // 4 + rows] = sampled
 
 
@@ -258,6 +270,9 @@ def write_receipts(
             if winner >= 0:
                 of_log[to, RECEIPT_OFFER] = offers[winner, 0]
                 of_log[to, RECEIPT_CONTACT] = offers[winner, 1]
+            elif log[row, LOG_HELD] >= 0:
+                of_log[to, RECEIPT_OFFER] = offers[log[row, LOG_HELD], 0]
+                of_log[to, RECEIPT_FLAGS] = RECEIPT_IS_LOGGED | RECEIPT_IS_HELD
             row += 1
     for action in range(actions.shape[0]):
         row = row0 + actions[action, ACTION_LOG]

@@ -1,4 +1,4 @@
-"""Windows that begin at a moment: the customer's day, week or month, and the session he is in.
+"""Windows that begin at a moment: the customer's hour, day, week or month, and the session he is in.
 
 For moment m of the plan, location[streams + m] is the time after which an event lies in the window. It depends on
 the customer and `now` alone, so it is filled once for each event, before anything is evaluated.
@@ -12,9 +12,7 @@ from segue_kernels.plan import (
     MOMENT_STREAM,
     MOMENT_WINDOW,
     STREAM_OFFSET,
-    WINDOW_DAY,
-    WINDOW_MONTH,
-    WINDOW_WEEK,
+    WINDOW_SESSION_MS_MIN,
 )
 from segue_kernels.record import ZONE_MASK
 from segue_kernels.row import ZONE
@@ -35,7 +33,7 @@ def _fill(shard: Shard, plan: Plan, world: World, scratch: Scratch, base: int, n
     for m in range(len(plan.moments)):
         window = plan.moments[m, MOMENT_WINDOW]
         after = now  # not in a session: no event lies in it
-        if window == WINDOW_DAY or window == WINDOW_WEEK or window == WINDOW_MONTH:
+        if window > -WINDOW_SESSION_MS_MIN:
             after = period_start(world, rows[base + ZONE] & ZONE_MASK, now, window) - 1
         else:
             newest = base + plan.streams[plan.moments[m, MOMENT_STREAM], STREAM_OFFSET] + 1

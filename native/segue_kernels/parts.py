@@ -182,6 +182,8 @@ def process_parts(
             world.zone_of,
             world.day_start,
             world.month_day,
+            world.shift_start,
+            world.shift_ms,
             world.table_index,
             world.versions,
             words_at(table[at, PART_DEFAULTS], table[at, PART_DEFAULTS + 1]),

@@ -3,7 +3,7 @@
 Whatever is decided after the crash, in whatever order, counts what was sent since the state was saved (receipt.py).
 Each decision's id is kept as pending until its trigger comes by again. Then nothing is decided if it was logged; a slot
 whose action was sent and not logged is won by that action, and logged only. What else the action changes (the joins
-that wait for it) changes then, as it did before.
+that wait for it) changes then, as it did before, and what was held is held again.
 
 What was logged is charged to limits and caps at once: a part's log has no gaps, so nothing earlier is decided again.
 What was sent and not logged went out ahead of the log, and what came before it may have been lost: it stands in
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from segue_kernels.customers import erased_at, find_customer, mark_dirty, new_row
 from segue_kernels.decide import charge_caps, charge_limits, first_alone
+from segue_kernels.held import hold
 from segue_kernels.index import MOVES_PER_INSERT
 from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.joins import note_action
@@ -31,6 +32,7 @@ from segue_kernels.receipt import (
     RECEIPT_DECISION_HI,
     RECEIPT_DECISION_LO,
     RECEIPT_FLAGS,
+    RECEIPT_IS_HELD,
     RECEIPT_IS_LOGGED,
     RECEIPT_IS_SENT,
     RECEIPT_OFFER,
@@ -38,6 +40,7 @@ from segue_kernels.receipt import (
     RECEIPT_TIME,
     RECEIPT_ZONE,
 )
+from segue_kernels.record import SEQUENCE
 from segue_kernels.row import (
     CLOCK,
     COUNT_CHARGED,
@@ -75,6 +78,7 @@ from segue_kernels.shard import (
     ALONE_ZONE_SHIFT,
     OTHER_SLOT,
     OUTSCORED,
+    RELEASED_OFFER,
     SET_LATENESS_MS,
     SET_PENDING_MS,
     SET_POOL_MAX,
@@ -92,13 +96,14 @@ from segue_kernels.shard import (
     Replay,
     Scratch,
     Shard,
+    World,
 )
 
 # a row of Replay.pending
 PENDING_LO = 0
 PENDING_HI = 1
-PENDING_FLAGS = 2  # RECEIPT_IS_SENT | RECEIPT_IS_LOGGED | PENDING_*; 0 = an empty row
-PENDING_OFFER = 3  # hash of its names, as in the receipt; 0 = no action
+PENDING_FLAGS = 2  # RECEIPT_IS_SENT | RECEIPT_IS_LOGGED | RECEIPT_IS_HELD | PENDING_*; 0 = an empty row
+PENDING_OFFER = 3  # hash of its names, as in the receipt; 0 = no action, and none held
 PENDING_INDEX = 4  # row of the plan's offers; -1 = no action, or there is no such offer any more
 PENDING_PRODUCT = 5
 PENDING_TIME = 6  # the customer's clock as it was decided, ms
@@ -154,8 +159,8 @@ def add_pending(pending: Array, meta: Array, rows: Array) -> None:
 
 @kernel
 def note_receipts(pending: Array, meta: Array, receipts: Array, offers: Array) -> None:
-    """Note receipts as pending, for which there is room. offers int64[n]: the row of the plan's offers for each, -1 =
-    none."""
+    """Note receipts as pending, for which there is room; of a decision first what was sent, then what was logged.
+    offers int64[n]: the row of the plan's offers for each, -1 = none."""
     for i in range(len(receipts)):
         low = receipts[i, RECEIPT_DECISION_LO]
         high = receipts[i, RECEIPT_DECISION_HI]
@@ -168,7 +173,11 @@ def note_receipts(pending: Array, meta: Array, receipts: Array, offers: Array) -
             pending[at, PENDING_INDEX] = -1
             meta[PENDING_NOW] += 1
             meta[PENDING_USED] += 1
-        pending[at, PENDING_FLAGS] |= receipts[i, RECEIPT_FLAGS] & (RECEIPT_IS_SENT | RECEIPT_IS_LOGGED)
+        known = pending[at, PENDING_FLAGS]
+        told = receipts[i, RECEIPT_FLAGS] & (RECEIPT_IS_SENT | RECEIPT_IS_LOGGED | RECEIPT_IS_HELD)
+        pending[at, PENDING_FLAGS] = known | told
+        if known & RECEIPT_IS_SENT != 0 and told & RECEIPT_IS_SENT == 0:
+            continue  # logged by a later run, whose row does not tell what was sent, nor when
         pending[at, PENDING_TIME] = receipts[i, RECEIPT_TIME]
         if receipts[i, RECEIPT_OFFER] != 0:
             pending[at, PENDING_OFFER] = receipts[i, RECEIPT_OFFER]
@@ -195,8 +204,9 @@ def charge_receipts(
     start: int,
     settings: Array,
 ) -> tuple[int, int]:
-    """Charge those of receipts[start:], all of them noted, that tell of something sent and logged: each decision once.
-    What was sent of an offer that is there no more is charged to caps, logged or not.
+    """Charge those of receipts[start:], all of them noted, that tell of something sent and logged: each decision once,
+    by what the action says, which comes before its log row. What was sent of an offer that is there no more is charged
+    to caps, logged or not.
 
     no_text: an empty run of bytes. Customers are made where they are missing. Returns (how far it came, why it
     stopped: STOP_*).
@@ -210,7 +220,7 @@ def charge_receipts(
         at = find_pending(pending, low, high)
         flags = pending[at, PENDING_FLAGS]
         offer = offers[i]
-        if receipts[i, RECEIPT_OFFER] == 0 or flags & PENDING_CHARGED != 0:
+        if receipts[i, RECEIPT_OFFER] == 0 or flags & (PENDING_CHARGED | RECEIPT_IS_HELD) != 0:
             continue
         if offer >= 0 and flags & RECEIPT_IS_LOGGED == 0:
             continue
@@ -233,9 +243,14 @@ def charge_receipts(
                 row = new_row(shard, lo, hi, receipts[i, RECEIPT_CUSTOMER_KIND], no_text, 0, row_words)
             base = row * row_words
             time = receipts[i, RECEIPT_TIME]
-            if erased_at(shard.rows[base + FLAGS]) < time:
-                mark_dirty(shard, row)
-                spilled = meta[COUNT_SPILLED]
+            # an earlier crash left it, and its trigger was decided again since: what was sent stands in `alone`
+            which = find_alone(replay.alone, lo, low, high) if flags & PENDING_ALONE != 0 else -1
+            spilled = meta[COUNT_SPILLED]
+            mark_dirty(shard, row)
+            if which >= 0:
+                _charge_alone(shard, plan, replay.alone, which, row, base, shard.rows[base + CLOCK])
+                replay.alone[which, ALONE_FLAGS] |= ALONE_IS_CHARGED
+            elif erased_at(shard.rows[base + FLAGS]) < time:
                 if offer >= 0:
                     charge_limits(
                         shard,
@@ -252,14 +267,10 @@ def charge_receipts(
                     )
                 if contact >= 0:
                     charge_caps(shard, plan, contact, base, time)
-                if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
-                    steps = MOVES_PER_INSERT * (meta[COUNT_SPILLED] - spilled + 1)
-                    move_spilled(shard, plan.streams, row_words, settings[SET_LATENESS_MS], steps)
                 meta[COUNT_CHARGED] += 1
-            if flags & PENDING_ALONE != 0:  # an earlier crash left it; the log has it since
-                which = find_alone(replay.alone, lo, low, high)
-                if which >= 0:
-                    replay.alone[which, ALONE_FLAGS] |= ALONE_IS_CHARGED
+            if meta[SPILL_OLD_POSITION] < len(shard.spill_old):
+                steps = MOVES_PER_INSERT * (meta[COUNT_SPILLED] - spilled + 1)
+                move_spilled(shard, plan.streams, row_words, settings[SET_LATENESS_MS], steps)
         if offer < 0:
             meta[COUNT_OFFERS_UNKNOWN] += 1
         pending[at, PENDING_FLAGS] = flags | PENDING_CHARGED
@@ -274,7 +285,7 @@ def sends_alone(pending: Array, plan: Plan, receipts: Array, offers: Array, alon
         at = find_pending(pending, receipts[i, RECEIPT_DECISION_LO], receipts[i, RECEIPT_DECISION_HI])
         if (
             receipts[i, RECEIPT_OFFER] == 0
-            or pending[at, PENDING_FLAGS] & (PENDING_CHARGED | PENDING_ALONE) != 0
+            or pending[at, PENDING_FLAGS] & (PENDING_CHARGED | PENDING_ALONE | RECEIPT_IS_HELD) != 0
         ):
             continue
         pending[at, PENDING_FLAGS] |= PENDING_ALONE
@@ -326,13 +337,52 @@ def _charge_alone(shard: Shard, plan: Plan, alone: Array, which: int, row: int, 
 
 
 @outline
+def _hold_again(
+    shard: Shard,
+    plan: Plan,
+    world: World,
+    scratch: Scratch,
+    records: Array,
+    text: Array,
+    header: int,
+    step: int,
+    triggered: int,
+    offer: int,
+    first: int,
+    row: int,
+    now: int,
+    settings: Array,
+) -> None:
+    """Hold what was held before the crash, if its journey fires again."""
+    for t in range(triggered):
+        item = scratch.fired_at[t]
+        if item >= 0 and scratch.journey[t] == plan.offers[offer, OFFER_JOURNEY]:
+            hold(shard, plan, world, records, text, header, item, offer, step, first, row, now, settings)
+            return
+
+
+@inline
+def _step_of_released(scratch: Scratch, records: Array, header: int, released: int, offer: int) -> int:
+    """The step at which an offer was held that is released now."""
+    for k in range(released):
+        if scratch.held[k, RELEASED_OFFER] == offer:
+            return int(records[header + k, SEQUENCE])
+    return 1
+
+
+@outline
 def replay_trigger(
     shard: Shard,
     plan: Plan,
+    world: World,
+    scratch: Scratch,
     replay: Replay,
     records: Array,
+    text: Array,
     header: int,
     step: int,
+    triggered: int,
+    is_release: bool,
     row: int,
     base: int,
     now: int,
@@ -340,7 +390,7 @@ def replay_trigger(
 ) -> int:
     """What becomes of a trigger about to be decided: DECIDED, SKIPPED, SENT_BEFORE. Its decisions are pending no more.
 
-    Of one that was logged in any slot all was: its decisions go out together.
+    Of one that was logged in any slot all was: its decisions go out together. What it held is held again.
     """
     pending = replay.pending
     slots = len(plan.slot_hash)
@@ -370,7 +420,28 @@ def replay_trigger(
         if at < 0:
             continue
         offer = pending[at, PENDING_INDEX]
-        if offer >= 0 and len(plan.joins) > 0:
+        if pending[at, PENDING_FLAGS] & RECEIPT_IS_HELD != 0:
+            if offer >= 0:
+                first = pending[at, PENDING_TIME]
+                _hold_again(
+                    shard,
+                    plan,
+                    world,
+                    scratch,
+                    records,
+                    text,
+                    header,
+                    step,
+                    triggered,
+                    offer,
+                    first,
+                    row,
+                    now,
+                    settings,
+                )
+        elif offer >= 0 and len(plan.joins) > 0:
+            if is_release:
+                step = _step_of_released(scratch, records, header, triggered, offer)
             journey = plan.offers[offer, OFFER_JOURNEY]
             low, high = action_id(
                 pending[at, PENDING_LO], pending[at, PENDING_HI], plan.journey_hash[journey], step, settings
@@ -415,12 +486,17 @@ def keep_sent(
         if plan.journeys[plan.offers[offer, OFFER_JOURNEY], JOURNEY_ALONGSIDE] == 0:
             alone = True
         best = scratch.best[slot]
+        won = -1
         if best >= 0:
             scratch.reason[best] = OUTSCORED
             scratch.best[slot] = -1
-        for at in range(count):
-            if scratch.offer[at] == offer:
-                scratch.reason[at] = WON
+            if scratch.offer[best] == offer:
+                won = best
+        for at in range(count):  # of what is released an offer may be there several times
+            if won < 0 and scratch.offer[at] == offer:
+                won = at
+        if won >= 0:
+            scratch.reason[won] = WON
     if not alone:
         return
     for slot in range(len(plan.slot_hash)):

@@ -60,6 +60,7 @@ BY_CATEGORY = 2
 WINDOW_DAY = -1  # the customer's local day ...
 WINDOW_WEEK = -2  # from Monday
 WINDOW_MONTH = -3
+WINDOW_HOUR = -4
 WINDOW_SESSION_MS_MIN = 1_000  # -gap ms: the current session; its gap is at least this
 
 # field: a word of the record (record.py), or
@@ -96,7 +97,7 @@ ON_SESSION = 2
 JOURNEY_F_SCORE_MIN = 0
 JOURNEY_F_WORDS = 1
 
-# --- OFFERS[n, 12] -------------------------------------------------------------------------------------
+# --- OFFERS[n, 20] -------------------------------------------------------------------------------------
 OFFER_JOURNEY = 0
 OFFER_SLOT = 1
 OFFER_WHEN = 2  # program, -1 = always
@@ -109,7 +110,12 @@ OFFER_ITEMS_MAX = 8
 OFFER_ITEMS_WINDOW = 9  # a window as of an atom
 OFFER_CONTACT = 10  # channel index * 2 + purpose index
 OFFER_CONSENT_LEAST = 11  # least register that is consent (consent.py): 0 = what is unknown is, 1 = not
-OFFER_WORDS = 12
+OFFER_EXPIRES_MS = 12  # for so long after its first decision an action holds good
+OFFER_CAMPAIGN = 14  # 1 + number of the campaign that its voucher is of; 0 = none that is declared
+OFFER_APPLICABLE = 16  # program, -1 = always
+OFFER_SUITABLE = 17  # program, -1 = always
+OFFER_DISCOUNT = 18  # row of DISCOUNTS; -1 = its voucher, if it has one, takes off what is declared
+OFFER_WORDS = 20
 
 # OFFERS_F[n, 4] float64
 OFFER_F_VALUE = 0
@@ -117,6 +123,14 @@ OFFER_F_LEVER = 1
 OFFER_F_CONTEXT = 2
 OFFER_F_BIAS = 3
 OFFER_F_WORDS = 4
+
+# --- DISCOUNTS[n, 5]: depths of vouchers that are computed, in units: hundredths of a percent, or minor units of money
+DISCOUNT_PROGRAM = 0
+DISCOUNT_SCALE = 1  # units in what the program's value is in: percent, or major units
+DISCOUNT_MIN = 2
+DISCOUNT_MAX = 3
+DISCOUNT_STEP = 4
+DISCOUNT_WORDS = 5
 
 # --- LIMITS[n, 4] -------------------------------------------------------------------------------------
 LIMIT_STREAM = 0
@@ -128,7 +142,7 @@ LIMIT_WORDS = 4
 # --- CAPS[n, 4]: at most so many sends to a customer, whatever journey they are of ------------------------
 CAP_STREAM = 0  # of CAP_TYPE; caps with the same contacts share one
 CAP_TIMES = 1  # reached iff the CAP_TIMES-th latest send lies in the window
-CAP_WINDOW = 2  # sliding, ms, or WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH
+CAP_WINDOW = 2  # sliding, ms, or WINDOW_HOUR, WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH
 CAP_CONTACTS = 3  # bit c: sends with contact c count
 CAP_WORDS = 4
 # cap_start, cap: the caps that a send with a contact is under; charge_start, charge: the streams it is written to
@@ -146,8 +160,16 @@ CODE_WORDS = 6
 
 RECENCY_NEVER = 1e18  # ms
 
+# --- QUIET[n, 5]: times of the customer's own day in which nothing is sent --------------------------------
+QUIET_CONTACTS = 0  # bit c: nothing is sent with contact c
+QUIET_FROM_MS = 1  # of the local day, from here ...
+QUIET_TO_MS = 2  # ... to before here; not later than QUIET_FROM_MS: of the day after
+QUIET_DAYS = 3  # bit d: it begins on day d of the week, 0 = Monday
+QUIET_HOLDS = 4  # 1: what would be sent is held until they end; 0: it is dropped
+QUIET_WORDS = 5
+
 # --- MOMENTS[n, 2]: windows that begin at a moment; location[streams + m] is the time they begin after -------
-MOMENT_WINDOW = 0  # WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH or -gap
+MOMENT_WINDOW = 0  # WINDOW_HOUR, WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH or -gap
 MOMENT_STREAM = 1  # of a session window: its SESSIONS stream
 MOMENT_WORDS = 2
 

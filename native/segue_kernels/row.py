@@ -20,7 +20,7 @@ EVENTS = 10  # events counted into this row
 SEGMENTS = 11  # bit s: the customer is in segment s
 STAGE = 12  # index of the stage
 ZONE = 13  # event time << 10 | zone number: the last time zone heard of; 0 = none
-WAITS = 14  # first of the customer's pending waits (pool block, waits.py); 0 = none
+WAITS = 14  # first of the customer's pending waits and held actions (pool block, waits.py); 0 = none
 CHECK_DUE = 15  # when segments and stages may change by time alone; 0 = never
 NAME = 16  # the identifier's bytes: four words in place, or the first holds a pool block
 SPILL_HEAD = 20  # first of the customer's spilled entries (pool block); 0 = none
@@ -64,7 +64,7 @@ POOL_WORDS_USED = 12  # words in blocks now in use
 REDIRECTS = 13
 WHEEL_TIME = 14  # how far the wheel has turned, ms
 TIMERS = 15  # rows that hang in the wheel
-WAITS_PENDING = 16
+WAITS_PENDING = 16  # and held actions
 PENDING_NOW = 17  # decisions that were sent before a crash and not yet decided again (pending.py)
 PENDING_USED = 18  # rows in use of their table
 PENDING_POSITION = 19
@@ -106,9 +106,14 @@ COUNT_OFFERS_UNKNOWN = 60  # sends read back of offers that are there no more
 COUNT_PENDING_FORGOTTEN = 61  # decisions sent before a crash whose trigger did not come again in PENDING_MS
 COUNT_ERASURES = 62  # rows emptied
 COUNT_ERASED_EVENTS = 63  # events no later than their customer's erasure
+COUNT_HELD = 64  # actions held by quiet hours
+COUNT_HELD_REPLACED = 65  # by a newer one of the same journey and slot
+COUNT_HELD_REFUSED = 66  # HELD_PER_CUSTOMER_MAX was met: dropped
+COUNT_HELD_EXPIRED = 67  # quiet hours outlast what was, or would have been, held
+COUNT_HELD_GONE = 68  # their offer was there no more
 COUNTERS_START = 32
-POOL_FREE = 64  # a word for each size class (pool.py): heads of the free lists
-META_WORDS = 88
+POOL_FREE = 72  # a word for each size class (pool.py): heads of the free lists
+META_WORDS = 96
 COUNTER_NAMES = (
     "events",
     "duplicates",
@@ -142,4 +147,9 @@ COUNTER_NAMES = (
     "pending_forgotten",
     "erasures",
     "erased_events",
+    "held",
+    "held_replaced",
+    "held_refused",
+    "held_expired",
+    "held_gone",
 )

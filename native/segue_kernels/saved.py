@@ -77,7 +77,7 @@ from segue_kernels.shard import (
     World,
 )
 from segue_kernels.timers import hang
-from segue_kernels.waits import WAIT_NEXT, WAIT_SHAPE, journey_of, step_of, words_of
+from segue_kernels.waits import WAIT_NEXT, WAIT_SHAPE, is_held, journey_of, step_of, words_of
 
 AHEAD = 8  # rows looked at before their turn, so that their cache lines are on the way
 SAVED_SPILLED = 2  # words of a spilled entry before the entry itself
@@ -448,7 +448,7 @@ def _change_waits(
         journey = journey_of(shape)
         size = words_of(shape) - WAIT_SHAPE
         n = journey_to[journey]
-        if n >= 0 and step_of(shape) <= journey_steps[journey]:
+        if n >= 0 and (is_held(shape) or step_of(shape) <= journey_steps[journey]):
             _copy(words, at, new_words, to, size)
             new_words[to] = shape - journey + n
             to += size
@@ -494,7 +494,8 @@ def change_layout(
     """Write saved rows of one layout as saved rows of another; how many waits went with their journeys.
 
     stream_to, segment_to, stage_to, journey_to   what became of each by number, -1 = it is gone (a stage: 0)
-    journey_steps  how many steps each of the old journeys' waits has now: a wait for a later one is over
+    journey_steps  how many steps each of the old journeys' waits has now: a wait for a later one is over; what is held
+                   stays
     looks          CHECK_DUE of a row that has none; 0 = nobody looks
     """
     to = 0

@@ -36,16 +36,19 @@ class Plan(NamedTuple):
     journeys_f: Array
     offers: Array
     offers_f: Array
+    discounts: Array
     limits: Array
     caps: Array
     cap_start: Array  # caps by the contact of a send
     cap: Array
     charge_start: Array  # streams of caps by the contact of a send
     charge: Array
+    quiet: Array
     features: Array
     weights: Array
     slot_hash: Array
     journey_hash: Array
+    offer_hash: Array
     program_start: Array
     code: Array
     constants: Array
@@ -77,6 +80,10 @@ class World(NamedTuple):
     zone_of: Array  # int64 [1024]: zone number -> row of day_start
     day_start: Array  # int64 [zones, days]: UTC ms at which local day d begins (calendar.py)
     month_day: Array  # int64 [days]: the day on which the month of day d begins
+    shift_start: (
+        Array  # int64 [zones, SHIFTS]: UTC ms at which a zone's clocks change, ascending (calendar.py)
+    )
+    shift_ms: Array  # int64 [zones, SHIFTS]: how far they are ahead of UTC from then on
     table_index: Array  # int64: key -> newest version (tables.py)
     versions: Array  # int64, flat
     defaults: Array  # int64: default zone number; what the shard has heard of tables (tables.py)
@@ -97,14 +104,27 @@ class Scratch(NamedTuple):
     propensity: Array  # float64 a candidate
     context: Array  # float64 a candidate
     score: Array  # float64 a candidate
+    discount: (
+        Array  # int64 a candidate: what its voucher takes off, in units of plan.DISCOUNTS; 0 = as declared
+    )
     logit: Array  # float64 an offer
     feature: Array  # float64 a feature
     best: Array  # int64 a slot: candidate, or -1
-    candidates: Array  # int64 a slot: how many it has
-    room: Array  # int64 as Out.used: with more used than this an event might find too little left (constant)
-    plain: (
-        Array  # uint8 a journey: its offers share a slot and have no check or context of their own (constant)
+    ranking: (
+        Array  # int64 a candidate: the winner of the slot that is granted, then those that stand in for it
     )
+    candidates: Array  # int64 a slot: how many it has
+    held: Array  # int64 [HELD_PER_CUSTOMER_MAX, RELEASED_WORDS]: of the held actions that are released
+    room: Array  # int64 as Out.used: with more used than this an event might find too little left (constant)
+    plain: Array  # uint8 a journey: its offers share a slot and all checks, and have no context of their own (constant)
+    layered: Array  # uint8 a journey: applicability or suitability is asked of some of its offers (constant)
+
+
+# a row of Scratch.held; its record is that of the release's first plus the number of the row
+RELEASED_OFFER = 0
+RELEASED_FIRST = 1  # time of its first decision, ms
+RELEASED_EXPIRED = 2  # 1: it does not hold good any more
+RELEASED_WORDS = 3
 
 
 class Replay(NamedTuple):
@@ -144,7 +164,7 @@ class Out(NamedTuple):
     fired: Array  # uint16: journeys that fired, by log row
     actions: Array  # int64 [n, ACTION_WORDS]
     numbers: Array  # float64 [n, 5]: propensity, context, value, lever, score
-    sample: Array  # float64 [n, 2]: propensity, score of a sampled decision's candidates
+    sample: Array  # float64 [n, SAMPLE_WORDS]: numbers of a sampled decision's candidates
     timer_records: (
         Array  # int64 [n, RECORD_WORDS]: records made for timers; record -1 - t of a log row is row t here.
     )
@@ -156,6 +176,12 @@ class Out(NamedTuple):
     item_text: Array  # uint8
     spans: Array  # int64 [n, SPAN_WORDS]: which rows are whose (parts.py)
 
+
+# a row of Out.sample
+SAMPLE_PROPENSITY = 0
+SAMPLE_CONTEXT = 1
+SAMPLE_SCORE = 2
+SAMPLE_WORDS = 3
 
 # Out.used
 OUT_LOG = 0
@@ -185,7 +211,8 @@ LOG_DECISION_HI = 8
 LOG_NOW = 9
 LOG_SAMPLE = 10  # offset in Out.sample, or -1
 LOG_ZONE = 11  # number of the customer's time zone, 0 = the deployment's
-LOG_WORDS = 12
+LOG_HELD = 12  # offer that is held for this slot from now on, or -1
+LOG_WORDS = 13
 
 # a row of Out.actions
 ACTION_LOG = 0  # its row of Out.log
@@ -199,7 +226,14 @@ ACTION_SEGMENTS = 7  # the customer's segments, a bit each
 ACTION_STAGE = 8
 ACTION_ITEMS = 9  # offset in Out.items
 ACTION_ITEMS_COUNT = 10
-ACTION_WORDS = 12
+ACTION_FIRST = 11  # time of its first decision, ms: from then on it holds good
+# of a winner with a voucher of a campaign, and of the rows behind it that stand in for it if the ledger refuses: how
+# many more of them follow below, its place among the reasons of its log row + 1 above; of all other rows 0
+ACTION_RANKING = 13
+ACTION_DISCOUNT = 12  # what its voucher takes off, in units of plan.DISCOUNTS; 0 = as declared, or no voucher
+ACTION_WORDS = 14
+
+RANKING_BITS = 32
 
 # a row of Out.changes
 CHANGE_RECORD = 0  # the event that caused it (-1 - t: timer record t)
@@ -248,6 +282,7 @@ SET_POOL_ROOM_EACH = 18
 SET_PENDING_MS = 19
 SET_ERASURE_TYPE = 20  # event type code
 SET_ABOUT_CONSENT = 21  # four words, a bit for each event type code: it says something about consent
+SET_HELD_MAX = 25  # held actions of a customer
 SET_WORDS = 28
 
 # why a run stopped before the end of its batch
@@ -262,7 +297,8 @@ STOP_TIMERS = 7  # as many timers fired as one call may fire
 STOP_ROW = 8  # the next event is an erasure, or its row has no name yet
 STOP_ZONE = 9  # the next record names a time zone that the calendar does not have yet
 
-# reason of a candidate, in the order in which they are checked (SUPPRESSED with NO_CONSENT, CAP behind LIMIT)
+# reason of a candidate, in the order in which they are checked (NOT_APPLICABLE and NOT_SUITABLE behind NOT_ELIGIBLE,
+# SUPPRESSED with NO_CONSENT; CAP behind LIMIT, and QUIET_HOURS behind CAP)
 WON = 0
 NOT_ELIGIBLE = 1
 CURRENCY = 2
@@ -274,6 +310,12 @@ OTHER_SLOT = 7
 CONTROL = 8
 CAP = 9
 SUPPRESSED = 10
+HELD = 11
+QUIET_HOURS = 12
+EXPIRED = 13
+BUDGET = 14
+NOT_APPLICABLE = 15
+NOT_SUITABLE = 16
 REASON_NAMES = (
     "won",
     "not_eligible",
@@ -286,4 +328,10 @@ REASON_NAMES = (
     "control",
     "cap",
     "suppressed",
+    "held",
+    "quiet_hours",
+    "expired",
+    "budget",
+    "not_applicable",
+    "not_suitable",
 )

@@ -6,6 +6,7 @@ from segue_kernels.heap import put_string
 from segue_kernels.jit import Array, inline, kernel
 from segue_kernels.record import STRING_CATEGORY, STRING_CUSTOMER, STRING_MESSAGE, STRING_PRODUCT
 from segue_kernels.shard import (
+    ACTION_FIRST,
     ACTION_HI,
     ACTION_ITEM,
     ACTION_LO,
@@ -144,5 +145,5 @@ def write_action_texts(
             plain = plain and _is_plain(data, ends[first + k - 1], ends[first + k])
         to = ends[first + TEXT_TIME] = _put_time(now, data, to)
         to = ends[first + TEXT_VOUCHER_ENDS] = _put_time(now + voucher_lives_ms[offer], data, to)
-        to = ends[first + TEXT_EXPIRES] = _put_time(now + lives_ms[offer], data, to)
+        to = ends[first + TEXT_EXPIRES] = _put_time(actions[action, ACTION_FIRST] + lives_ms[offer], data, to)
     return plain

@@ -3,6 +3,9 @@
 At most one a journey and key. A further arming event is ignored, or starts the wait anew if its time is later than that
 of the pending one's. A block keeps what the journey's programs may ask of the arming record, and its strings: of the
 record's words those that are not 0, and nothing that follows from them and the plan (key_of, due_of).
+
+In the same list stand the customer's held actions (held.py): blocks of the same form, of the record that the journey
+fired on, with HELD_WORDS words more at their end.
 """
 
 from __future__ import annotations
@@ -15,9 +18,12 @@ from segue_kernels.plan import (
     BY_NONE,
     BY_PRODUCT,
     JOURNEY_BY,
+    JOURNEY_OFFERS_END,
+    JOURNEY_OFFERS_START,
     JOURNEY_RESTART,
     JOURNEY_WAITS_END,
     JOURNEY_WAITS_START,
+    OFFER_SLOT,
 )
 from segue_kernels.pool import free_block, take_block
 from segue_kernels.record import (
@@ -32,12 +38,18 @@ from segue_kernels.record import (
     STRING_PRODUCT,
     TIME,
 )
-from segue_kernels.row import COUNT_WAITS_ARMED, COUNT_WAITS_REFUSED, WAITS, WAITS_PENDING
-from segue_kernels.shard import SET_ROW_WORDS, SET_WAITS_MAX, Plan, Shard
+from segue_kernels.row import (
+    COUNT_HELD_REFUSED,
+    COUNT_WAITS_ARMED,
+    COUNT_WAITS_REFUSED,
+    WAITS,
+    WAITS_PENDING,
+)
+from segue_kernels.shard import SET_HELD_MAX, SET_ROW_WORDS, SET_WAITS_MAX, Plan, Shard
 from segue_kernels.timers import hang_by
 
 WAIT_NEXT = 0  # block of the customer's next wait; 0 = none
-WAIT_SHAPE = 1  # journey | step << 16 | words of the block << 24 | lengths of the strings << 32 | KEPT << 56
+WAIT_SHAPE = 1  # journey | step << 16 | words of the block << 24 | lengths of the strings << 32 | KEPT << 56 | HELD_BIT
 WAIT_TIME = 2  # from here on of the arming record
 WAIT_MESSAGE_LO = 3
 WAIT_PACK = 4
@@ -52,7 +64,14 @@ _KEPT_SHIFT = 56
 _STEP_SHIFT = 16
 _WORDS_SHIFT = 24
 _LENGTHS_SHIFT = 32
+HELD_BIT = -(1 << 63)  # a held action, no wait
 WAIT_WORDS_MAX = WAIT_KEPT + _KEPT_RUN + 1 + 96  # three strings of 255 bytes
+
+# the last words of a held action's block
+HELD_UNTIL = 0  # when it is released, ms
+HELD_FIRST = 1  # when it was decided, ms
+HELD_OFFER = 2  # Plan.offer_hash
+HELD_WORDS = 3
 
 
 @inline
@@ -78,6 +97,17 @@ def lengths_of(shape: int) -> int:
 
 
 @inline
+def is_held(shape: int) -> bool:
+    return shape < 0
+
+
+@inline
+def held_at(words: Array, at: int) -> int:
+    """Where the HELD_* words begin of a held action (as of key_in)."""
+    return at + words_of(words[at + WAIT_SHAPE]) - HELD_WORDS
+
+
+@inline
 def key_in(plan: Plan, words: Array, at: int) -> int:
     """The key of a wait whose words begin at words[at] (its block, or one less than where it stands in a history)."""
     shape = words[at + WAIT_SHAPE]
@@ -91,8 +121,11 @@ def key_in(plan: Plan, words: Array, at: int) -> int:
 
 @inline
 def due_in(plan: Plan, words: Array, at: int) -> int:
-    """When a wait (as of key_in) is due: the delay of its step after its event."""
+    """When a wait (as of key_in) is due: the delay of its step after its event; when a held action is released."""
     shape = words[at + WAIT_SHAPE]
+    if is_held(shape):
+        until: int = words[held_at(words, at) + HELD_UNTIL]
+        return until
     first = plan.journeys[journey_of(shape), JOURNEY_WAITS_START]
     due: int = words[at + WAIT_TIME] + plan.waits[first + step_of(shape) - 1]
     return due
@@ -131,10 +164,60 @@ def find_wait(shard: Shard, plan: Plan, base: int, journey: int, key: int) -> tu
     block = shard.rows[base + WAITS]
     count = 0
     while block != 0:
-        if journey_of(shard.pool[block + WAIT_SHAPE]) == journey and key_in(plan, shard.pool, block) == key:
-            return block, count
-        count += 1
+        shape = shard.pool[block + WAIT_SHAPE]
+        if not is_held(shape):
+            if journey_of(shape) == journey and key_in(plan, shard.pool, block) == key:
+                return block, count
+            count += 1
         block = shard.pool[block + WAIT_NEXT]
+    return 0, count
+
+
+@inline
+def offer_in(plan: Plan, words: Array, at: int) -> int:
+    """The offer of a held action (as of key_in), or -1: there is no such offer any more."""
+    journey = journey_of(words[at + WAIT_SHAPE])
+    hash_ = words[held_at(words, at) + HELD_OFFER]
+    for offer in range(
+        plan.journeys[journey, JOURNEY_OFFERS_START], plan.journeys[journey, JOURNEY_OFFERS_END]
+    ):
+        if plan.offer_hash[offer] == hash_:
+            return offer
+    return -1
+
+
+@inline
+def is_newer(words: Array, at: int, others: Array, other: int) -> bool:
+    """Whether a held action (as of key_in) was decided later than another; of two at the same time one is."""
+    own = held_at(words, at)
+    its = held_at(others, other)
+    if words[own + HELD_FIRST] != others[its + HELD_FIRST]:
+        return bool(words[own + HELD_FIRST] > others[its + HELD_FIRST])
+    if words[at + WAIT_MESSAGE_LO] != others[other + WAIT_MESSAGE_LO]:
+        return bool(words[at + WAIT_MESSAGE_LO] > others[other + WAIT_MESSAGE_LO])
+    return bool(words[own + HELD_OFFER] > others[its + HELD_OFFER])
+
+
+@outline
+def find_held(shard: Shard, plan: Plan, base: int, journey: int, key: int, offer: int) -> tuple[int, int]:
+    """(block of the action held for this journey and key and the slot of this offer, or 0; how many were looked at: all
+    of them if there is none). An offer that is there no more is -1."""
+    pool = shard.pool
+    block = shard.rows[base + WAITS]
+    count = 0
+    while block != 0:
+        shape = pool[block + WAIT_SHAPE]
+        if is_held(shape):
+            if journey_of(shape) == journey and key_in(plan, pool, block) == key:
+                other = offer_in(plan, pool, block)
+                if offer == other or (
+                    offer >= 0
+                    and other >= 0
+                    and plan.offers[offer, OFFER_SLOT] == plan.offers[other, OFFER_SLOT]
+                ):
+                    return block, count
+            count += 1
+        block = pool[block + WAIT_NEXT]
     return 0, count
 
 
@@ -167,6 +250,66 @@ def forget_waits(shard: Shard, base: int) -> None:
     shard.rows[base + WAITS] = 0
 
 
+@inline
+def keep_wait(
+    shard: Shard,
+    records: Array,
+    text: Array,
+    header: int,
+    item: int,
+    journey: int,
+    step: int,
+    more: int,
+    row: int,
+    row_words: int,
+) -> int:
+    """A block for records[item] in front of the customer's list, with `more` words behind its strings."""
+    base = row * row_words
+    pool = shard.pool
+    heap = records[header, HEAP]
+    message_at = string_start(heap, STRING_MESSAGE)
+    message = string_length(heap, STRING_MESSAGE)
+    heap = records[item, HEAP]
+    item_at = string_start(heap, STRING_PRODUCT)
+    product = string_length(heap, STRING_PRODUCT)
+    category = string_length(heap, STRING_CATEGORY)
+    kept = 0
+    text_at = WAIT_KEPT
+    for w in range(_KEPT_RUN):
+        if records[item, PRODUCT + w] != 0:
+            kept |= 1 << w
+            text_at += 1
+    if records[item, SOURCE] != 0:
+        kept |= 1 << _KEPT_SOURCE
+        text_at += 1
+    words = text_at + ((message + product + category + 7) >> 3) + more
+    lengths = message | (product << 8) | (category << 16)
+    block = take_block(pool, shard.meta, words)
+    shard.meta[WAITS_PENDING] += 1
+    pool[block + WAIT_NEXT] = shard.rows[base + WAITS]
+    shard.rows[base + WAITS] = block
+    pool[block + WAIT_SHAPE] = (
+        journey
+        | (step << _STEP_SHIFT)
+        | (words << _WORDS_SHIFT)
+        | (lengths << _LENGTHS_SHIFT)
+        | (kept << _KEPT_SHIFT)
+    )
+    pool[block + WAIT_TIME] = records[item, TIME]
+    pool[block + WAIT_MESSAGE_LO] = records[item, MESSAGE_LO]
+    pool[block + WAIT_PACK] = records[item, PACK]
+    at = block + WAIT_KEPT
+    for w in range(_KEPT_RUN):
+        if records[item, PRODUCT + w] != 0:
+            pool[at] = records[item, PRODUCT + w]
+            at += 1
+    if records[item, SOURCE] != 0:
+        pool[at] = records[item, SOURCE]
+    _put_bytes(pool, block + text_at, 0, text, message_at, message)
+    _put_bytes(pool, block + text_at, message, text, item_at, product + category)
+    return int(block)
+
+
 @outline
 def arm(
     shard: Shard,
@@ -194,49 +337,9 @@ def arm(
     elif count >= settings[SET_WAITS_MAX]:
         shard.meta[COUNT_WAITS_REFUSED] += 1
         return
-    heap = records[header, HEAP]
-    message_at = string_start(heap, STRING_MESSAGE)
-    message = string_length(heap, STRING_MESSAGE)
-    heap = records[item, HEAP]
-    item_at = string_start(heap, STRING_PRODUCT)
-    product = string_length(heap, STRING_PRODUCT)
-    category = string_length(heap, STRING_CATEGORY)
-    kept = 0
-    text_at = WAIT_KEPT
-    for w in range(_KEPT_RUN):
-        if records[item, PRODUCT + w] != 0:
-            kept |= 1 << w
-            text_at += 1
-    if records[item, SOURCE] != 0:
-        kept |= 1 << _KEPT_SOURCE
-        text_at += 1
-    words = text_at + ((message + product + category + 7) >> 3)
-    lengths = message | (product << 8) | (category << 16)
-    block = take_block(pool, shard.meta, words)
-    shard.meta[WAITS_PENDING] += 1
-    pool[block + WAIT_NEXT] = shard.rows[base + WAITS]
-    shard.rows[base + WAITS] = block
-    pool[block + WAIT_SHAPE] = (
-        journey
-        | (1 << _STEP_SHIFT)
-        | (words << _WORDS_SHIFT)
-        | (lengths << _LENGTHS_SHIFT)
-        | (kept << _KEPT_SHIFT)
-    )
-    pool[block + WAIT_TIME] = time
-    pool[block + WAIT_MESSAGE_LO] = records[item, MESSAGE_LO]
-    pool[block + WAIT_PACK] = records[item, PACK]
-    at = block + WAIT_KEPT
-    for w in range(_KEPT_RUN):
-        if records[item, PRODUCT + w] != 0:
-            pool[at] = records[item, PRODUCT + w]
-            at += 1
-    if records[item, SOURCE] != 0:
-        pool[at] = records[item, SOURCE]
-    _put_bytes(pool, block + text_at, 0, text, message_at, message)
-    _put_bytes(pool, block + text_at, message, text, item_at, product + category)
+    block = keep_wait(shard, records, text, header, item, journey, 1, 0, row, row_words)
     shard.meta[COUNT_WAITS_ARMED] += 1
-    hang_by(shard, row, row_words, due_in(plan, pool, block))
+    hang_by(shard, row, row_words, due_in(plan, shard.pool, block))
 
 
 @outline
@@ -268,15 +371,25 @@ def waits_words(shard: Shard, base: int) -> int:
 
 
 @inline
-def _comes_after(plan: Plan, pool: Array, block: int, due: int, journey: int, key: int) -> bool:
-    """Whether a wait stands behind (due, journey, key) in the order in which they come due."""
-    own_due = due_in(plan, pool, block)
-    if own_due != due:
-        return own_due > due
-    own_journey = journey_of(pool[block + WAIT_SHAPE])
-    if own_journey != journey:
-        return own_journey > journey
-    return key_in(plan, pool, block) > key
+def _comes_after(plan: Plan, pool: Array, block: int, other: int) -> bool:
+    """Whether a wait stands behind another in the order in which they come due, held actions last; 0 is before all."""
+    if other == 0:
+        return True
+    due = due_in(plan, pool, block)
+    other_due = due_in(plan, pool, other)
+    if due != other_due:
+        return due > other_due
+    shape = pool[block + WAIT_SHAPE]
+    other_shape = pool[other + WAIT_SHAPE]
+    if is_held(shape) != is_held(other_shape):
+        return is_held(shape)
+    if journey_of(shape) != journey_of(other_shape):
+        return journey_of(shape) > journey_of(other_shape)
+    key = key_in(plan, pool, block)
+    other_key = key_in(plan, pool, other)
+    if key != other_key or not is_held(shape):
+        return key > other_key
+    return bool(pool[held_at(pool, block) + HELD_OFFER] > pool[held_at(pool, other) + HELD_OFFER])
 
 
 @inline
@@ -285,29 +398,19 @@ def write_waits(shard: Shard, plan: Plan, base: int, history: Array, at: int) ->
     pool = shard.pool
     number = at
     at += 1
-    due = -1
-    journey = -1
-    key = 0
+    last = 0
     while True:
         best = 0
-        best_due = 0
-        best_journey = 0
-        best_key = 0
         block = shard.rows[base + WAITS]
         while block != 0:
-            if _comes_after(plan, pool, block, due, journey, key) and (
-                best == 0 or not _comes_after(plan, pool, block, best_due, best_journey, best_key)
+            if _comes_after(plan, pool, block, last) and (
+                best == 0 or not _comes_after(plan, pool, block, best)
             ):
                 best = block
-                best_due = due_in(plan, pool, block)
-                best_journey = journey_of(pool[block + WAIT_SHAPE])
-                best_key = key_in(plan, pool, block)
             block = pool[block + WAIT_NEXT]
         if best == 0:
             return at
-        due = best_due
-        journey = best_journey
-        key = best_key
+        last = best
         for w in range(WAIT_SHAPE, words_of(pool[best + WAIT_SHAPE])):
             history[at] = pool[best + w]
             at += 1
@@ -328,7 +431,8 @@ def skip_waits(history: Array, at: int) -> int:
 def read_waits(shard: Shard, plan: Plan, row: int, history: Array, at: int, settings: Array) -> int:
     """Join the waits of history[at:] into a row's; where the next section begins.
 
-    Of two for one journey and key the later arming event's stays if the journey restarts, else the earlier one's.
+    Of two for one journey and key the later arming event's stays if the journey restarts, else the earlier one's; of
+    two held actions for one journey, slot and key the newer.
     """
     row_words = settings[SET_ROW_WORDS]
     base = row * row_words
@@ -339,9 +443,18 @@ def read_waits(shard: Shard, plan: Plan, row: int, history: Array, at: int, sett
         wait = at - WAIT_SHAPE
         journey = journey_of(history[at])
         words = words_of(history[at])
-        block, count = find_wait(shard, plan, base, journey, key_in(plan, history, wait))
+        held = is_held(history[at])
+        if held:
+            offer = offer_in(plan, history, wait)
+            block, count = find_held(shard, plan, base, journey, key_in(plan, history, wait), offer)
+        else:
+            block, count = find_wait(shard, plan, base, journey, key_in(plan, history, wait))
         takes = True
-        if block != 0:
+        if block != 0 and held:
+            takes = is_newer(history, wait, pool, block)
+            if takes:
+                drop_wait(shard, base, block)
+        elif block != 0:
             time = history[wait + WAIT_TIME]
             message = history[wait + WAIT_MESSAGE_LO]
             own = pool[block + WAIT_TIME]
@@ -351,8 +464,8 @@ def read_waits(shard: Shard, plan: Plan, row: int, history: Array, at: int, sett
             takes = not same and later == (plan.journeys[journey, JOURNEY_RESTART] != 0)
             if takes:
                 drop_wait(shard, base, block)
-        elif count >= settings[SET_WAITS_MAX]:
-            shard.meta[COUNT_WAITS_REFUSED] += 1
+        elif count >= settings[SET_HELD_MAX if held else SET_WAITS_MAX]:
+            shard.meta[COUNT_HELD_REFUSED if held else COUNT_WAITS_REFUSED] += 1
             takes = False
         if takes:
             block = take_block(pool, shard.meta, words)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -24,6 +25,8 @@ SECRET_VARIABLE = "SEGUE_SECRET"
 SECRET_FILE_VARIABLE = "SEGUE_SECRET_FILE"
 _EMBEDDED_SECRET = b"segue embedded 1"  # keys hashes where nobody set a secret: trying out, tests, benchmarks
 _STEP = "read the settings"
+LogMode = Literal["off", "sampled", "complete"]
+LogFormat = Literal["arrow", "parquet"]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +43,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kafka        with brokers: events come from topics and actions go to topics, instead of `inputs` and `out`
     state        folder in which the state survives; "" = nowhere
     epoch_ms     time between two checkpoints
+    log          the decision log: "complete" with every candidate's numbers, "sampled" with those of a share of the
+                 decisions (`sample_share`), "off": there is none
+    log_format   of files: "arrow", a stream; "parquet", which the stream becomes when the run has ended
     erase_within_ms  what was given up or erased is in no file of the state any more after so long
     """
 
@@ -60,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_ms: int = limits.RETENTION_MS_DEFAULT
     rate_per_minute_max: int = limits.RATE_EVENTS_PER_MINUTE_MAX
     quarantine_ms: int = limits.QUARANTINE_MS
+    log: LogMode = "sampled"
+    log_format: LogFormat = "arrow"
     sample_share: float = limits.SAMPLE_SHARE_DEFAULT
     customers_per_shard_max: int = limits.CUSTOMERS_PER_SHARD_MAX
     pace_path: str = ""
@@ -73,6 +81,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether the events happen now: what comes from a broker always does."""
         return self.live or bool(self.kafka.brokers)
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether there is a decision log."""
+        return self.log != "off"
+
+    @property
+    def numbers_share(self) -> float:
+        """The share of decisions that are logged with every candidate's numbers."""
+        return {"off": 0.0, "sampled": self.sample_share, "complete": 1.0}[self.log]
+
     def engine(self) -> EngineSettings:
         """The engine's part."""
         return EngineSettings(
@@ -82,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             retention_ms=self.retention_ms,
             rate_per_minute_max=self.rate_per_minute_max,
             quarantine_ms=self.quarantine_ms,
-            sample_share=self.sample_share,
+            sample_share=self.numbers_share,
             customers_per_shard_max=self.customers_per_shard_max,
         )
 
@@ -115,6 +133,9 @@ def check(settings: Settings) -> None:
         raise SettingsError(
             _STEP, "events come from Kafka, and no state folder is given", "name one: --state DIR"
         )
+    if settings.log_format == "parquet" and (settings.kafka.brokers or not settings.is_logged):
+        there = "the decision log goes to a topic" if settings.is_logged else "there is no decision log"
+        raise SettingsError(_STEP, f'log_format is "parquet", but {there}', "leave it out")
     if settings.live and settings.dataset:
         raise SettingsError(
             _STEP, f'the data set "{settings.dataset}" is not live', "leave live out: it is a replay"

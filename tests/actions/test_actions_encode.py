@@ -87,7 +87,7 @@ def told(
         fired=np.zeros(0, np.uint16),
         actions=rows,
         numbers=np.full((len(actions), 5), 0.5),
-        sample=np.zeros((0, 2)),
+        sample=np.zeros((0, shard.SAMPLE_WORDS)),
         changes=np.array([(0, code, now, 0) for code, now in changes or []], np.int64).reshape(
             -1, shard.CHANGE_WORDS
         ),

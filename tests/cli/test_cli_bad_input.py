@@ -144,7 +144,10 @@ def test_output_is_a_file(segue, events_file, tmp_path):
     [
         ("--shards", "0", ("shards is 0",)),
         ("--processes", "0", ("0 processes",)),
-        ("--sample", "2", ("sample_share",)),
+        ("--log", "sampled=2", ("--log", '"2"', "from 0 to 1")),
+        ("--log", "of", ("--log", '"of"', 'did you mean "off"?')),
+        ("--log-format", "parket", ('"parket"', 'did you mean "parquet"?')),
+        ("--log", "complete=1", ("--log", "complete=1")),
         ("--lateness", "5 parsecs", ("--lateness", "500ms")),
         ("--currency", "EURO", ('"EURO"',)),
         ("--policies", "missing.toml", ("missing.toml",)),

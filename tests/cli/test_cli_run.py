@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from segue.cli import app
 from segue.sinks.files import read_decisions
+from segue.sinks.parquet import read_log
 
 CHANNELS = ("ads", "call", "email", "mail", "push", "till", "web")
 LINES = (*CHANNELS, "dead_letters", "late")
@@ -43,7 +44,9 @@ def parts(events_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[P
 
 def test_one_and_two_processes_give_the_same(segue, parts, tmp_path):
     for processes, out in ((1, "one"), (2, "two")):
-        done = segue("run", *parts, "--out", out, "--processes", processes, "--batch", 5_000, "--sample", 1)
+        done = segue(
+            "run", *parts, "--out", out, "--processes", processes, "--batch", 5_000, "--log", "complete"
+        )
         assert done.returncode == 0, done.stderr
     one, two = tmp_path / "one", tmp_path / "two"
     assert sorted_lines(one) == sorted_lines(two)
@@ -61,6 +64,38 @@ def test_one_and_two_processes_give_the_same(segue, parts, tmp_path):
             del summary[own]
     assert summaries[0] == summaries[1]
     assert summaries[0]["actions"] > 100
+
+
+def test_the_log_changes_nothing_but_itself(segue, events_file, tmp_path):
+    logs = {}
+    for mode in ("complete", "sampled=0.2", "off"):
+        done = segue("run", events_file, "--out", mode, "--log", mode)
+        assert done.returncode == 0, done.stderr
+        path = tmp_path / mode / "decisions.arrows"
+        if path.exists():
+            batches = read_decisions(path)
+            logs[mode] = {row["decision_id"]: row for batch in batches for row in batch.to_pylist()}
+    lines = sorted_lines(tmp_path / "complete")
+    assert lines == sorted_lines(tmp_path / "sampled=0.2") == sorted_lines(tmp_path / "off")
+    assert list(logs) == ["complete", "sampled=0.2"]
+    every, some = logs.values()
+    assert every.keys() == some.keys()
+    assert all(row["scores"] is not None for row in every.values())
+    sampled = [name for name, row in some.items() if row["scores"] is not None]
+    assert 0.1 < len(sampled) / len(some) < 0.3
+    assert all(some[name] == every[name] for name in sampled)
+    done = segue("run", events_file, "--out", "parquet", "--log", "complete", "--log-format", "parquet")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "parquet/decisions.arrows").exists()
+    of_parquet = [
+        row for batch in read_log(tmp_path / "parquet/decisions.parquet") for row in batch.to_pylist()
+    ]
+    assert {row["decision_id"]: row for row in of_parquet} == every
+    told = [segue("explain", of_parquet[0]["decision_id"], "--out", out) for out in ("parquet", "complete")]
+    assert told[0].stdout.replace("parquet", "complete") == told[1].stdout
+    refused = segue("explain", "anyone", "--out", "off")
+    assert refused.returncode == 1
+    assert "--log off" in refused.stderr
 
 
 def test_summary_counts_what_the_files_hold(segue, events_file, tmp_path):

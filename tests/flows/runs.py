@@ -203,7 +203,7 @@ def run_threads(case: Case, workers: int = 1) -> Told:
     """In this process, on so many worker threads."""
     settings = _with_output(case)
     policies = load_policies(settings.policies, secret=secret(), currency=settings.currency, native=False)
-    prepare_folder(settings.out, output_names(policies))
+    prepare_folder(settings.out, output_names(policies, settings))
     cluster_main(next_best_action(settings), [], 0, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]
     out = Path(settings.out)
     return told_in(out, summarise(read_summary(out), policies, 1.0, 1))

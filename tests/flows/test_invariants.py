@@ -30,6 +30,7 @@ from tests.reference.event import ANONYMOUS, Event
 from tests.reference.journeys import Policies
 from tests.reference.pipeline import Outcome, run_segue
 from tests.reference.policies import read_policies
+from tests.reference.quiet import sent_in_quiet
 
 SHARED = """
 [[caps]]
@@ -65,6 +66,7 @@ class Watch:
 
     def __init__(self, events: Sequence[Event], policies: Policies) -> None:
         journeys = policies.journeys
+        self.policies = policies
         self.caps = [cap for cap in policies.caps if cap.window_ms > 0]
         self.journeys = {journey.id: journey for journey in journeys}
         self.needs = {(j.id, offer.id): offer.consent for j in journeys for offer in j.offers}
@@ -126,7 +128,8 @@ class Watch:
             row = log[name]
             assert (row["winner"], row["customer_id"]) == (action["offer"], action["customer_id"])
             assert (row["channel"], row["placement"]) == (action["channel"], action["placement"])
-        for action in sorted(actions.values(), key=self.place_of):  # a step gives them channel by channel
+        # a step gives them channel by channel; what was held goes out behind what came after its cause
+        for action in sorted(actions.values(), key=lambda each: (each["time"], self.place_of(each))):
             self.check(action)
 
     def place_of(self, action: dict[str, Any]) -> int:
@@ -165,6 +168,8 @@ class Watch:
             )
             if channel in cap.channels and purpose in cap.purposes:
                 assert count < cap.times, f"{action} passes {cap}"
+        quiet = sent_in_quiet([action], self.policies, lambda _: action["timezone"] or "UTC")
+        assert not quiet, quiet[0]
         self.sent.append(Sent(at, owner, journey.id, time_ms, product, category, channel, purpose))
         if not journey.alongside:
             alone = (action["causation_id"], owner, "alone")
@@ -239,6 +244,7 @@ def test_the_watch_sees_what_is_wrong(tmp_path: Path) -> None:
         "customer_kind": "user", "customer_id": "u0", "journey": "often", "offer": "mail", "causation_id": "e1",
         "channel": "email", "product_id": "p", "category": None, "time": "2026-03-01T00:00:00.000Z", "propensity": 0.5,
         "context_weight": 1.0, "value": 3.0, "lever": 1.0, "score": 1.5,
+        "timezone": None,
     }  # fmt: skip
     policies = read_policies([OFTEN + SHARED], secret())
 

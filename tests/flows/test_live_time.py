@@ -76,7 +76,7 @@ def run_live(
     )
     settings = msgspec.structs.replace(settings, **changes)
     policies = load_policies(settings.policies, secret=secret(), currency=settings.currency, native=False)
-    prepare_folder(settings.out, output_names(policies))
+    prepare_folder(settings.out, output_names(policies, settings))
     source = ScriptedSource(scripts)
     flow = next_best_action(settings, source, source.clock)
     cluster_main(flow, [], 0)  # type: ignore[no-untyped-call]

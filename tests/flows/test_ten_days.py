@@ -1,7 +1,8 @@
 """Ten days of a shop whose customers live in five time zones, two of which change their clocks meanwhile.
 
-Days and nights, sessions, carts that are left, people who turn out to be known ones: the flow on one worker and on two
-says what the reference says, about every timer, segment, stage and join.
+Days and nights, sessions, carts that are left, people who turn out to be known ones, who agree to mail and take it
+back: the flow on one worker and on two, and killed three times, says what the reference says, about every timer,
+segment, stage and join, and every cap of the customer's own day and week.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import pytest
 
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from segue_kernels.plan import WINDOW_DAY
+from segue_kernels.shard import CAP, NO_CONSENT, SUPPRESSED
+from tests.flows.resumable import with_kills
 from tests.flows.runs import Case, check_against, judged, run_threads, write_case
 from tests.reference.choice import Choice, Seeded
 from tests.reference.history import period_start_ms
@@ -77,6 +80,25 @@ left = 'action("abandoned")'
 right = "Order Completed"
 within = "2d"
 
+[[caps]]
+id = "day"
+times = 2
+calendar = "day"
+[[caps]]
+id = "week"
+times = 6
+calendar = "week"
+[[caps]]
+id = "mail"
+channels = ["email"]
+times = 2
+within = "4d"
+[[caps]]
+id = "gap"
+channels = ["email"]
+times = 1
+within = "8h"
+
 [[journeys]]
 id = "abandoned"
 on = ["Product Added"]
@@ -95,6 +117,11 @@ id = "last-call"
 channel = "till"
 steps = [3]
 when = 'price.amount < 50'
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+steps = [1, 2]
+value = 2.0
 
 [[journeys]]
 id = "recap"
@@ -115,6 +142,10 @@ when = 'not exists("Order Completed", calendar="day")'
 id = "voucher"
 channel = "web"
 context = 'log1p(first("Order Completed", of="amount"))'
+[[journeys.offers]]
+id = "letter"
+channel = "email"
+value = 9.0
 
 [[journeys]]
 id = "thanks"
@@ -129,19 +160,20 @@ channel = "till"
 """
 
 
-def ten_days(choice: Choice, customers: int, partitions: int) -> list[bytes]:
-    """JSON Lines, a payload for each partition."""
+def ten_days(choice: Choice, customers: int, partitions: int, tells: int = 30) -> list[bytes]:
+    """JSON Lines, a payload for each partition. `tells`: percent of the events that name the time zone."""
     events: list[tuple[int, dict[str, Any]]] = []
 
     def say(time_ms: int, who: dict[str, str], zone: str, kind: str, **fields: Any) -> None:
         message = {"id": f"e{len(events)}", "type": kind, "time": time_ms, **who, **fields}
-        if choice.chance(30):
+        if choice.chance(tells):
             message["timezone"] = zone
         events.append((time_ms + (choice.integer(0, 4 * MINUTE_MS) if choice.chance(10) else 0), message))
 
     for n in range(customers):
         zone = ZONES[n % len(ZONES)]
         user, device = {"userId": f"u{n}"}, {"anonymousId": f"a{n}"}
+        fields: dict[str, Any]
         known_from = choice.integer(0, DAYS * DAY_MS) if choice.chance(50) else 0
         told = False
         for day in range(DAYS):
@@ -150,6 +182,10 @@ def ten_days(choice: Choice, customers: int, partitions: int) -> list[bytes]:
                 # now and then just before or after local midnight
                 hour = choice.pick((9, 13, 18, 20, 23, 24))
                 time_ms = max(FIRST_MS, midnight + hour * HOUR_MS - choice.integer(0, 20 * MINUTE_MS))
+                if choice.chance(25):
+                    word = choice.pick(("Consent Changed",) * 4 + ("Unsubscribed",))
+                    fields = {"channel": "email", "granted": choice.chance(80)}
+                    say(time_ms, user, zone, word, **(fields if word == "Consent Changed" else {}))
                 for _ in range(choice.integer(1, 6)):
                     known = time_ms - FIRST_MS >= known_from
                     if known and known_from and not told:
@@ -159,7 +195,7 @@ def ten_days(choice: Choice, customers: int, partitions: int) -> list[bytes]:
                         ("Product Viewed",) * 5 + ("Product Added",) * 3 + ("page", "Cart Viewed")
                     )
                     kind = "Order Completed" if choice.chance(12) else kind
-                    fields: dict[str, Any] = {"product_id": f"p{choice.integer(0, 7)}", "category": "c"}
+                    fields = {"product_id": f"p{choice.integer(0, 7)}", "category": "c"}
                     if kind == "Order Completed":
                         fields["amount"] = choice.pick((9.99, 25, 49.5))
                     say(time_ms, user if known else device, zone, kind, **fields)
@@ -202,6 +238,9 @@ def test_the_stream_reaches_what_it_is_for(tmp_path: Path) -> None:
     changed = Counter((change.name, change.change, bool(change.event)) for change in reference.changes)
     assert {("busy-today", "left", False), ("on-site", "left", False)} <= changed.keys()
     assert {("lapsing", "stage", False), ("won-back", "stage", True)} <= changed.keys()
+    reasons = Counter(c.reason for d in reference.decisions for c in d.candidates)
+    assert min(reasons[reason] for reason in (CAP, NO_CONSENT, SUPPRESSED)) > 5, reasons
+    assert any(action.slot[0] == "email" for action in reference.actions)
     assert {credit.join for credit in reference.credits} == {"view-order", "reminded"}
     assert reference.counters["customers_merged"] > 0
     zones = {customer.zone[1] for customer in reference.customers.values()}
@@ -223,6 +262,12 @@ def test_one_and_two_workers_say_what_the_reference_says(seed: int, tmp_path: Pa
     one = run_threads(case)
     check_against(one, judged(case))
     assert run_threads(case, 2).essence() == one.essence()
+
+
+def test_killed_three_times(tmp_path: Path) -> None:
+    case = case_of(tmp_path, 4, batch_rows=40, shards=5)
+    told = with_kills(case, ["after_engine:4", "after_delta:2", "after_manifest:3"])
+    check_against(told, judged(case))
 
 
 def test_borders_of_batches_change_nothing(tmp_path: Path) -> None:

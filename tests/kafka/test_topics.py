@@ -26,13 +26,15 @@ SETTINGS = KafkaSettings(
 
 def test_the_plan_has_every_topic_once() -> None:
     topics = {topic.name: topic for topic in plan(SETTINGS, partitions=8)}
-    outputs = (*CHANNELS, "decisions", "changes", "joins", "dead_letters", "late", "heartbeat")
+    outputs = (*CHANNELS, "decisions", "changes", "joins", "dead_letters", "late", "heartbeat", "ledger")
     assert list(topics) == ["events", "catalogue", *(f"shop.{name}" for name in outputs)]
     assert topics["events"].partitions == 8
     assert {topic.partitions for topic in topics.values() if topic.role != "input"} == {2}
-    assert topics["catalogue"].config["cleanup.policy"] == "compact"
-    assert "retention.ms" not in topics["catalogue"].config
-    assert all(t.config["cleanup.policy"] == "delete" for t in topics.values() if t.name != "catalogue")
+    compacted = {name for name, topic in topics.items() if topic.config["cleanup.policy"] == "compact"}
+    assert compacted == {"catalogue", "shop.ledger"}
+    assert not any("retention.ms" in topics[name].config for name in compacted)
+    without = plan(SETTINGS, partitions=8, has_campaigns=False)
+    assert {topic.name for topic in without} == topics.keys() - {"shop.ledger"}
 
 
 def test_an_input_that_is_an_output_is_refused() -> None:
@@ -120,15 +122,15 @@ def test_the_commands(broker: Broker, topics: Topics) -> None:
     options = (f"{topics.prefix}in", "--brokers", broker.brokers, "--prefix", topics.prefix, "--lanes", "2")
     missing = run("check", *options)
     assert missing.exit_code == 1
-    assert "16 of 16" not in missing.stdout
-    assert "15 of 15 differences must be set right" in missing.stdout
+    assert "17 of 17" not in missing.stdout
+    assert "16 of 16 differences must be set right" in missing.stdout
     created = run("create", *options)
     assert created.exit_code == 0, created.stderr
-    assert "15 created, 0 were there" in created.stdout
-    assert "0 created, 15 were there" in run("create", *options).stdout
+    assert "16 created, 0 were there" in created.stdout
+    assert "0 created, 16 were there" in run("create", *options).stdout
     checked = run("check", *options)
     assert checked.exit_code == 0
-    assert "15 topics" in checked.stdout
+    assert "16 topics" in checked.stdout
     other_lanes = run("check", *options[:-1], "3")
     assert other_lanes.exit_code == 1
     assert f"{topics.prefix}decisions" in other_lanes.stdout

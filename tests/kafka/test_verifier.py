@@ -10,17 +10,30 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from confluent_kafka import Producer
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from segue.chaos.load import POLICY, Load
 from segue.chaos.oracle import EngineOracle
 from segue.chaos.topics import Line, lines_of, make_topics
-from segue.chaos.verify import Input, Oracle, Output, Verdict, read_input, read_output, rules_of, verify
+from segue.chaos.verify import (
+    Input,
+    Oracle,
+    Output,
+    Verdict,
+    period_start_ms,
+    read_input,
+    read_output,
+    rules_of,
+    verify,
+)
 from segue.events.names import CHANNELS
 from segue.kafka.read import Record, read_topics
 from segue.kafka.settings import InputTopic, KafkaSettings
@@ -29,8 +42,10 @@ from segue.limits import LATENESS_MS_DEFAULT
 from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS
 from segue.policy.load import load_policies
 from segue.settings import Settings, secret
+from segue_kernels.plan import WINDOW_DAY, WINDOW_HOUR, WINDOW_MONTH, WINDOW_WEEK
 from tests.brokers import have_broker
 from tests.kafka.naive_oracle import NaiveOracle
+from tests.reference import history
 
 RATE = 600.0
 SECONDS = 2.0
@@ -191,17 +206,42 @@ def test_limits_and_consent_are_checked_in_any_order(said: Said) -> None:
 
     def elsewhere(output: Output) -> None:
         for number in range(4):
-            _again(output.actions["email"])
-            output.actions["email"][-1].update(
-                decision_id=f"{number:032x}", journey="grown-busy", offer="thanks"
-            )
+            again = deepcopy(output.actions["email"][0])
+            again.update(decision_id=f"{number:032x}", journey="grown-busy", offer="thanks")
+            output.actions["email"].append(again)
 
     assert "a cap was passed" in said.verdict(elsewhere).examples
+
+    def on_one_day(output: Output, days: int = 1) -> None:
+        _again(output.actions["sms"])
+        first = output.actions["sms"][-1]
+        for number in range(8):
+            moment = datetime(2026, 3, 28 + number % days, 22, 30, 10 + number, tzinfo=UTC)
+            time_text = moment.isoformat().replace("+00:00", "Z")
+            again = {**first, "decision_id": f"{number:032x}", "time": time_text, "timezone": "Europe/Berlin"}
+            output.actions["sms"].append(again)
+
+    assert "a cap was passed" in said.verdict(on_one_day).examples
+    # half past midnight in summer is half past eleven in winter: of three days none has more than four
+    assert "a cap was passed" not in said.verdict(lambda output: on_one_day(output, 3)).examples
 
     def nobody(output: Output) -> None:
         _set(output.actions["email"], "customer_id", "u-unheard-of")
 
     assert said.verdict(nobody).no_consent == 1
+
+
+@given(
+    st.integers(1_500_000_000_000, 2_000_000_000_000),
+    st.sampled_from(
+        ("Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Africa/Cairo", "Asia/Kathmandu")
+    ),
+    st.sampled_from((WINDOW_HOUR, WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH)),
+)
+@example(1_541_300_400_000, "America/Sao_Paulo", WINDOW_DAY)  # its midnight was left out
+@example(1_775_315_400_000, "Australia/Lord_Howe", WINDOW_HOUR)  # half an hour back, ten minutes ago
+def test_days_begin_where_those_of_the_reference_do(time_ms: int, zone: str, window: int) -> None:
+    assert period_start_ms(time_ms, zone, window) == history.period_start_ms(time_ms, zone, window)
 
 
 def test_no_consent_must_have_been_given_where_silence_is_consent(tmp_path: Path) -> None:

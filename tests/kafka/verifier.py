@@ -49,7 +49,7 @@ def judge(
         read_input(kafka.brokers, kafka.topics),
         output,
         oracle,
-        rules_of(policies),
+        rules_of(policies, settings.timezone),
         kafka,
         lateness_ms=settings.lateness_ms,
         due_ms=1 if due_ms is None else due_ms,

@@ -11,6 +11,7 @@ import numpy as np
 from segue.reference.world import empty_world
 from segue.state.shard import ShardState
 from segue_kernels import plan
+from segue_kernels.calendar import NO_SHIFT, SHIFTS
 from segue_kernels.jit import kernel
 from segue_kernels.joins import note_action
 from segue_kernels.names import NAME_SLOT_WORDS, NAME_STATE_WORDS
@@ -91,6 +92,8 @@ def world_in_utc() -> World:
         zone_of=np.zeros(1_024, np.int64),
         day_start=(days * DAY_MS).reshape(1, DAYS),
         month_day=months.astype(np.int64) - FIRST_DAY,
+        shift_start=np.array([[-NO_SHIFT, *[NO_SHIFT] * (SHIFTS - 1)]]),
+        shift_ms=np.zeros((1, SHIFTS), np.int64),
         table_index=np.zeros(1, np.int64),
         versions=np.zeros(1, np.int64),
         defaults=np.zeros(4, np.int64),

@@ -71,7 +71,9 @@ def world() -> SimpleNamespace:
     offers = np.zeros((6, plan.OFFER_WORDS), np.int64)
     for j in range(6):
         offers[j, [plan.OFFER_JOURNEY, plan.OFFER_SLOT, plan.OFFER_TIE_RANK]] = j
-        offers[j, [plan.OFFER_WHEN, plan.OFFER_CONSENT, plan.OFFER_CONTEXT, plan.OFFER_ITEMS_STREAM]] = -1
+        offers[j, [plan.OFFER_WHEN, plan.OFFER_APPLICABLE, plan.OFFER_SUITABLE]] = -1
+        offers[j, [plan.OFFER_CONSENT, plan.OFFER_CONTEXT, plan.OFFER_ITEMS_STREAM]] = -1
+        offers[j, plan.OFFER_DISCOUNT] = -1
     programs = [
         [(vm.NUMBER, 0, 0, 0, 0, 0)],
         [(vm.AT_LEAST, 0, offsets[STREAM_B], 1, HOUR_MS, 0), (vm.NOT, 0, 0, 0, 0, 0)],

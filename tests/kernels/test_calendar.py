@@ -1,4 +1,4 @@
-"""Days, weeks and months of a zone against a walk over its local dates with datetime and zoneinfo."""
+"""Hours, days, weeks and months of a zone against a walk over its local dates with datetime and zoneinfo."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from segue.reference.zones import zone_names, zone_numbers
 from segue_kernels import record
 from segue_kernels.calendar import month_day_of, period_end, period_start
 from segue_kernels.jit import kernel
-from segue_kernels.plan import WINDOW_DAY, WINDOW_MONTH, WINDOW_WEEK
+from segue_kernels.plan import WINDOW_DAY, WINDOW_HOUR, WINDOW_MONTH, WINDOW_WEEK
 from tests.kernels.drivers import quick
 
 MS = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_MS = 3_600_000
+WINDOWS = (WINDOW_HOUR, WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH)
 ZONES = (
     "America/Havana",  # clocks go forward at midnight: the day begins at 01:00
     "Asia/Beirut",  # and back at midnight: 23:00 comes twice
@@ -86,10 +87,28 @@ def day_of(name: str, now_ms: int) -> date:
     return day
 
 
+def hour(name: str, now_ms: int) -> tuple[int, int]:
+    """The minutes around this one, up to a full hour or a change of the clocks on both sides."""
+
+    def begins_here(at_ms: int) -> bool:
+        here, before = ((EPOCH + at * MS).astimezone(ZoneInfo(name)) for at in (at_ms, at_ms - 1))
+        return here.minute == 0 or here.utcoffset() != before.utcoffset()
+
+    start = now_ms - now_ms % 60_000
+    while not begins_here(start):
+        start -= 60_000
+    end = start + 60_000
+    while not begins_here(end):
+        end += 60_000
+    return start, end
+
+
 def naive(name: str, now_ms: int, window: int) -> tuple[int, int]:
     day = day_of(name, now_ms)
     if not date(2015, 1, 1) <= day <= date(2045, 12, 31):
         name, day = "UTC", (EPOCH + now_ms * MS).date()
+    if window == WINDOW_HOUR:
+        return hour(name, now_ms)
     first, following = day, day + timedelta(1)
     if window == WINDOW_WEEK:
         first = day - timedelta(day.weekday())
@@ -110,7 +129,7 @@ moments = st.one_of(
 
 @quick(400)
 @example("Pacific/Kiritimati", ms(datetime(2046, 1, 30, 18, tzinfo=UTC)), WINDOW_DAY)
-@given(st.sampled_from(ZONES), moments, st.sampled_from((WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH)))
+@given(st.sampled_from(ZONES), moments, st.sampled_from(WINDOWS))
 def test_any_moment_is_in_the_period_that_the_calendar_says(name: str, now: int, window: int) -> None:
     found = periods(world().arrays, zone_numbers()[name], now, window)
     assert found == naive(name, now, window)
@@ -128,7 +147,7 @@ def test_around_each_change_of_the_clocks(name: str, year: int, hours: int, data
     if not changed:
         return
     near = ms(data.draw(st.sampled_from(changed))) + data.draw(st.integers(-6, 30)) * HOUR_MS // 2 + hours
-    for window in (WINDOW_DAY, WINDOW_WEEK, WINDOW_MONTH):
+    for window in WINDOWS:
         assert periods(world().arrays, zone_numbers()[name], near, window) == naive(name, near, window)
 
 

@@ -27,7 +27,9 @@ from segue_kernels.shard import (
     LOG_SLOT,
     LOG_WINNER,
     NO_CONSENT,
+    NOT_APPLICABLE,
     NOT_ELIGIBLE,
+    NOT_SUITABLE,
     OTHER_SLOT,
     OUTSCORED,
     SUPPRESSED,
@@ -58,6 +60,8 @@ class Offer:
     journey: int
     slot: int
     when: int
+    applicable: int
+    suitable: int
     currency: int
     consent: bool
     assumed: bool  # where nothing is known
@@ -87,6 +91,8 @@ OFFER = st.builds(
     st.integers(0, 9),
     st.integers(0, SLOTS - 1),
     st.sampled_from((-1, -1, -1, TRUE, FALSE)),
+    st.sampled_from((-1, -1, TRUE, FALSE)),
+    st.sampled_from((-1, -1, TRUE, FALSE)),
     st.sampled_from((0, 0, 7, 8)),
     st.booleans(),
     st.booleans(),
@@ -118,7 +124,9 @@ def compiled(journeys: list[Journey], offers: list[Offer], ranks: list[int]) -> 
     for row, number, offer, rank in zip(rows, numbers, offers, ranks, strict=True):
         consent = CONSENT if offer.consent else -1
         row[:7] = offer.journey, offer.slot, offer.when, rank, consent, -1, offer.currency
+        row[plan.OFFER_APPLICABLE], row[plan.OFFER_SUITABLE] = offer.applicable, offer.suitable
         row[plan.OFFER_CONSENT_LEAST] = not offer.assumed
+        row[plan.OFFER_DISCOUNT] = -1
         number[:] = offer.value, offer.lever, offer.context, offer.bias
     triggered = np.zeros(plan.TYPES + 1, np.int64)
     triggered[2:] = n
@@ -161,6 +169,10 @@ def plain(
             continue
         if offer.when == FALSE:
             reasons[o] = NOT_ELIGIBLE
+        elif offer.applicable == FALSE:
+            reasons[o] = NOT_APPLICABLE
+        elif offer.suitable == FALSE:
+            reasons[o] = NOT_SUITABLE
         elif offer.currency not in (0, 7):
             reasons[o] = CURRENCY
         elif offer.consent and known != GRANTED and not (offer.assumed and known == UNKNOWN):

@@ -50,7 +50,16 @@ REDEMPTION = st.tuples(
     st.integers(1, 3),
 )
 WHICH = st.lists(st.integers(0, 12), max_size=4)
+RANKING = st.tuples(
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), st.sampled_from((0, 0, 1_000, 1_201)), CURRENCIES), max_size=4
+    ),
+    st.integers(1, 4),
+    st.integers(1, 30),
+    LATE,
+)
 STEP = st.one_of(
+    st.tuples(st.just("issue_best"), st.lists(RANKING, max_size=6)),
     st.tuples(st.just("grant"), st.lists(REQUEST, max_size=6)),
     st.tuples(st.just("grant"), st.lists(REQUEST, max_size=6)),
     st.tuples(st.just("redeem"), st.lists(REDEMPTION, max_size=4)),

@@ -47,6 +47,7 @@ def decisions(draw: st.DrawFn) -> Decisions:
         row[[shard.LOG_DECISION_LO, shard.LOG_DECISION_HI]] = draw(WORD), draw(WORD)
         row[shard.LOG_NOW] = draw(st.integers(0, 2**42))
         row[shard.LOG_ZONE] = draw(st.integers(0, 1_023))
+        row[shard.LOG_HELD] = draw(st.integers(-1, 2)) if row[shard.LOG_WINNER] < 0 else -1
         row[[shard.LOG_CANDIDATES, shard.LOG_REASONS]] = draw(numbers), reasons
         row[[shard.LOG_FIRED_COUNT, shard.LOG_FIRED]] = draw(numbers), fired
         row[shard.LOG_SAMPLE] = sampled if draw(st.booleans()) else -1
@@ -71,7 +72,7 @@ def decisions(draw: st.DrawFn) -> Decisions:
         fired=some(fired, np.uint16) * 300,
         actions=actions,
         numbers=np.zeros((len(of), 5)),
-        sample=some(2 * sampled, np.float64).reshape(-1, 2) / 3,
+        sample=some(shard.SAMPLE_WORDS * sampled, np.float64).reshape(-1, shard.SAMPLE_WORDS) / 3,
         changes=np.zeros((0, shard.CHANGE_WORDS), np.int64),
         credits=np.zeros((0, shard.CREDIT_WORDS), np.int64),
         items=np.zeros(0, np.int64),
@@ -104,8 +105,9 @@ def plain_rows(decided: Decisions) -> list[dict[str, Any]]:
                 "winner": NAMES[row[shard.LOG_WINNER]] if row[shard.LOG_WINNER] >= 0 else None,
                 "journeys": decided.fired[fired].tolist(),
                 "reasons": bytes(decided.reasons[row[shard.LOG_REASONS] :][:candidates]),
-                "propensities": None if numbers is None else [one for one, _ in numbers],
-                "scores": None if numbers is None else [score for _, score in numbers],
+                "propensities": None if numbers is None else [one for one, _, _ in numbers],
+                "contexts": None if numbers is None else [context for _, context, _ in numbers],
+                "scores": None if numbers is None else [score for _, _, score in numbers],
             }
         )
     return found
@@ -152,6 +154,9 @@ def test_receipts_say_who_was_decided_on_and_what_was_sent(decided: list[Decisio
                 if row[shard.LOG_WINNER] >= 0:
                     words[receipt.RECEIPT_OFFER] = int(OFFERS[row[shard.LOG_WINNER], 0])
                     words[receipt.RECEIPT_CONTACT] = int(OFFERS[row[shard.LOG_WINNER], 1])
+                elif row[shard.LOG_HELD] >= 0:
+                    words[receipt.RECEIPT_OFFER] = int(OFFERS[row[shard.LOG_HELD], 0])
+                    words[receipt.RECEIPT_FLAGS] |= receipt.RECEIPT_IS_HELD
                 rows.append(words)
             start = span[shard.SPAN_LOG_END]
         for action in each.actions.tolist():

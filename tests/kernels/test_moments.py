@@ -18,7 +18,7 @@ from tests.kernels.drivers import DAY_MS, START_MS, TYPE_A, Words, quick, record
 from tests.kernels.feeding import Fed, small_scratch, world_in_utc
 
 GAP = 5_000
-WINDOWS = (-GAP, -2 * GAP, plan.WINDOW_DAY, plan.WINDOW_WEEK, plan.WINDOW_MONTH)
+WINDOWS = (-GAP, -2 * GAP, plan.WINDOW_DAY, plan.WINDOW_WEEK, plan.WINDOW_MONTH, plan.WINDOW_HOUR)
 
 
 @kernel
@@ -66,7 +66,7 @@ def test_windows_begin_where_they_should(times: list[int], later: int, day: int)
     first = len(fed.plan.streams)
     for m, window in enumerate(WINDOWS):
         after = int(scratch.location[first + m])
-        if window < plan.WINDOW_MONTH:
+        if window in (-GAP, -2 * GAP):
             runs = naive.sessions((START_MS + day + time for time in times), -window)
             current = bool(runs) and now - runs[0][1] <= -window
             assert after == (runs[0][0] - 1 if current else now)

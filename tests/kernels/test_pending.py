@@ -74,6 +74,9 @@ def limit_passed(
     """Whether one more send at `now` is too many in a window that ends then, or at one of `alone` that comes later."""
     charged = sorted(charged)[-times:] if times == 1 else sorted(charged)[-3:]  # as many as are kept
     ends = [now, *(time for time in alone if ahead and now < time < now + window)]
+    alone = [
+        time for time in alone if ahead or time != now
+    ]  # decided later, though its customer's clock stood still
     if sum(time > now - window for time in charged) >= times:
         return True
     return any(

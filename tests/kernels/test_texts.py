@@ -15,6 +15,7 @@ from tests.kernels.drivers import quick
 WORD = st.integers(-(2**63), 2**63 - 1)
 STRINGS = st.sampled_from(["", "x", "Zoë", "a" * 255, 'quo"te', "back\\slash", "tab\t", "null"])
 LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+HELD_MS = 7  # from the first decision on
 LIVES = st.integers(0, 10**10)
 
 
@@ -66,6 +67,7 @@ def test_texts_of_actions(told: list[tuple[list[str], list[int], int, int]], liv
         actions[n, [shard.ACTION_HI, shard.ACTION_LO]] = words[:2]
         log[count - 1 - n, [shard.LOG_DECISION_HI, shard.LOG_DECISION_LO]] = words[2:]
         log[count - 1 - n, shard.LOG_NOW] = now
+        actions[n, shard.ACTION_FIRST] = first = max(0, now - HELD_MS)
         said = [
             strings[record.STRING_CUSTOMER],
             strings[4 + record.STRING_PRODUCT],
@@ -74,7 +76,7 @@ def test_texts_of_actions(told: list[tuple[list[str], list[int], int, int]], liv
         ]
         plain &= not any(character in string for string in said for character in '"\\\t')
         expected += [digits(*words[:2]), digits(*words[2:]), *map(as_text, said)]
-        expected += [rfc3339(now), rfc3339(now + lives[offer]), rfc3339(now + lives[2 + offer])]
+        expected += [rfc3339(now), rfc3339(now + lives[offer]), rfc3339(first + lives[2 + offer])]
     data = np.zeros(count * TEXT_BYTES_MAX + TEXT_ROOM, np.uint8)
     ends = np.zeros(count * TEXTS, np.int64)
     given_lives = np.array(lives, np.int64)

@@ -96,6 +96,8 @@ class NaiveHistory:
         if within_ms >= 0:
             return within_ms == 0 or self.now - within_ms < time <= self.now
         then, today = self.on_the_wall(time), self.on_the_wall(self.now)
+        if within_ms == plan.WINDOW_HOUR:
+            return (then.date(), then.hour) == (today.date(), today.hour)
         if within_ms == plan.WINDOW_DAY:
             return then.date() == today.date()
         if within_ms == plan.WINDOW_WEEK:
@@ -201,7 +203,9 @@ class NaiveHistory:
     def moment(self, window: int, layout: Layout, row: np.ndarray) -> int:
         """The word of `location` for a window below 0: times after it are inside."""
         today = self.on_the_wall(self.now).replace(hour=0, minute=0, second=0, microsecond=0)
-        if window == plan.WINDOW_DAY:
+        if window == plan.WINDOW_HOUR:
+            start = self.on_the_wall(self.now).replace(minute=0, second=0, microsecond=0)
+        elif window == plan.WINDOW_DAY:
             start = today
         elif window == plan.WINDOW_WEEK:
             start = today - timedelta(days=today.weekday())

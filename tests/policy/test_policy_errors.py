@@ -127,6 +127,8 @@ weights = { views = 0.5 }
 voucher = { campaign = "c", discount_percent = 10 }
 """
 
+BOUNDS = ", discount_min = 1, discount_max = 2"
+
 # fmt: off
 FILES = [
     # what is replaced, by what, path, part of the message, part of the hint
@@ -134,7 +136,7 @@ FILES = [
     ("version = 1\n[[", "version = 0\n[[", "$.version", ">= 1", ""),
     ("version = 1\n[[", "version = 1\nversoin = 2\n[[", "$", "no field `versoin`", 'did you mean "version"?'),
     ("version = 1\n[[", "[[", "$", "`version` is missing", ""),
-    ("version = 1\n[[", "version = 1\ncampaigns = []\n[[", "$", "campaigns", "not yet in this version"),
+    ("version = 1\n[[", "version = 1\nexperiments = []\n[[", "$", "experiments", "not yet in this version"),
     ("version = 1\n[[", 'version = 1\ncurrency = "EURO"\n[[', "$.currency", "EURO", 'did you mean "EUR"?'),
     ('policy = "p"', 'policy = "P P"', "$.policy", "regex", "small letters"),
     ('policy = "p"', "policy = p", "", "not TOML", ""),
@@ -156,9 +158,21 @@ FILES = [
     (", discount_percent = 10", "", "offers[0].voucher", "discount", "one of the two"),
     ("_percent = 10", "_amount = 0.001", "offers[0].voucher.discount_amount", "0.001", "2 decimals"),
     ("_percent = 10", "_percent = 10, valid_for = '1x'", "offers[0].voucher.valid_for", "1x", "30m"),
+    ("_percent = 10", "_percent = 10, discount_min = 5", "offers[0].voucher.discount_min", "is 10", "expression"),
+    ("_percent = 10", "_percent = 'x'" + BOUNDS, "offers[0].voucher.discount_percent", "`x` is not known", ""),
+    ("_percent = 10", "_percent = '5', discount_min = 5", "offers[0].voucher", "`discount_max` is missing", "both"),
+    ("_percent = 10", "_percent = '5', discount_min = 5, discount_max = 4", "voucher.discount_min", "5 is more", ""),
+    ("_percent = 10", "_percent = '5', discount_min = 1, discount_max = 101", "discount_max", "101 is no", "most 100"),
+    ("_percent = 10", "_percent = '5'" + BOUNDS + ", discount_step = 0.001", ".discount_step", "0.001", "decimals"),
+    ("_percent = 10", "_amount = '5'" + BOUNDS + ", discount_step = 0.001", ".discount_step", "0.001", "2 decimals"),
+    ("_percent = 10", "_amount = '5', discount_min = -1", ".discount_min", ">= 0", ""),
     ('id = "o"\n', 'id = "o"\nvalue = -1\n', "offers[0].value", ">= 0", ""),
     ('id = "o"\n', 'id = "o"\ncontext = "x"\n', "offers[0].context", "`x` is not known", ""),
     ('id = "o"\n', 'id = "o"\nwhen = "1"\n', "offers[0].when`, column 1", "a number", "compare"),
+    ('id = "o"\n', 'id = "o"\napplicable = "1"\n', "offers[0].applicable`, column 1", "a number", "compare"),
+    ('id = "o"\n', 'id = "o"\nsuitable = "x"\n', "offers[0].suitable`, column 1", "`x` is not known", ""),
+    ('id = "o"\n', 'id = "o"\nsuitabel = "x"\n', "offers[0]`", "suitabel", 'did you mean "suitable"?'),
+    ("when = 'exists", "applicable = 'step'\nwhen = 'exists", "$.journeys[0].applicable`", "step", "wait"),
     ('value = \'count("Product Viewed"', "value = 'count(\"x\"", "model.features[0].value", '"x"', ""),
     ('name = "views", ', 'name = "Views", ', "model.features[0].name", "regex", ""),
     ("when = 'exists", "expires_after = '3'\nwhen = 'exists", "$.journeys[0].expires_after", '"3"', "30m"),

@@ -147,7 +147,7 @@ def next_check(history: NaiveHistory, rows: list[tuple[int, int, int, int, int]]
             width = int(words[plan.STREAM_WIDTH_MS])
             due += [times[0] + width] if times[0] == now - now % width else []
         elif window < 0 and inside:
-            if window in (plan.WINDOW_DAY, plan.WINDOW_WEEK, plan.WINDOW_MONTH):
+            if window in (plan.WINDOW_HOUR, plan.WINDOW_DAY, plan.WINDOW_WEEK, plan.WINDOW_MONTH):
                 end = now - (now + history.offset_ms) % DAY_MS + DAY_MS
                 while history.inside(end, window, 0):
                     end += DAY_MS

@@ -85,7 +85,7 @@ ERRORS = [
     (ALL, f'repeated("{V}", 3)', "column 1", "reserved", "not yet in this version"),
     (ALL, f'repeated("{V}", 3)', "column 1", "reserved", ">= 3"),
     (ALL, f'not_between("{V}", "{A}")', "column 1", "reserved", "without="),
-    (ALL, "quiet_hours > 3", "column 1", "reserved", "not yet in this version"),
+    (ALL, "local_hour > 3", "column 1", "reserved", "not yet in this version"),
     (ALL, "local_hour() > 3", "column 1", "reserved", "not yet in this version"),
     (ALL, "weather.rain > 3", "column 1", "`weather.rain` is reserved", "not yet in this version"),
     (ALL, "store.open > 3", "column 1", "`store.open` is reserved", "not yet in this version"),

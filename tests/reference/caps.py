@@ -10,14 +10,17 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from segue_kernels import plan
+from tests.reference.history import period_start_ms
 from tests.reference.journeys import Policies
 
 Who = tuple[str, str]  # kind and identifier of a customer
 
 
 def period_of(time_ms: int, zone: str, window: int) -> tuple[int, ...]:
-    """What is the same for all moments of a zone's day, week or month."""
+    """What is the same for all moments of a zone's hour, day, week or month."""
     local = datetime.fromtimestamp(time_ms / 1_000, ZoneInfo(zone))
+    if window == plan.WINDOW_HOUR:
+        return (period_start_ms(time_ms, zone, window),)
     if window == plan.WINDOW_WEEK:
         return tuple(local.isocalendar())[:2]
     if window == plan.WINDOW_MONTH:

@@ -19,7 +19,8 @@ from tests.reference.journeys import Journey
 
 @dataclass(frozen=True)
 class ActionRow:
-    """One action. `stage` "" = there are none, `trigger` "" = no event caused it."""
+    """One action. `stage` "" = there are none, `trigger` "" = no event caused it; `discount` of its voucher in percent,
+    or in minor units; `timezone` "" = the deployment's."""
 
     decision_id: str
     action_id: str
@@ -41,6 +42,8 @@ class ActionRow:
     segments: tuple[str, ...]
     stage: str
     items: tuple[str, ...]
+    discount: tuple[float | None, int | None] | None
+    timezone: str
     time: str
 
 
@@ -83,6 +86,7 @@ class DecisionRow:
     fired: tuple[str, ...]
     reasons: tuple[int, ...]
     propensities: tuple[float, ...] | None = None
+    contexts: tuple[float, ...] | None = None
     scores: tuple[float, ...] | None = None
 
 
@@ -137,10 +141,16 @@ def action_rows(actions: Iterable[Mapping[str, Any]]) -> Counter[ActionRow]:
             segments=tuple(action.get("segments") or ()),
             stage=action.get("stage") or "",
             items=tuple(action.get("items") or ()),
+            discount=_discount(action["voucher"]),
+            timezone=action["timezone"] or "",
             time=action["time"],
         )
         for action in actions
     )
+
+
+def _discount(voucher: Mapping[str, Any] | None) -> tuple[float | None, int | None] | None:
+    return None if voucher is None else (voucher["discount_percent"], voucher["discount_amount_minor"])
 
 
 def decision_rows(
@@ -163,6 +173,7 @@ def decision_rows(
                 fired=tuple(journeys[index].id for index in row["journeys"]),
                 reasons=tuple(row["reasons"]),
                 propensities=tuple(row["propensities"]) if numbers else None,
+                contexts=tuple(row["contexts"]) if numbers else None,
                 scores=tuple(row["scores"]) if numbers else None,
             )
         ] += 1
@@ -207,6 +218,10 @@ def credit_rows(rows: Iterable[Mapping[str, Any]]) -> Counter[CreditRow]:
 def _action_row(action: Action, secret: bytes) -> ActionRow:
     kind, customer = action.customer
     channel, placement = action.slot
+    discount: tuple[float | None, int | None] | None = None
+    if action.discount is not None:
+        of, found = action.discount
+        discount = (float(found), None) if of.is_percent else (None, int(found * of.scale))
     decision = decision_hash(key_hash(action.customer, secret), action.message, "/".join(action.slot), secret)
     return ActionRow(
         decision_id=_hex(decision),
@@ -229,6 +244,8 @@ def _action_row(action: Action, secret: bytes) -> ActionRow:
         segments=action.segments,
         stage=action.stage,
         items=action.items,
+        discount=discount,
+        timezone=action.timezone,
         time=_time_text(action.time_ms),
     )
 
@@ -246,6 +263,7 @@ def _decision_row(decision: Decision, secret: bytes, numbers: bool) -> DecisionR
         fired=decision.fired,
         reasons=tuple(candidate.reason for candidate in decision.candidates),
         propensities=tuple(n.propensity if n else 0.0 for n in scored) if numbers else None,
+        contexts=tuple(n.context if n else 0.0 for n in scored) if numbers else None,
         scores=tuple(n.score if n else 0.0 for n in scored) if numbers else None,
     )
 

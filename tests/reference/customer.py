@@ -22,14 +22,15 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Sent:
-    """A send that counts for the limits of its journey and for the caps on its channel and purpose."""
+    """A send that counts for the limits of its journey and for the caps on its channel and purposes: one, those of all
+    that may go out in its place, or none where it is charged to the limits alone."""
 
     journey: str
     time_ms: int
     product: int
     category: int
     channel: str
-    purpose: str
+    purposes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,18 @@ class Wait:
     def rank(self) -> tuple[int, int]:
         """Greater = armed later."""
         return self.subject.time_ms, self.armed_by.message[0]
+
+
+@dataclass(frozen=True)
+class Held:
+    """An action that quiet hours hold: its place is (journey, slot, key). `offer` is its place in the journey."""
+
+    subject: Seen
+    trigger: Trigger
+    offer: int
+    step: int
+    first_ms: int
+    until_ms: int
 
 
 @dataclass(frozen=True, order=True)
@@ -73,6 +86,9 @@ class Customer:
     quarantined_until_ms: int = 0
     zone: tuple[int, str] = (0, "")  # time of the event that told it, name
     waits: dict[tuple[int, int], Wait] = field(default_factory=dict)  # by (journey, key)
+    held: dict[tuple[int, tuple[str, str], int], Held] = field(
+        default_factory=dict
+    )  # by (journey, slot, key)
     closed: dict[int, int] = field(default_factory=dict)  # by gap: end of the session whose end was a trigger
     segments: int = 0  # a bit each
     stage: int = 0
@@ -86,6 +102,7 @@ class Customer:
         self.matches.clear()
         self.lefts.clear()
         self.waits.clear()
+        self.held.clear()
         self.closed.clear()
         self.zone = (0, "")
         self.segments = self.stage = self.check_due_ms = 0
@@ -135,6 +152,9 @@ class Customer:
             both = [wait, self.waits.get(place, wait)]
             chosen = max if restarts(place[0]) else min
             self.waits[place] = chosen(both, key=lambda each: each.rank)
+        for at, held in other.held.items():
+            both_held = [held, self.held.get(at, held)]
+            self.held[at] = max(both_held, key=lambda each: (each.first_ms, each.trigger.message[0]))
         for gap, end in other.closed.items():
             self.closed[gap] = max(end, self.closed.get(gap, 0))
         self.segments |= other.segments

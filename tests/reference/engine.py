@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 from segue.events.names import CHANNELS, NAMES, PURPOSES
 from segue.limits import (
     DEDUPE_IDS_MAX,
     DEDUPE_MS_MAX,
+    HELD_PER_CUSTOMER_MAX,
     LATENESS_MS_DEFAULT,
     LOGIT_MAX,
     MINUTE_MS,
@@ -27,7 +31,7 @@ from segue.limits import (
 from segue.policy.interpret import interpret
 from segue.policy.ir import Lookup, LookupIs, Node, Stream, walk
 from segue_kernels import plan, record
-from tests.reference.customer import Customer, Left, Sent, Trigger, Wait
+from tests.reference.customer import Customer, Held, Left, Sent, Trigger, Wait
 from tests.reference.event import ANONYMOUS, Event
 from tests.reference.hashing import action_hash, decision_hash, key_hash, message_hash, signed, timer_hash
 from tests.reference.history import (
@@ -40,7 +44,7 @@ from tests.reference.history import (
     seen_header,
     seen_items,
 )
-from tests.reference.journeys import Cap, Journey, Limit, Offer, Policies
+from tests.reference.journeys import Cap, Depth, Journey, Limit, Offer, Policies
 from tests.reference.looks import DAILY, checks_of, due, every_change, listened_to
 from tests.reference.tables import Tables, Version
 
@@ -54,6 +58,11 @@ OUTSCORED = 6
 OTHER_SLOT = 7
 CAP = 9
 SUPPRESSED = 10
+HELD = 11
+QUIET_HOURS = 12
+EXPIRED = 13
+NOT_APPLICABLE = 15
+NOT_SUITABLE = 16
 
 ERASURE = "Profile Erasure Requested"
 WITHOUT_CUSTOMER = (
@@ -64,9 +73,10 @@ WITHOUT_CUSTOMER = (
 Key = tuple[str, str]  # kind and identifier of a customer
 Slot = tuple[str, str]  # channel and placement
 
-# a timer: when it is due, what it is, then for a session's end which gap, for a wait its journey and key
-Timer = tuple[int, int, int, int]
-CHECK, SESSION_END, WAIT = range(3)  # of one time, in this order
+# a timer: when it is due, what it is, then for a session's end which gap, for a wait its journey and key, for what is
+# held its journey, key and place among the journey's offers
+Timer = tuple[int, int, int, int, int]
+CHECK, SESSION_END, WAIT, RELEASE = range(4)  # of one time, in this order
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,7 @@ class Settings:
     lateness_ms: int = LATENESS_MS_DEFAULT
     timezone: str = "UTC"
     waits_per_customer_max: int = WAITS_PER_CUSTOMER_MAX
+    held_per_customer_max: int = HELD_PER_CUSTOMER_MAX
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,8 @@ class Decision:
 class Action:
     """A granted winner. Product and category are those of the event or line its journey fired on.
 
-    segments and stage are the customer's ("" = the policies have none), items the products it lists.
+    segments and stage are the customer's ("" = the policies have none), items the products it lists. `discount`: what
+    its voucher takes off, in percent or major units.
     """
 
     trigger: str
@@ -144,6 +156,8 @@ class Action:
     segments: tuple[str, ...] = ()
     stage: str = ""
     items: tuple[str, ...] = ()
+    discount: tuple[Depth, Fraction] | None = None
+    timezone: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,9 +184,22 @@ class Credit:
     product: str
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """What a ledger of vouchers is asked: which of `actions`, the best first, goes out. campaigns: of each, "" = none.
+
+    decision, action  where the decision and what goes out stand among the reference's
+    """
+
+    decision: int
+    action: int
+    actions: Sequence[Action]
+    campaigns: Sequence[str]
+
+
 @dataclass
 class Considered:
-    """A candidate on its way to its reason."""
+    """A candidate on its way to its reason. `held`: for what is released, what was held of its journey."""
 
     journey: Journey
     offer: Offer
@@ -180,9 +207,14 @@ class Considered:
     step: int = 1
     reason: int = WON
     numbers: Numbers | None = None
+    discount: tuple[Depth, Fraction] | None = None
+    held: Held | None = None
 
     def result(self) -> Candidate:
         return Candidate(self.journey.id, self.offer.id, self.reason, self.numbers)
+
+
+Rank = Callable[[Considered], tuple[float, ...]]
 
 
 def propensity(bias: float, weights: Sequence[float], features: Sequence[float]) -> float:
@@ -192,6 +224,15 @@ def propensity(bias: float, weights: Sequence[float], features: Sequence[float])
         z += weight * x
     z = min(max(z, -LOGIT_MAX), LOGIT_MAX)
     return 1.0 / (1.0 + math.exp(-z))
+
+
+def depth(of: Depth, value: float) -> Fraction:
+    """What a voucher takes off, in percent or major units; half of the smallest part is rounded up."""
+    unit = Fraction(1, of.scale)
+    least, most = Fraction(of.least), Fraction(of.most)
+    step = unit if of.step is None else Fraction(of.step)
+    asked = min(max(math.floor(value * of.scale + 0.5) * unit, least), most)
+    return least + (asked - least) // step * step
 
 
 class Reference:
@@ -221,6 +262,7 @@ class Reference:
         self.erased: dict[Key, int] = {}  # time of the latest erasure
         self.decisions: list[Decision] = []
         self.actions: list[Action] = []
+        self.rankings: list[Ranking] = []
         self.changes: list[Change] = []
         self.credits: list[Credit] = []
         self.counters: Counter[str] = Counter()
@@ -307,15 +349,19 @@ class Reference:
     # --- timers -------------------------------------------------------------------------------------------
 
     def next_timer(self, customer: Customer) -> Timer | None:
-        """The customer's earliest timer: by due time, then the check, ends of sessions, waits."""
+        """The customer's earliest timer: by due time, then the check, ends of sessions, waits, what is held."""
         timers: list[Timer] = []
         if customer.check_due_ms:
-            timers.append((customer.check_due_ms, CHECK, 0, 0))
+            timers.append((customer.check_due_ms, CHECK, 0, 0, 0))
         for at, gap in enumerate(self.gaps):
             newest = customer.session(gap)
             if newest is not None and newest[1] > customer.closed.get(gap, 0):
-                timers.append((newest[1] + gap, SESSION_END, at, 0))
-        timers += [(wait.due_ms, WAIT, *place) for place, wait in customer.waits.items()]
+                timers.append((newest[1] + gap, SESSION_END, at, 0, 0))
+        timers += [(wait.due_ms, WAIT, *place, 0) for place, wait in customer.waits.items()]
+        timers += [
+            (held.until_ms, RELEASE, journey, key, held.offer)
+            for (journey, _, key), held in customer.held.items()
+        ]
         return min(timers, default=None)
 
     def fire_due(self, key: Key, limit_ms: int) -> None:
@@ -328,7 +374,7 @@ class Reference:
             self.fire(key, customer, timer)
 
     def fire(self, key: Key, customer: Customer, timer: Timer) -> None:
-        due, kind, at, by = timer
+        due, kind, at, by, _ = timer
         if due - customer.clock_ms > self.settings.retention_ms:
             customer.forget()
             self.counters["customers_forgotten"] += 1
@@ -344,14 +390,18 @@ class Reference:
             self.fire_check(key, customer, due, now)
         elif kind == SESSION_END:
             self.fire_session(key, customer, self.gaps[at], now)
-        else:
+        elif kind == WAIT:
             self.fire_wait(key, customer, (at, by), now)
+        else:
+            self.release(key, customer, now)
 
     def drop(self, customer: Customer, timer: Timer) -> None:
         """A timer that came due in quarantine says nothing; a wait's later steps neither."""
-        _, kind, at, by = timer
+        _, kind, at, by, offer = timer
         if kind == WAIT:
             del customer.waits[at, by]
+        elif kind == RELEASE:
+            del customer.held[at, self.journeys[at].offers[offer].slot, by]
         elif kind == SESSION_END:
             newest = customer.session(self.gaps[at])
             assert newest is not None
@@ -406,6 +456,99 @@ class Reference:
         changes = self.look(key, customer, trigger, now)
         if changes:
             self.decide(key, customer, trigger, [nothing_seen(due)], changes, now)
+
+    # --- quiet hours --------------------------------------------------------------------------------------
+
+    def is_quiet(self, offer: Offer, customer: Customer, now: int, *then: str) -> bool:
+        """Whether it is quiet for this offer by the customer's clock, and one of `then` becomes of it."""
+        zone = ZoneInfo(customer.zone[1] or self.settings.timezone)
+        local = datetime.fromtimestamp(now // 1_000, UTC).astimezone(zone)
+        return any(
+            quiet.applies(local)
+            for quiet in self.policies.quiet
+            if quiet.then in then and offer.channel in quiet.channels and offer.purpose in quiet.purposes
+        )
+
+    def quiet_until(self, offer: Offer, customer: Customer, now: int, limit: int) -> int:
+        """The first minute before the limit, or `now`, in which it is not quiet; else the limit."""
+        while now < limit and self.is_quiet(offer, customer, now, "hold", "drop"):
+            now += MINUTE_MS - now % MINUTE_MS
+        return min(now, limit)
+
+    def hold(self, customer: Customer, trigger: Trigger, winner: Considered, now: int) -> int:
+        """Hold a winner until it is not quiet any more; the reason that it has then."""
+        journey, offer, subject = winner.journey, winner.offer, winner.subject
+        expires = now + journey.expires_ms
+        until = self.quiet_until(offer, customer, now, expires)
+        if until == expires:
+            self.counters["held_expired"] += 1
+            return EXPIRED
+        by = {"": 0, "product": subject.product, "category": subject.category}[journey.by]
+        place = (self.journeys.index(journey), offer.slot, by)
+        if place in customer.held:
+            self.counters["held_replaced"] += 1
+        elif len(customer.held) >= self.settings.held_per_customer_max:
+            self.counters["held_refused"] += 1
+            return QUIET_HOURS
+        self.counters["held"] += 1
+        message = (signed(trigger.message[0]), signed(trigger.message[1]))
+        which = journey.offers.index(offer)
+        customer.held[place] = Held(subject, Trigger(trigger.event, message), which, winner.step, now, until)
+        return HELD
+
+    def release(self, key: Key, customer: Customer, now: int) -> None:
+        """What is held and due is decided once more: its journeys' offers are candidates, only it can win."""
+        released: list[tuple[Held, Journey, bool]] = []
+        for place in sorted(customer.held, key=lambda at: (at[0], at[2], customer.held[at].offer)):
+            held, journey = customer.held[place], self.journeys[place[0]]
+            if held.until_ms > now:
+                continue
+            expires = held.first_ms + journey.expires_ms
+            until = self.quiet_until(journey.offers[held.offer], customer, now, expires)
+            if now < until < expires:  # its customer went to another time zone
+                customer.held[place] = replace(held, until_ms=until)
+                continue
+            del customer.held[place]
+            released.append((held, journey, until == expires))
+        if released:
+            self.counters["timers_fired"] += 1
+            self.settle_released(key, customer, released, now)
+
+    def settle_released(
+        self, key: Key, customer: Customer, released: list[tuple[Held, Journey, bool]], now: int
+    ) -> None:
+        considered: list[Considered] = []
+        for held, journey, is_expired in released:
+            still = journey.still is None or self.value(
+                journey.still, key, customer, held.subject, now, held.step
+            )
+            for n, candidate in enumerate(
+                self.consider(journey, held.subject, key, customer, now, held.step)
+            ):
+                candidate.held = held
+                if n != held.offer or not still:
+                    candidate.reason, candidate.numbers = NOT_ELIGIBLE, None
+                if n == held.offer and is_expired:
+                    candidate.reason, candidate.numbers = EXPIRED, None
+                    self.counters["held_expired"] += 1
+                considered.append(candidate)
+        message = timer_hash("", 0, now, 1, self.settings.secret)
+        trigger = Trigger("", message)
+        slots = {journey.offers[held.offer].slot: held for held, journey, _ in reversed(released)}
+        considered = [c for c in considered if c.offer.slot in slots]
+        best = self.best_of_slots(considered, self.rank_released)
+        self.keep_one_slot(best, self.rank_released)
+        order = sorted(best, key=lambda slot: self.rank_released(best[slot]), reverse=True)
+        order += [slot for slot in self.slots if slot in slots and slot not in best]
+        fired = tuple(journey.id for _, journey, _ in released)
+        for slot in order:
+            cause = slots[slot] if slot not in best else best[slot].held
+            assert cause is not None
+            of_slot = replace(trigger, event=cause.trigger.event)
+            self.settle_slot(key, customer, of_slot, slot, considered, best.get(slot), fired, now)
+
+    def rank_released(self, candidate: Considered) -> tuple[int, float, int]:
+        return (candidate.journey.priority, *self.rank(candidate))
 
     # --- segments and stages ------------------------------------------------------------------------------
 
@@ -639,32 +782,71 @@ class Reference:
         considered: list[Considered] = []
         for journey, subject in fired:
             considered += self.consider(journey, subject, key, customer, now, step)
-        best = self.best_of_slots(considered)
-        self.keep_one_slot(best)
+        best = self.best_of_slots(considered, self.rank)
+        self.keep_one_slot(best, self.rank)
+        names = tuple(journey.id for journey, _ in fired)
         for slot in self.slots:
-            in_slot = [c for c in considered if c.offer.slot == slot]
-            if not in_slot:
-                continue
-            winner = best.get(slot)
-            if winner is not None and self.limit_reached(winner.journey, winner.subject, customer, now):
+            if any(c.offer.slot == slot for c in considered):
+                self.settle_slot(key, customer, trigger, slot, considered, best.get(slot), names, now)
+
+    def settle_slot(
+        self,
+        key: Key,
+        customer: Customer,
+        trigger: Trigger,
+        slot: Slot,
+        considered: Sequence[Considered],
+        winner: Considered | None,
+        fired: tuple[str, ...],
+        now: int,
+    ) -> None:
+        """Grant the slot's winner, if nothing that was granted before forbids it; hold it if it is quiet."""
+        if winner is not None:
+            if self.limit_reached(winner.journey, winner.subject, customer, now):
                 winner.reason = LIMIT
-                winner = None
-            elif winner is not None and self.cap_reached(winner.offer, customer, now):
+            elif self.cap_reached(winner.offer, customer, now):
                 winner.reason = CAP
+            elif self.is_quiet(winner.offer, customer, now, "hold"):
+                winner.reason = self.hold(customer, trigger, winner, now)
+            if winner.reason != WON:
                 winner = None
-            decision = Decision(
-                trigger=trigger.event,
-                message=trigger.message,
-                customer=key,
-                slot=slot,
-                now_ms=now,
-                fired=tuple(journey.id for journey, _ in fired),
-                winner=None if winner is None else winner.result(),
-                candidates=tuple(c.result() for c in in_slot),
-            )
-            self.decisions.append(decision)
-            if winner is not None and winner.numbers is not None:
-                self.grant(key, customer, trigger, slot, winner, winner.numbers, now)
+        in_slot = [c for c in considered if c.offer.slot == slot]
+        ranked = [] if winner is None else self.ranked(winner, in_slot, customer, now)
+        decision = Decision(
+            trigger=trigger.event,
+            message=trigger.message,
+            customer=key,
+            slot=slot,
+            now_ms=now,
+            fired=fired,
+            winner=None if winner is None else winner.result(),
+            candidates=tuple(c.result() for c in in_slot),
+        )
+        self.decisions.append(decision)
+        if ranked:
+            self.grant(key, customer, trigger, slot, ranked, now)
+
+    def ranked(
+        self, winner: Considered, in_slot: Sequence[Considered], customer: Customer, now: int
+    ) -> list[Considered]:
+        """The winner and, as long as these have vouchers of campaigns, those that stand in for it: the next best.
+        Nobody stands in for what was held."""
+        ranked = [winner]
+        behind = [] if winner.held is not None else [c for c in in_slot if c.reason == OUTSCORED]
+        for candidate in sorted(behind, key=self.rank, reverse=True):
+            if not ranked[-1].offer.campaign:
+                break
+            if winner.journey.alongside and not candidate.journey.alongside:
+                candidate.reason = OTHER_SLOT
+            elif self.limit_reached(candidate.journey, candidate.subject, customer, now):
+                candidate.reason = LIMIT
+            elif self.cap_reached(candidate.offer, customer, now):
+                candidate.reason = CAP
+            elif self.is_quiet(candidate.offer, customer, now, "hold"):
+                candidate.reason = QUIET_HOURS
+            else:
+                ranked.append(candidate)
+        return ranked
 
     def grant(
         self,
@@ -672,36 +854,64 @@ class Reference:
         customer: Customer,
         trigger: Trigger,
         slot: Slot,
-        winner: Considered,
-        numbers: Numbers,
+        ranked: Sequence[Considered],
         now: int,
     ) -> None:
-        journey, subject = winner.journey, winner.subject
-        offer = winner.offer
-        customer.sent.append(
-            Sent(journey.id, now, subject.product, subject.category, offer.channel, offer.purpose)
-        )
-        stages = self.policies.stages
-        self.actions.append(
-            Action(
-                trigger=trigger.event,
-                message=trigger.message,
-                customer=key,
-                slot=slot,
-                journey=journey.id,
-                offer=winner.offer.id,
-                product=subject.product_text,
-                category=subject.category_text,
-                time_ms=now,
-                numbers=numbers,
-                step=winner.step,
-                segments=tuple(
-                    s.id for bit, s in enumerate(self.policies.segments) if customer.segments >> bit & 1
-                ),
-                stage=stages[customer.stage].id if stages else "",
-                items=self.listed(winner.offer, customer, now),
+        """One of these goes out, the first unless a ledger refuses it; what any of them charges is charged, once."""
+        purposes = tuple(dict.fromkeys(c.offer.purpose for c in ranked))
+        journeys = {c.journey.id: c for c in reversed(ranked)}
+        for candidate in ranked:
+            if journeys[candidate.journey.id] is not candidate:
+                continue
+            subject = candidate.subject
+            customer.sent.append(
+                Sent(
+                    candidate.journey.id,
+                    now,
+                    subject.product,
+                    subject.category,
+                    slot[0],
+                    purposes if candidate is ranked[0] else (),
+                )
             )
+            self.note_left(key, customer, trigger, slot, candidate, now)
+        actions = [self.action(key, customer, trigger, slot, candidate, now) for candidate in ranked]
+        if ranked[0].offer.campaign:
+            campaigns = [candidate.offer.campaign for candidate in ranked]
+            self.rankings.append(Ranking(len(self.decisions) - 1, len(self.actions), actions, campaigns))
+        self.actions.append(actions[0])
+
+    def action(
+        self, key: Key, customer: Customer, trigger: Trigger, slot: Slot, winner: Considered, now: int
+    ) -> Action:
+        assert winner.numbers is not None
+        subject, stages = winner.subject, self.policies.stages
+        return Action(
+            trigger=trigger.event,
+            message=trigger.message,
+            customer=key,
+            slot=slot,
+            journey=winner.journey.id,
+            offer=winner.offer.id,
+            product=subject.product_text,
+            category=subject.category_text,
+            time_ms=now,
+            numbers=winner.numbers,
+            step=winner.step,
+            segments=tuple(
+                s.id for bit, s in enumerate(self.policies.segments) if customer.segments >> bit & 1
+            ),
+            stage=stages[customer.stage].id if stages else "",
+            items=self.listed(winner.offer, customer, now),
+            discount=winner.discount,
+            timezone=customer.zone[1],
         )
+
+    def note_left(
+        self, key: Key, customer: Customer, trigger: Trigger, slot: Slot, winner: Considered, now: int
+    ) -> None:
+        """The action is the left side of joins."""
+        journey, subject = winner.journey, winner.subject
         secret = self.settings.secret
         low_high: tuple[int, int] | None = None
         for j, join in enumerate(self.policies.joins):
@@ -762,15 +972,20 @@ class Reference:
         def value(node: Node) -> float:
             return self.value(node, key, customer, subject, now, step)
 
+        def refused(*layer: Node | None) -> bool:
+            return any(node is not None and not value(node) for node in layer)
+
         features = [value(node) for node in journey.features]
         considered = []
         for offer in journey.offers:
             candidate = Considered(journey, offer, subject, step)
             considered.append(candidate)
-            if (offer.steps and step not in offer.steps) or (
-                offer.when is not None and not value(offer.when)
-            ):
+            if (offer.steps and step not in offer.steps) or refused(offer.when):
                 candidate.reason = NOT_ELIGIBLE
+            elif refused(journey.applicable, offer.applicable):
+                candidate.reason = NOT_APPLICABLE
+            elif refused(journey.suitable, offer.suitable):
+                candidate.reason = NOT_SUITABLE
             elif offer.currency and currency_code(offer.currency) != subject.currency:
                 candidate.reason = CURRENCY
             elif offer.consent is not None and (refusal := self.refusal(customer, offer.consent)):
@@ -779,6 +994,8 @@ class Reference:
                 candidate.reason = LIMIT
             elif self.cap_reached(offer, customer, now):
                 candidate.reason = CAP
+            elif self.is_quiet(offer, customer, now, "drop"):
+                candidate.reason = QUIET_HOURS
             else:
                 p = propensity(offer.bias, offer.weights, features)
                 context = offer.context if isinstance(offer.context, float) else value(offer.context)
@@ -786,6 +1003,9 @@ class Reference:
                 candidate.numbers = Numbers(p, context, offer.value, offer.lever, score)
                 if score < journey.score_min:
                     candidate.reason = BELOW_MINIMUM
+                if offer.depth is not None:
+                    asked = 0.0 if offer.depth.value is None else value(offer.depth.value)
+                    candidate.discount = (offer.depth, depth(offer.depth, asked))
         return considered
 
     def refusal(self, customer: Customer, register: tuple[str, str]) -> int:
@@ -819,7 +1039,9 @@ class Reference:
 
         return any(
             sum(
-                sent.channel in cap.channels and sent.purpose in cap.purposes and sent.time_ms > after(cap)
+                sent.channel in cap.channels
+                and any(purpose in cap.purposes for purpose in sent.purposes)
+                and sent.time_ms > after(cap)
                 for sent in customer.sent
             )
             >= cap.times
@@ -832,22 +1054,22 @@ class Reference:
         assert candidate.numbers is not None
         return (candidate.numbers.score, -self.tie_rank[candidate.journey.id, candidate.offer.id])
 
-    def best_of_slots(self, considered: Sequence[Considered]) -> dict[Slot, Considered]:
+    def best_of_slots(self, considered: Sequence[Considered], rank: Rank) -> dict[Slot, Considered]:
         best: dict[Slot, Considered] = {}
         for slot in self.slots:
             able = [c for c in considered if c.offer.slot == slot and c.reason == WON]
             if able:
-                best[slot] = max(able, key=self.rank)
+                best[slot] = max(able, key=rank)
                 for candidate in able:
                     if candidate is not best[slot]:
                         candidate.reason = OUTSCORED
         return best
 
-    def keep_one_slot(self, best: dict[Slot, Considered]) -> None:
+    def keep_one_slot(self, best: dict[Slot, Considered], rank: Rank) -> None:
         """Of the winners whose journeys do not stand alongside, only the best stays."""
         alone = [c for c in best.values() if not c.journey.alongside]
         if alone:
-            only = max(alone, key=self.rank)
+            only = max(alone, key=rank)
             for candidate in alone:
                 if candidate is not only:
                     candidate.reason = OTHER_SLOT

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from segue.events.names import NAMES
+from segue.limits import MINUTE_MS
 from segue.policy.ir import Stream
 from segue_kernels import plan, record
 from tests.reference.event import Event
@@ -17,7 +18,7 @@ from tests.reference.hashing import field_hash
 NO_PRODUCT_TYPES = ("identify", "alias")
 TUMBLING = (plan.TUMBLE_COUNT, plan.TUMBLE_SUM, plan.TUMBLE_DISTINCT)
 EVER_MS = 1 << 62
-CALENDAR = (plan.WINDOW_DAY, plan.WINDOW_WEEK, plan.WINDOW_MONTH)
+CALENDAR = (plan.WINDOW_HOUR, plan.WINDOW_DAY, plan.WINDOW_WEEK, plan.WINDOW_MONTH)
 NOT_ACTIVITY = (
     # what is done to a customer, or is no doing at all
     *("Email Delivered", "Email Bounced", "Email Marked as Spam", "Unsubscribed"),
@@ -43,13 +44,29 @@ def _day_start_ms(day: date, zone: str) -> int:
     return int(midnight.timestamp()) * 1000
 
 
+def _hour_ms(now_ms: int, zone: str, step: int) -> int:
+    """The nearest minute from the one of `now_ms` on, step by step, at which a full hour or other clocks begin."""
+
+    def local(at_ms: int) -> datetime:
+        return datetime.fromtimestamp(at_ms // 1_000, UTC).astimezone(ZoneInfo(zone))
+
+    at = now_ms - now_ms % MINUTE_MS + (MINUTE_MS if step > 0 else 0)
+    while local(at).minute and local(at).utcoffset() == local(at - 1_000).utcoffset():
+        at += step * MINUTE_MS
+    return at
+
+
 def period_start_ms(now_ms: int, zone: str, window: int) -> int:
-    """When the customer's local day, week (Monday) or month of `now_ms` began."""
+    """When the customer's local hour, day, week (Monday) or month of `now_ms` began."""
+    if window == plan.WINDOW_HOUR:
+        return _hour_ms(now_ms, zone, -1)
     return _day_start_ms(_period_day(now_ms, zone, window), zone)
 
 
 def period_end_ms(now_ms: int, zone: str, window: int) -> int:
     """When the next one begins."""
+    if window == plan.WINDOW_HOUR:
+        return _hour_ms(now_ms, zone, 1)
     day = _period_day(now_ms, zone, window)
     if window == plan.WINDOW_DAY:
         following = day + timedelta(days=1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from segue.policy.ir import Node
+from segue.vouchers.campaign import Terms
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,19 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """What a voucher takes off: the least if there is no `value`, else that within bounds, in whole steps above the
+    least; in percent or major units, of which the smallest part is 1/scale."""
+
+    value: Node | None
+    is_percent: bool
+    scale: int
+    least: str
+    most: str
+    step: str | None
+
+
+@dataclass(frozen=True)
 class Offer:
     """One offer. `consent` is the (channel, purpose) it needs; `currency` code 0 = any event's.
 
@@ -37,6 +52,8 @@ class Offer:
     channel: str
     placement: str = "default"
     when: Node | None = None
+    applicable: Node | None = None
+    suitable: Node | None = None
     value: float = 1.0
     lever: float = 1.0
     context: Node | float = 1.0
@@ -47,6 +64,8 @@ class Offer:
     steps: tuple[int, ...] = ()
     items: Items | None = None
     purpose: str = "marketing"
+    campaign: str = ""  # of its voucher, if the policies declare it
+    depth: Depth | None = None
 
     @property
     def slot(self) -> tuple[str, str]:
@@ -62,7 +81,9 @@ class Journey:
     by           "", "product" or "category": what a wait is armed for
     restart      whether a further event starts the wait anew
     still        asked when a wait is over; None = always
+    applicable, suitable   asked for each of its offers, as the offers' own; None = always
     session_ms   gap of the session whose end it is decided on; 0 = none
+    expires_ms   for so long its actions hold good
     """
 
     id: str
@@ -79,6 +100,9 @@ class Journey:
     restart: bool = False
     still: Node | None = None
     session_ms: int = 0
+    applicable: Node | None = None
+    suitable: Node | None = None
+    expires_ms: int = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -111,13 +135,37 @@ class Join:
 @dataclass(frozen=True)
 class Cap:
     """At most `times` sends of all journeys on these channels for these purposes in a window as of an atom: sliding, or
-    the customer's day, week or month."""
+    the customer's hour, day, week or month."""
 
     id: str
     times: int
     window_ms: int
     channels: tuple[str, ...]
     purposes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """Nothing is sent on these channels for these purposes while the customer's clock shows a time (minutes of the day)
+    from `start` to before `end`, of the next day if that is not later; it begins on `days` (0 = Monday)."""
+
+    id: str
+    start: int
+    end: int
+    days: tuple[int, ...]
+    then: str
+    channels: tuple[str, ...]
+    purposes: tuple[str, ...]
+
+    def applies(self, local: datetime) -> bool:
+        """Whether it is quiet when the clock shows that."""
+        minute = local.hour * 60 + local.minute
+        today = local.weekday() in self.days
+        if self.start < self.end:
+            return today and self.start <= minute < self.end
+        return (today and minute >= self.start) or (
+            (local.weekday() - 1) % 7 in self.days and minute < self.end
+        )
 
 
 @dataclass(frozen=True)
@@ -142,3 +190,5 @@ class Policies:
     fields: Sequence[Field] = ()
     caps: Sequence[Cap] = ()
     granted: Sequence[str] = ()
+    campaigns: Sequence[Terms] = ()
+    quiet: Sequence[Quiet] = ()

@@ -9,20 +9,40 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from segue.events.names import CHANNELS, CODE_BY_NAME, PURPOSES
 from segue.policy.expression import compile_condition, compile_number
+from segue.policy.ir import Node
 from segue.policy.scope import Scope
+from segue.vouchers.campaign import Campaign, Terms, compile_campaign
 from segue_kernels import plan
 from tests.reference.decoding import exponent_of
 from tests.reference.hashing import field_hash
 from tests.reference.history import currency_code
-from tests.reference.journeys import Cap, Field, Items, Join, Journey, Limit, Offer, Policies, Segment, Stage
+from tests.reference.journeys import (
+    Cap,
+    Depth,
+    Field,
+    Items,
+    Join,
+    Journey,
+    Limit,
+    Offer,
+    Policies,
+    Quiet,
+    Segment,
+    Stage,
+)
 
 WITHOUT_CONSENT = ("web", "till")
 UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-CALENDAR = {"day": plan.WINDOW_DAY, "week": plan.WINDOW_WEEK, "month": plan.WINDOW_MONTH}
+CALENDAR = {
+    **{"hour": plan.WINDOW_HOUR, "day": plan.WINDOW_DAY},
+    **{"week": plan.WINDOW_WEEK, "month": plan.WINDOW_MONTH},
+}
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TABLES = ("catalogue", "price", "stock", "profile")
 BROUGHT = {"price": "amount", "stock": "quantity"}  # by events: known without being declared
 
@@ -97,16 +117,32 @@ def scope_of(currency: str, secret: bytes) -> Scope:
     return _Defined({}, {}, {}, _columns([])).scope(currency, secret)
 
 
+def _asked(fields: dict[str, Any], name: str, scope: Scope) -> Node | None:
+    """A condition that need not be there."""
+    return compile_condition(fields[name], scope) if name in fields else None
+
+
 def _offer(fields: dict[str, Any], features: Sequence[str], currency: str, scope: Scope) -> Offer:
     channel = fields["channel"]
     weights = fields.get("weights", {})
     context = fields.get("context", 1.0)
     items = fields.get("items")
+    voucher = fields.get("voucher", {})
+    depth = None
+    discount = voucher.get("discount_percent", voucher.get("discount_amount"))
+    if discount is not None:
+        is_percent = "discount_percent" in voucher
+        computed = compile_number(discount, scope) if isinstance(discount, str) else None
+        least, most = (str(voucher.get(name, discount)) for name in ("discount_min", "discount_max"))
+        step = str(voucher["discount_step"]) if "discount_step" in voucher else None
+        depth = Depth(computed, is_percent, 100 if is_percent else scope.minor_per_major, least, most, step)
     return Offer(
         id=fields["id"],
         channel=channel,
         placement=fields.get("placement", "default"),
-        when=compile_condition(fields["when"], scope) if "when" in fields else None,
+        when=_asked(fields, "when", scope),
+        applicable=_asked(fields, "applicable", scope),
+        suitable=_asked(fields, "suitable", scope),
         value=float(fields.get("value", 1.0)),
         lever=float(fields.get("lever", 1.0)),
         context=compile_number(context, scope) if isinstance(context, str) else float(context),
@@ -117,7 +153,37 @@ def _offer(fields: dict[str, Any], features: Sequence[str], currency: str, scope
         steps=tuple(fields.get("steps", [])),
         items=Items(items["recent"], window_ms(items), items.get("up_to", 5)) if items else None,
         purpose=fields.get("purpose", "marketing"),
+        depth=depth,
+        campaign=voucher["campaign"] if voucher.get("declared") else "",
     )
+
+
+def _terms(fields: dict[str, Any], currency: str, secret: bytes) -> Terms:
+    """A campaign as the ledger is told of it."""
+    named = {"discount_amount": "discount_minor", "discount_max": "discount_max_minor"}
+    named |= {"budget_amount": "budget_minor", "basket_min": "basket_min_minor", "id": "name"}
+    told = {name: value for name, value in fields.items() if name not in ("title", "when")}
+    for name in named.keys() & fields.keys():
+        value = told.pop(name)
+        told[named[name]] = value if name == "id" else int(Decimal(str(value)).scaleb(exponent_of(currency)))
+    if told.get("per_customer") == 0:
+        told["per_customer"] = None
+    told = {"valid_for": "14d", **told, "currency": currency, "shops": tuple(told.get("shops", ()))}
+    if duration_ms(told["valid_for"]) < duration_ms("1h"):
+        told["reserve_for"] = told["valid_for"]
+    return compile_campaign(Campaign(**told), lambda text: field_hash(text, secret))
+
+
+def _with_campaign(offer: dict[str, Any], campaigns: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The offer with what the campaign of its voucher says, if one is declared."""
+    campaign = campaigns.get(offer.get("voucher", {}).get("campaign", ""))
+    if campaign is None:
+        return offer
+    discount = {name: campaign[name] for name in ("discount_percent", "discount_amount") if name in campaign}
+    discount = {name: float(value) for name, value in discount.items()}
+    voucher = {**offer["voucher"], **discount, "declared": True}
+    when = f"({offer.get('when', 'True')}) and ({campaign.get('when', 'True')})"
+    return {**offer, "voucher": voucher, "when": when}
 
 
 def _change(text: str) -> str:
@@ -148,8 +214,11 @@ def _journey(fields: dict[str, Any], currency: str, scope: Scope) -> Journey:
         waits_ms=tuple(map(duration_ms, waits)),
         by=fields.get("by", ""),
         restart=fields.get("restart", False),
-        still=compile_condition(fields["still"], fired) if "still" in fields else None,
+        still=_asked(fields, "still", fired),
         session_ms=duration_ms(fields["session"]) if "session" in fields else 0,
+        applicable=_asked(fields, "applicable", fired),
+        suitable=_asked(fields, "suitable", fired),
+        expires_ms=duration_ms(fields.get("expires_after", "1d")),
     )
 
 
@@ -172,6 +241,23 @@ def _cap(fields: dict[str, Any]) -> Cap:
     )
 
 
+def _minutes(text: str) -> int:
+    hours, minutes = text.split(":")
+    return 60 * int(hours) + int(minutes)
+
+
+def _quiet(fields: dict[str, Any]) -> Quiet:
+    return Quiet(
+        id=fields["id"],
+        start=_minutes(fields["from"]),
+        end=_minutes(fields["to"]),
+        days=tuple(DAYS.index(day) for day in fields.get("days", DAYS)),
+        then=fields["then"],
+        channels=tuple(fields.get("channels", [c for c in CHANNELS if c not in WITHOUT_CONSENT])),
+        purposes=tuple(fields.get("purposes", PURPOSES)),
+    )
+
+
 def _index(files: Sequence[dict[str, Any]], name: str) -> dict[str, int]:
     ids = [item["id"] for file in files for item in file.get(name, [])]
     return {identifier: n for n, identifier in enumerate(ids)}
@@ -183,11 +269,14 @@ def read_policies(texts: Sequence[str], secret: bytes, currency: str = "EUR") ->
     defined = _Defined(
         _index(files, "segments"), _index(files, "stages"), _index(files, "joins"), _columns(files)
     )
+    campaigns = {one["id"]: one for file in files for one in file.get("campaigns", [])}
+    terms: list[Terms] = []
     journeys: list[Journey] = []
     segments: list[Segment] = []
     stages: list[Stage] = []
     joins: list[Join] = []
     caps: list[Cap] = []
+    quiet: list[Quiet] = []
     for file in files:
         letters = file.get("currency", currency)
         scope = defined.scope(letters, secret)
@@ -199,9 +288,13 @@ def read_policies(texts: Sequence[str], secret: bytes, currency: str = "EUR") ->
             within, by = duration_ms(join["within"]), join.get("by", "")
             joins.append(Join(join["id"], left, join["right"], within, by, join.get("up_to", 8)))
         caps += map(_cap, file.get("caps", []))
-        journeys += [_journey(fields, letters, scope) for fields in file.get("journeys", [])]
+        quiet += map(_quiet, file.get("quiet_hours", []))
+        terms += [_terms(fields, letters, secret) for fields in file.get("campaigns", [])]
+        for fields in file.get("journeys", []):
+            offers = [_with_campaign(offer, campaigns) for offer in fields["offers"]]
+            journeys.append(_journey({**fields, "offers": offers}, letters, scope))
     granted = [p["id"] for file in files for p in file.get("purposes", []) if p["unknown"] == "granted"]
-    return Policies(journeys, segments, stages, joins, defined.read, caps, granted)
+    return Policies(journeys, segments, stages, joins, defined.read, caps, granted, terms, quiet)
 
 
 def read_journeys(texts: Sequence[str], secret: bytes, currency: str = "EUR") -> Sequence[Journey]:

@@ -79,7 +79,7 @@ def _keywords(choice: Choice, reach: Reach, *names: str, of: str = "") -> str:
     if tumbling:
         given.append(f'every="{choice.pick(EVERY)}"')
     if window == 4 and "within" in names:
-        given.append(f'calendar="{choice.pick(("day", "day", "week", "month"))}"')
+        given.append(f'calendar="{choice.pick(("hour", "day", "day", "week", "month"))}"')
     if window == 5 and "within" in names:
         given.append(f'session="{choice.pick(GAPS)}"')
     if "source" in names and choice.chance(15):
@@ -297,6 +297,7 @@ def _offer(
         written.append(f'placement = "{placement}"')
     if choice.chance(30):
         written.append(f"when = '''{condition(choice, 1, reach)}'''")
+    written += _layers(choice, reach)
     if choice.chance(30):
         written.append(f"lever = {choice.pick((0.5, 1.5))}")
     if choice.chance(40):
@@ -317,8 +318,25 @@ def _offer(
         written.append(f"weights = {{ {', '.join(weights)} }}")
     if choice.chance(20) and voucher:
         discount = choice.pick(("discount_percent = 10.0", "discount_amount = 5.0"))
+        if choice.chance(60):
+            name = choice.pick(("discount_percent", "discount_amount"))
+            bounds = choice.pick(
+                ("discount_min = 0\ndiscount_max = 40", "discount_min = 1.5\ndiscount_max = 7.25")
+            )
+            discount = f"{name} = '''{number(choice, 2, reach)}'''\n{bounds}"
+            if choice.chance(60):
+                discount += f"\ndiscount_step = {choice.pick((0.01, 0.5, 2.5))}"
         written += ["[journeys.offers.voucher]", 'campaign = "spring"', discount, 'valid_for = "2h"']
     return written
+
+
+def _layers(choice: Choice, reach: Reach) -> list[str]:
+    """What an offer is asked after its own `when`, and a journey for all its offers."""
+    return [
+        f"{layer} = '''{condition(choice, 1, reach)}'''"
+        for layer in ("applicable", "suitable")
+        if choice.chance(15)
+    ]
 
 
 def _started(choice: Choice, reach: Reach, timers: bool) -> tuple[list[str], int]:
@@ -360,10 +378,13 @@ def _journey(choice: Choice, identifier: str, reach: Reach, timers: bool) -> lis
     ]
     if steps:
         reach = replace(reach, waiting=True)
+    written += _layers(choice, reach)
     if choice.chance(50):
         written.append(f"priority = {choice.pick((10, 50, 80))}")
     if choice.chance(30):
         written.append("alongside = true")
+    if choice.chance(40):
+        written.append(f'expires_after = "{choice.pick(("1h", "7h", "2d"))}"')
     if choice.chance(30):
         written.append(f"score_min = {choice.pick((0.1, 0.5, 1.0))}")
     limits = []
@@ -440,11 +461,36 @@ def _caps(choice: Choice, names: Sequence[str]) -> list[str]:
             scope.append(f"purposes = {_listed([choice.pick(('marketing', 'service'))])}")
         window = f'within = "{choice.pick(("5m", "1h", "4h", "1d", "7d"))}"'
         if choice.chance(50):
-            window = f'calendar = "{choice.pick(("day", "day", "week", "month"))}"'
+            window = f'calendar = "{choice.pick(("hour", "day", "day", "week", "month"))}"'
         if (*scope, window) in told:
             continue
         told.add((*scope, window))
         written += ["[[caps]]", f'id = "{name}"', *scope, f"times = {choice.pick((1, 2, 2, 3, 5))}", window]
+    return written
+
+
+def _quiet(choice: Choice, names: Sequence[str]) -> list[str]:
+    """Quiet hours that leave some of each week, whatever others there are."""
+    written: list[str] = []
+    then = choice.pick(("hold", "hold", "drop"))  # alike, so that no time is of both kinds
+    for name in names:
+        start = choice.pick(("21:00", "22:30", "09:45", "02:30", "00:00"))
+        to = choice.pick(("06:00", "23:15", "01:59", "02:31"))
+        written += [
+            "[[quiet_hours]]",
+            f'id = "{name}"',
+            f'from = "{start}"',
+            f'to = "{to}"',
+            f'then = "{then}"',
+        ]
+        days = sorted({choice.pick(("mon", "tue", "wed", "sat", "sun")) for _ in range(choice.integer(1, 4))})
+        written.append(f"days = {_listed(days)}")
+        if choice.chance(50):
+            among = ("web", "email", "push", "sms") if then == "drop" else ("email", "push", "sms")
+            channels = sorted({choice.pick(among) for _ in range(choice.integer(1, 3))})
+            written.append(f"channels = {_listed(channels)}")
+        if choice.chance(30):
+            written.append(f"purposes = {_listed([choice.pick(('marketing', 'service'))])}")
     return written
 
 
@@ -463,7 +509,7 @@ def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True, 
     them caps and whatever a deployment says once.
 
     timers   whether anything may be sent without an event at that moment
-    caps     whether the policy with stages may have caps
+    caps     whether the policy with stages may have caps and quiet hours
     """
     written = [f'policy = "{name}"', "version = 1", 'title = "Random"', 'currency = "EUR"']
     journeys = [f"{name}-{n}" for n in range(choice.integer(1, 3))]
@@ -481,6 +527,8 @@ def policy(choice: Choice, name: str, stages: bool = True, timers: bool = True, 
         written += _caps(choice, [f"{name}-cap-{n}" for n in range(choice.integer(1, 4))])
     for journey in journeys:
         written += _journey(choice, journey, reach, timers)
+    if caps and stages and choice.chance(60):
+        written += _quiet(choice, [f"{name}-quiet-{n}" for n in range(choice.integer(1, 3))])
     return "\n".join(written) + "\n"
 
 

@@ -162,9 +162,14 @@ def receipts_of(
                 if channels is None or channel in channels:
                     rows.append(row.copy())
                     rows[-1][receipt.RECEIPT_FLAGS] = receipt.RECEIPT_IS_SENT
+            held = log[words.LOG_HELD]
+            if held >= 0:
+                offer = policies.offer_infos[held]
+                row[receipt.RECEIPT_OFFER] = offer_hash(policies.journey_infos[offer.journey].id, offer.id)
+                row[receipt.RECEIPT_FLAGS] = receipt.RECEIPT_IS_HELD
             if channels is None:
                 rows.append(row)
-                rows[-1][receipt.RECEIPT_FLAGS] = receipt.RECEIPT_IS_LOGGED
+                rows[-1][receipt.RECEIPT_FLAGS] |= receipt.RECEIPT_IS_LOGGED
     return np.array(rows, np.int64).reshape(len(rows), receipt.RECEIPT_WORDS)
 
 

@@ -15,7 +15,7 @@ from tests.reference.choice import Seeded
 from tests.reference.compare import difference, expected_actions, expected_decisions
 from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
-from tests.reference.engine import SUPPRESSED, WON, Reference, Settings
+from tests.reference.engine import NOT_APPLICABLE, NOT_SUITABLE, SUPPRESSED, WON, Reference, Settings
 from tests.reference.policies import read_policies, scope_of
 
 DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
@@ -105,6 +105,8 @@ def test_random_streams_reach_every_rule() -> None:
     assert [name for name in names if not found[name]] == []
     assert len(reasons) >= 8
     assert reasons[SUPPRESSED]
+    assert reasons[NOT_APPLICABLE]
+    assert reasons[NOT_SUITABLE]
 
 
 def _named(seed: int, n: int) -> list[str]:

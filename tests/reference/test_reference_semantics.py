@@ -578,7 +578,9 @@ def test_sends_of_both_sides_of_a_merge_count(make: Maker) -> None:
 def test_reasons_are_given_in_order(make: Maker) -> None:
     never = compile_condition("False", SCOPE)
     offers = [
-        Offer("a", "web", when=never, currency="USD", consent=("web", "marketing")),
+        Offer("a", "web", when=never, applicable=never, suitable=never),
+        Offer("a2", "web", applicable=never, suitable=never, currency="USD"),
+        Offer("a3", "web", suitable=never, currency="USD", consent=("web", "marketing")),
         Offer("b", "web", currency="USD", consent=("web", "marketing")),
         Offer("c", "web", consent=("web", "marketing")),
         Offer("d", "web", value=0.1),
@@ -589,6 +591,8 @@ def test_reasons_are_given_in_order(make: Maker) -> None:
     reference = run(journey(offers=offers, score_min=0.5), [make(ASK, 0)])
     assert dict(reasons(reference)) == {
         "a": engine.NOT_ELIGIBLE,
+        "a2": engine.NOT_APPLICABLE,
+        "a3": engine.NOT_SUITABLE,
         "b": engine.CURRENCY,
         "c": engine.NO_CONSENT,
         "d": engine.BELOW_MINIMUM,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,19 +37,20 @@ from tests.reference.compare import (
 )
 from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
-from tests.reference.engine import Reference, Settings
+from tests.reference.engine import EXPIRED, HELD, Reference, Settings
 from tests.reference.event import Event
 from tests.reference.hashing import KINDS, customer_hash, field_hash, message_hash, signed
 from tests.reference.history import currency_code
 from tests.reference.pipeline import run_segue
 from tests.reference.policies import read_policies
+from tests.reference.quiet import HOLDING
 from tests.reference.tables import ALONG_THE_WAY
 
 DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
-BOUNDS = ("session_bound_met", "waits_refused")
+BOUNDS = ("session_bound_met", "waits_refused", "held_refused")
 COUNTED = (
     *("events", "duplicates", "quarantined_events", "quarantines", "customers_merged"),
-    *("waits_armed", "timers_fired", "erasures", "erased_events"),
+    *("waits_armed", "timers_fired", "erasures", "erased_events", "held", "held_replaced", "held_expired"),
 )
 QUICK = settings(
     max_examples=40,
@@ -148,6 +150,19 @@ def test_long_streams(seed: int, native: bool) -> None:
         rate_events_per_minute_max=choice.pick((12, 1_000)), retention_ms=choice.pick((2, 400)) * DAY_MS
     )
     check(texts, payloads, chosen, choice, native)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_streams_of_which_much_is_held(seed: int) -> None:
+    choice = Seeded(500 + seed)
+    make = (random_events.world, random_events.crowd, random_events.bazaar)[seed % 3]
+    payloads = random_events.stream(choice, make(choice), 800)
+    texts = [HOLDING, random_policies.policy(choice, "policy", stages=False)]
+    reference = check(texts, payloads, Settings(), choice, native=False)
+    assert reference.counters["held"] > 10
+    reasons = Counter(c.reason for decision in reference.decisions for c in decision.candidates)
+    assert reasons[HELD] == reference.counters["held"]
+    assert reasons[EXPIRED] == reference.counters["held_expired"]
 
 
 def expected_records(event: Event, secret: bytes) -> list[tuple[int, ...]]:

@@ -54,6 +54,7 @@ def decided(policies: CompiledPolicies, part: int, sequence: int, count: int) ->
     made.log[:, shard.LOG_DECISION_LO] = part * 1000 + np.arange(count)
     made.log[:, shard.LOG_DECISION_HI] = sequence
     actions = made.actions[::2].copy()
+    made.log[:, shard.LOG_HELD] = -1
     made.log[::2, shard.LOG_WINNER] = actions[:, shard.ACTION_OFFER]
     spans = np.array([(part, sequence, count, len(actions), count, 1)], np.int64)
     return replace(made, actions=actions, numbers=made.numbers[::2], spans=spans)
@@ -153,6 +154,23 @@ def test_a_large_log_is_cut_into_messages_within_bounds(policies: CompiledPolici
     assert found == [f"{1:016x}{k:016x}" for k in range(5_000)]
     words = np.concatenate([receipts(message) for message in messages])
     assert words[:, receipt.RECEIPT_DECISION_LO].tolist() == list(range(5_000))
+
+
+def test_without_a_log_its_topic_has_the_same_receipts_and_no_rows(policies: CompiledPolicies) -> None:
+    runs = [decided(policies, 0, 1, 5_000), decided(policies, 1, 2, 3)]
+    logged, silent = (LaneEncoder(policies, SETTINGS, log).encode(runs) for log in (True, False))
+    told: list[list[list[int]]] = []
+    for items in (logged, silent):
+        found = of_topic(items, "decisions")
+        told.append([[lane, *word] for lane, message in found for word in receipts(message).tolist()])
+    assert told[0] == told[1]
+    for _, message in of_topic(silent, "decisions"):
+        assert rows(message) == []
+        size = len(message.value) + sum(len(name) + len(value) for name, value in message.headers)
+        assert size < 1.05 * limits.MESSAGE_BYTES_TARGET
+    for name in ("web", "email", "changes", "joins"):
+        assert of_topic(logged, name) == of_topic(silent, name)
+    assert LaneEncoder(policies, SETTINGS, False).topics == LaneEncoder(policies, SETTINGS).topics
 
 
 def test_ids_are_those_of_the_rows_however_they_are_gathered(policies: CompiledPolicies) -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from segue.decide.engine import ShardEngine
 from segue.events.names import CODE_BY_NAME
-from segue.limits import DAY_MS
+from segue.limits import DAY_MS, HOUR_MS
 from segue.policy.compiled import CompiledPolicies
 from segue.reference.world import ReferenceWorld, merge_worlds
 from segue.state.delta import ShardDelta, merge_deltas
 from segue.state.shard import EngineSettings
-from segue_kernels.shard import NO_CONSENT, SUPPRESSED, WON
+from segue_kernels.shard import HELD, NO_CONSENT, SUPPRESSED, WON
 from tests.kernels.drivers import START_MS, engine_settings, records_of, released
 from tests.reference import random_events, random_policies, strategies
 from tests.reference.choice import Choice, Drawn, Seeded
@@ -38,6 +38,7 @@ NOT_ITS_OWN = (
     "journeys",
     "reasons",
     "propensities",
+    "contexts",
     "scores",
 )  # of a logged decision: numbers among all policies
 
@@ -198,3 +199,56 @@ def test_what_counts_where_nothing_is_known_is_not_saved() -> None:
         found.append([int(reason) for part in parts for reason in part.reasons])
         saved.append(engine.save())
     assert found == [[NO_CONSENT, SUPPRESSED], [WON, SUPPRESSED], [NO_CONSENT, SUPPRESSED]]
+
+
+NIGHT = """
+[[quiet_hours]]
+id = "night"
+from = "21:00"
+to = "08:00"
+then = "hold"
+"""
+OTHER = """
+policy = "another"
+version = 1
+[[journeys]]
+id = "another"
+on = ["Coupon Entered"]
+when = 'True'
+[[journeys.offers]]
+id = "text"
+channel = "sms"
+"""
+GONE = ASKS.replace('id = "mail"', 'id = "other"')
+
+
+@pytest.mark.parametrize(
+    ("texts", "kept", "found", "gone"),
+    [
+        ([OTHER, ASKS + SILENCE + NIGHT], 1, [WON], 0),  # its journey has another number
+        ([ASKS + SILENCE], 0, [], 0),  # nothing of its journey is held any more: called off
+        ([ASKS + SILENCE + NIGHT.replace("08:00", "09:00")], 1, [], 0),  # quiet for longer: held until then
+        ([GONE + SILENCE + NIGHT], 1, [], 1),  # no such offer any more
+    ],
+)
+def test_what_is_held_under_changed_policies(
+    texts: list[str], kept: int, found: list[int], gone: int
+) -> None:
+    secret = Settings().secret
+    evening_ms = START_MS - START_MS % DAY_MS + 22 * HOUR_MS
+    engine = ShardEngine(compiled([ASKS + SILENCE + NIGHT], secret, False), engine_settings())
+    asked = [{"type": CODE_BY_NAME["Cart Viewed"], "time": evening_ms, "message": 1}]
+    (held,) = engine.process(released(*records_of(asked)))
+    assert held.reasons.tolist() == [HELD]
+    saved = engine.save()
+    engine = ShardEngine(compiled(texts, secret, False), engine_settings())
+    engine.restore(saved)
+    assert engine.state.counters()["waits_now"] == kept
+    parts, done = engine.advance(evening_ms + 10 * HOUR_MS + 1)
+    assert done
+    assert [int(reason) for part in parts for reason in part.reasons] == found
+    assert engine.state.counters()["held_gone"] == gone
+    waits = 0 if found or gone else kept
+    assert engine.state.counters()["waits_now"] == waits
+    parts, _ = engine.advance(evening_ms + 11 * HOUR_MS + 1)
+    assert sum(len(part.actions) for part in parts) == waits

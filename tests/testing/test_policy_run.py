@@ -41,6 +41,76 @@ expect = []
 """
 
 
+DEPTHS = """
+policy = "depths"
+version = 1
+currency = "EUR"
+[[tables]]
+name = "catalogue"
+fields = { margin = "number" }
+[[journeys]]
+id = "depths"
+on = ["Product Viewed"]
+when = 'True'
+[[journeys.offers]]
+id = "percent"
+channel = "web"
+[journeys.offers.voucher]
+campaign = "last-pairs"
+discount_percent = '50 * catalogue.margin - stock.quantity'
+discount_min = 5
+discount_max = 20
+discount_step = 2.5
+[[journeys.offers]]
+id = "amount"
+channel = "till"
+when = 'event.price > 100'
+value = 2.0
+[journeys.offers.voucher]
+campaign = "last-pairs"
+discount_amount = 'event.price * 0.0333'
+discount_min = 3.50
+discount_max = 9
+
+[[examples]]
+name = "as deep as margin and stock allow, to the cent"
+tables = { catalogue = [{ product_id = "a", margin = 0.3 }, { product_id = "b", margin = 0.9 }] }
+events = [
+    { at = "0m", event = "Product Viewed", product = "a", price = 20.0 },
+    { at = "1m", event = "Inventory Updated", product = "a", quantity = 5 },
+    { at = "2m", event = "Product Viewed", product = "a", price = 20.0 },
+    { at = "3m", event = "Product Viewed", product = "b", price = 20.0 },
+    { at = "4m", event = "Product Viewed", product = "c", price = 20.0 },
+    { at = "5m", event = "Product Viewed", product = "c", price = 123.45 },
+    { at = "6m", event = "Product Viewed", product = "c", price = 100.01 },
+    { at = "7m", event = "Product Viewed", product = "c", price = 1000.0 },
+]
+expect = [
+    { at = "0m", discount = 15.0 },
+    { at = "2m", discount = 10.0 },
+    { at = "3m", discount = 20.0 },
+    { at = "4m", discount = 5.0 },
+    { at = "5m", offer = "amount", discount = 4.11 },
+    { at = "6m", offer = "amount", discount = 3.5 },
+    { at = "7m", offer = "amount", discount = 9.0 },
+]
+"""
+
+
+def test_how_deep_a_discount_is(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(DEPTHS)
+    passed = CliRunner().invoke(app, ["test", str(path)])
+    assert passed.exit_code == 0, passed.output
+    path.write_text(DEPTHS.replace("discount = 4.11", "discount = 4.12"))
+    failed = CliRunner().invoke(app, ["test", str(path)])
+    assert failed.exit_code == 1
+    assert "discount 4.12" in failed.output
+    told = CliRunner().invoke(app, ["check", str(path)]).output
+    assert "voucher last-pairs of 5 to 20 %" in told
+    assert "voucher last-pairs of 3.5 to 9 EUR" in told
+
+
 SILENCE = """
 [[purposes]]
 id = "marketing"
@@ -232,3 +302,54 @@ def test_a_file_that_does_not_load(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["test", str(path)])
     assert told.exit_code == 1
     assert "version" in told.stderr
+
+
+VOUCHERS = """
+policy = "vouchers"
+version = 1
+currency = "EUR"
+[[campaigns]]
+id = "two"
+start = "2026-01-01T00:00:00Z"
+end = "2026-12-31T00:00:00Z"
+budget = 2
+discount_amount = "5.00"
+[[journeys]]
+id = "vouchers"
+on = ["Product Viewed"]
+when = 'True'
+[[journeys.offers]]
+id = "five-off"
+channel = "web"
+value = 2
+voucher = { campaign = "two" }
+[[journeys.offers]]
+id = "hello"
+channel = "web"
+
+[[examples]]
+name = "the third gets no voucher, and who comes again neither"
+events = [
+    { at = "0m", event = "Product Viewed", product = "p1", price = 9.5, user = "anna" },
+    { at = "1m", event = "Product Viewed", product = "p1", price = 9.5, user = "anna" },
+    { at = "2m", event = "Product Viewed", product = "p1", price = 9.5, user = "ben" },
+    { at = "3m", event = "Product Viewed", product = "p1", price = 9.5, user = "cleo" },
+]
+expect = [
+    { at = "0m", customer = "anna", offer = "five-off", campaign = "two", discount = 5.0 },
+    { at = "1m", customer = "anna", offer = "hello" },
+    { at = "2m", customer = "ben", offer = "five-off", campaign = "two" },
+    { at = "3m", customer = "cleo", offer = "hello" },
+]
+"""
+
+
+def test_vouchers_are_granted_while_there_are_any(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(VOUCHERS)
+    passed = CliRunner().invoke(app, ["test", str(path)])
+    assert passed.exit_code == 0, passed.output
+    path.write_text(VOUCHERS.replace("budget = 2", "budget = 1"))
+    failed = CliRunner().invoke(app, ["test", str(path)])
+    assert failed.exit_code == 1
+    assert "lost: budget" in failed.output

@@ -89,6 +89,29 @@ class Both:
                 self.codes[said.text] = int(answer[A_CODE])
                 self.texts.append(said.text)
 
+    def issue_best(self, rankings: list[tuple[list[tuple[str, int, int]], int, int, int]]) -> None:
+        """Rankings of ([(campaign, amount, currency)], customer, decision, late)."""
+        asked = [
+            [
+                (name, (who, who), (what, -what), self.now + late, amount, code)
+                for name, amount, code in wanted
+            ]
+            for wanted, who, what, late in rankings
+        ]
+        flat = [(self.real.campaign(name), *rest) for ranking in asked for name, *rest in ranking]
+        starts = np.cumsum([0, *map(len, asked)])
+        taken, done = self.real.issue_best(grants(flat), starts)
+        self.log.append(done.changes)
+        for ranking, place, start in zip(asked, taken.tolist(), starts.tolist(), strict=False):
+            expected = self.naive.issue_best(ranking)
+            if place < 0:
+                assert expected is None
+                continue
+            said = self.said(done.answers[start + place])
+            assert (place, said) == expected
+            self.codes[said.text] = int(done.answers[start + place, A_CODE])
+            self.texts.append(said.text)
+
     def redeem(self, rows: list[tuple[Any, ...]]) -> None:
         asked = [
             (self.typed(which, worn), (c, c), shop, basket, code, groups, self.now + late, (made, 7))

@@ -111,6 +111,22 @@ class NaiveLedger:
         voucher.granted, voucher.held, voucher.state = now, amount, "reserved"
         return _said("ok", voucher)
 
+    def issue_best(
+        self, ranking: Sequence[tuple[str, tuple[int, int], tuple[int, int], int, int, int]]
+    ) -> tuple[int, Said] | None:
+        """Which request of a decision is granted and what is said, None if none is: what it has stands."""
+        for place, (name, _, decision, now, _, _) in enumerate(ranking):
+            if name in self.terms and 0 < now < 2**43:
+                for voucher in self.of(name):
+                    if voucher.decision == decision:
+                        return place, _said("again", voucher)
+        for place, request in enumerate(ranking):
+            said = self.grant(*request)
+            if said.reason == "ok":
+                assert self.issue(said.text, request[3]) == "ok"
+                return place, said
+        return None
+
     def redeem(
         self,
         text: str,

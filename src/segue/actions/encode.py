@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from functools import cache
 from itertools import repeat
 from typing import NamedTuple
 
@@ -25,23 +26,28 @@ from segue.actions.changes import (
     table_names,
 )
 from segue.actions.joined import JoinedDecisions, join
+from segue.actions.ledger import LEDGER_SCHEMA, ledger_batch
 from segue.actions.lines import line_template
 from segue.actions.log import LogTable, log_names, log_schema, log_table
 from segue.actions.messages import DeadLetterMessage, LateMessage
 from segue.decide.decisions import Decisions
 from segue.events.batch import DeadLetter, Late
-from segue.outputs import CHANGES, DECISIONS, JOINS
-from segue.policy.compiled import CompiledPolicies
+from segue.outputs import CHANGES, DECISIONS, JOINS, LEDGER
+from segue.policy.compiled import PERCENT_UNITS, CompiledPolicies
+from segue.reference.zones import zone_names
 from segue_kernels.plan import OFFER_ITEMS_MAX
 from segue_kernels.record import FLAG_KIND
 from segue_kernels.shard import (
+    ACTION_DISCOUNT,
     ACTION_ITEMS,
     ACTION_ITEMS_COUNT,
+    ACTION_LOG,
     ACTION_OFFER,
     ACTION_RECORD,
     ACTION_SEGMENTS,
     ACTION_STAGE,
     ACTION_STEP,
+    LOG_ZONE,
 )
 from segue_kernels.texts import (
     TEXT_ACTION,
@@ -88,10 +94,11 @@ class ActionLines(NamedTuple):
 
 
 class ActionEncoder:
-    """Turns decisions of one policy set into messages."""
+    """Turns decisions of one policy set into messages; without a log, all but the rows of the decision log."""
 
-    def __init__(self, policies: CompiledPolicies) -> None:
+    def __init__(self, policies: CompiledPolicies, log: bool = True) -> None:
         self._policies = policies
+        self._logs = log
         self._schema = log_schema(policies)
         self._log_names = log_names(policies)
         self._table_names = table_names(policies)
@@ -104,6 +111,7 @@ class ActionEncoder:
         self._segments = _SegmentLists(policies.segment_ids)
         self._stages = [_json.encode(stage) for stage in policies.stage_ids]
         self._lists_items = bool(policies.offers[:, OFFER_ITEMS_MAX].any())
+        self._percents = [v is not None and v.is_percent for v in vouchers]
         self._voucher_lives_ms = np.array([v.valid_for_ms if v else 0 for v in vouchers], np.int64)
 
     @property
@@ -112,12 +120,15 @@ class ActionEncoder:
         policies = self._policies
         changes = [CHANGES] if policies.segment_ids or policies.stage_ids else []
         joins = [JOINS] if policies.join_ids else []
-        return [*sorted(set(self._channels)), DECISIONS, *changes, *joins]
+        decisions = [DECISIONS] if self._logs else []
+        ledger = [LEDGER] if policies.campaign_infos else []
+        return [*sorted(set(self._channels)), *decisions, *changes, *joins, *ledger]
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:
         """The columns of the outputs that are tables."""
-        return {DECISIONS: self._schema, CHANGES: CHANGES_SCHEMA, JOINS: JOINS_SCHEMA}
+        schemas = {DECISIONS: self._schema, CHANGES: CHANGES_SCHEMA, JOINS: JOINS_SCHEMA}
+        return {**schemas, LEDGER: LEDGER_SCHEMA}
 
     def encode(self, decided: list[Decisions]) -> list[Output]:
         """(output, payload): actions by channel as JSON lines; decision log, changes and joins as record batches.
@@ -135,8 +146,11 @@ class ActionEncoder:
             for channel, line in zip(actions.channels, actions.lines, strict=True):
                 by_channel.setdefault(channel, []).append(line)
             outputs += [(channel, b"".join(lines)) for channel, lines in by_channel.items()]
-        if len(joined.log):
+        if self._logs and len(joined.log):
             outputs.append((DECISIONS, self.log_batch(log_table(joined))))
+        changes = [grants.changes for _, grants in joined.grants if len(grants.changes)]
+        if changes:
+            outputs.append((LEDGER, ledger_batch(np.concatenate(changes))))
         return [*outputs, *self.changes(joined)]
 
     def log_batch(self, log: LogTable) -> pa.RecordBatch:
@@ -158,12 +172,15 @@ class ActionEncoder:
         offers = rows[:, ACTION_OFFER].tolist()
         kinds = (joined.pack[rows[:, ACTION_RECORD]] >> 8) & FLAG_KIND
         texts, customers = self._texts(joined)
+        codes = self._codes(joined, texts[TEXT_VOUCHER_ENDS])
         times = texts[TEXT_TIME]
+        zones = _zone_texts()
         dynamic = zip(
             texts[TEXT_ACTION],
             texts[TEXT_DECISION],
             texts[TEXT_CUSTOMER],
             [_KINDS[kind] for kind in kinds.tolist()],
+            [zones[zone] for zone in joined.log[rows[:, ACTION_LOG], LOG_ZONE].tolist()],
             self._segment_lists(rows),
             self._stage_names(rows),
             [b"%d" % step for step in rows[:, ACTION_STEP].tolist()],
@@ -171,6 +188,8 @@ class ActionEncoder:
             texts[TEXT_CATEGORY],
             self._item_lists(joined),
             *_json_numbers(joined.numbers[:, _NUMBERS]),
+            codes,
+            self._discounts(rows, offers),
             texts[TEXT_VOUCHER_ENDS],
             times,
             times,
@@ -209,6 +228,28 @@ class ActionEncoder:
                 ]
         return texts, customers
 
+    def _codes(self, joined: JoinedDecisions, ends: list[bytes]) -> Iterable[bytes]:
+        """The voucher codes that were granted; when these end is as the ledger has it."""
+        if not joined.grants:
+            return repeat(b"", len(joined.actions))
+        codes = [_NULL] * len(joined.actions)
+        for first, grants in joined.grants:
+            stamps = rfc3339(grants.expires_ms)
+            for row, code, end in zip(grants.actions.tolist(), grants.codes, stamps, strict=True):
+                codes[first + row] = _json.encode(code)
+                ends[first + row] = end
+        return codes
+
+    def _discounts(self, rows: Words, offers: list[int]) -> Iterable[bytes]:
+        """What was computed: percent, or minor units."""
+        if not len(self._policies.discounts):
+            return repeat(b"", len(rows))
+        percents = self._percents
+        return [
+            orjson.dumps(units / PERCENT_UNITS) if percents[offer] else b"%d" % units
+            for offer, units in zip(offers, rows[:, ACTION_DISCOUNT].tolist(), strict=True)
+        ]
+
     def _segment_lists(self, rows: Words) -> Iterable[bytes]:
         if not self._policies.segment_ids:
             return repeat(b"", len(rows))
@@ -232,6 +273,12 @@ class ActionEncoder:
             _json.encode([text[starts[i] : ends[i]].decode() for i in range(first, first + count)])
             for first, count in rows[:, [ACTION_ITEMS, ACTION_ITEMS_COUNT]].tolist()
         ]
+
+
+@cache
+def _zone_texts() -> tuple[bytes, ...]:
+    """Time zones by their numbers."""
+    return (_NULL, *map(_json.encode, zone_names()))
 
 
 class _SegmentLists(dict[int, bytes]):

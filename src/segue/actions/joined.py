@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segue.decide.decisions import Decisions
+from segue.decide.decisions import Decisions, Grants
 from segue_kernels.record import HEAP, PACK, TIME
 from segue_kernels.shard import (
     ACTION_ITEM,
@@ -47,6 +47,7 @@ class JoinedDecisions:
     credit_times: Words  # of the right events
     items: Words
     item_text: npt.NDArray[np.uint8]
+    grants: list[tuple[int, Grants]]  # the first of the actions that they count from, and what was granted
 
 
 def join(decided: list[Decisions]) -> JoinedDecisions:
@@ -60,6 +61,8 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
     credits = [decisions.credits.copy() for decisions in decided]
     items = [decisions.items for decisions in decided]
     credit_times = [d.records[d.credits[:, CREDIT_RECORD], TIME] for d in decided]
+    grants: list[tuple[int, Grants]] = []
+    action_row = 0
     record = text = reason = fired = log_row = sample = item = item_text = 0
     for i, decisions in enumerate(decided):
         log, action = logs[i], actions[i]
@@ -76,6 +79,9 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
         changes[i][:, CHANGE_RECORD] += record
         credits[i][:, [CREDIT_RECORD, CREDIT_ITEM]] += record
         items[i] = items[i] + (item_text << 8)
+        if decisions.grants is not None:
+            grants.append((action_row, decisions.grants))
+        action_row += len(action)
         record += len(decisions.records)
         text += len(decisions.text)
         reason += len(decisions.reasons)
@@ -99,6 +105,7 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
         np.concatenate(credit_times),
         np.concatenate(items),
         np.concatenate([decisions.item_text for decisions in decided]),
+        grants,
     )
 
 
@@ -118,4 +125,5 @@ def _alone(decisions: Decisions) -> JoinedDecisions:
         decisions.records[decisions.credits[:, CREDIT_RECORD], TIME],
         decisions.items,
         decisions.item_text,
+        [] if decisions.grants is None else [(0, decisions.grants)],
     )

@@ -15,7 +15,15 @@ import msgspec
 from segue.actions.messages import Action, Voucher
 from segue.errors import PolicyError
 from segue.policy.compiled import CompiledPolicies, OfferInfo
-from segue_kernels.plan import JOURNEY_KIND, OFFER_F_LEVER, OFFER_F_VALUE, OFFER_ITEMS_MAX, ON_WAIT
+from segue_kernels.plan import (
+    JOURNEY_KIND,
+    OFFER_CAMPAIGN,
+    OFFER_DISCOUNT,
+    OFFER_F_LEVER,
+    OFFER_F_VALUE,
+    OFFER_ITEMS_MAX,
+    ON_WAIT,
+)
 
 # what differs between the actions of an offer, in the order of the message; ids and times as they stand between
 # quotes, the others as JSON
@@ -24,6 +32,7 @@ DYNAMIC = (
     "decision_id",
     "customer_id",
     "customer_kind",
+    "timezone",
     "segments",
     "stage",
     "step",
@@ -33,6 +42,8 @@ DYNAMIC = (
     "propensity",
     "context_weight",
     "score",
+    "voucher.code",
+    "voucher.discount",
     "voucher.expires_at",
     "time",
     "not_before",
@@ -58,6 +69,9 @@ def line_template(policies: CompiledPolicies, number: int) -> bytes:
     waits = policies.journeys[offer.journey, JOURNEY_KIND] == ON_WAIT
     policy = policies.policies[journey.policy]
     voucher = offer.voucher
+    campaign = int(policies.offers[number, OFFER_CAMPAIGN]) - 1
+    terms = policies.campaign_infos[campaign].terms if campaign >= 0 else None
+    computed = policies.offers[number, OFFER_DISCOUNT] >= 0
     expires = _mark("voucher.expires_at") if voucher is not None and voucher.valid_for_ms else None
     action = Action(
         kind="action",
@@ -65,6 +79,7 @@ def line_template(policies: CompiledPolicies, number: int) -> bytes:
         decision_id=_mark("decision_id"),
         customer_id=_mark("customer_id"),
         customer_kind=_mark("customer_kind"),
+        timezone=_mark("timezone"),
         segments=_mark("segments") if policies.segment_ids else [],
         stage=_mark("stage") if policies.stage_ids else None,
         channel=offer.channel,
@@ -89,14 +104,22 @@ def line_template(policies: CompiledPolicies, number: int) -> bytes:
         voucher=None
         if voucher is None
         else Voucher(
-            code=None,
+            code=None if terms is None else _mark("voucher.code"),
             campaign_id=voucher.campaign,
-            discount_percent=voucher.discount_percent,
-            discount_amount_minor=voucher.discount_amount_minor,
+            discount_percent=_mark("voucher.discount")
+            if computed and voucher.is_percent
+            else voucher.discount_percent,
+            discount_amount_minor=_mark("voucher.discount")
+            if computed and not voucher.is_percent
+            else voucher.discount_amount_minor,
             currency=voucher.currency,
             reservation_expires_at=None,
             expires_at=expires,
             stack_group=voucher.stack_group,
+            discount_max_minor=msgspec.UNSET
+            if terms is None
+            else (terms.depth_minor if terms.percent else None),
+            basket_min_minor=msgspec.UNSET if terms is None else terms.basket_min_minor,
         ),
         time=_mark("time"),
         not_before=_mark("not_before"),

@@ -1,8 +1,10 @@
 """The decision log: a row for each slot that had candidates, its winner, and one reason byte a candidate.
 
 The candidates of a row are the offers, in the policies' order, that belong to its slot in the journeys listed; the
-schema's metadata has the names (`segue.journeys`, `segue.offers`, `segue.reasons`). Every candidate's propensity and
-score stand in the sampled rows only; in the others the two lists are null.
+schema's metadata has the names (`segue.journeys`, `segue.offers`, `segue.reasons`). Every candidate's propensity,
+context weight and score stand in the sampled rows only; in the others the three lists are null. The score is
+((propensity x context) x value) x lever: value and lever are the offer's own and stand in `segue.offers`. Of what was
+not scored, because something forbade it before, all three are 0.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from segue_kernels.columns import (
 from segue_kernels.log import (
     COLUMN_CAUSE,
     COLUMN_CHANNEL,
+    COLUMN_CONTEXTS,
     COLUMN_CUSTOMER,
     COLUMN_DECISION,
     COLUMN_JOURNEYS,
@@ -40,6 +43,7 @@ from segue_kernels.log import (
     fill_log,
     place_log,
 )
+from segue_kernels.plan import OFFER_F_LEVER, OFFER_F_VALUE
 from segue_kernels.shard import REASON_NAMES
 from segue_kernels.strings import gather_strings, write_hex
 
@@ -58,8 +62,12 @@ LOG_FIELDS = [
     pa.field("journeys", pa.list_(pa.uint16()), nullable=False),
     pa.field("reasons", pa.binary(), nullable=False),
     pa.field("propensities", pa.list_(pa.float64())),
+    pa.field("contexts", pa.list_(pa.float64())),
     pa.field("scores", pa.list_(pa.float64())),
 ]
+
+
+SAMPLED = ("propensities", "contexts", "scores")  # null but in sampled rows
 
 
 def log_schema(policies: CompiledPolicies) -> pa.Schema:
@@ -69,12 +77,20 @@ def log_schema(policies: CompiledPolicies) -> pa.Schema:
             "id": info.id,
             "policy": policies.policies[info.policy].name,
             "version": policies.policies[info.policy].version,
+            "model": f"{info.model_name}@{info.model_version}" if info.model_name else "",
         }
         for info in policies.journey_infos
     ]
     offers = [
-        {"id": info.id, "journey": info.journey, "channel": info.channel, "placement": info.placement}
-        for info in policies.offer_infos
+        {
+            "id": info.id,
+            "journey": info.journey,
+            "channel": info.channel,
+            "placement": info.placement,
+            "value": float(numbers[OFFER_F_VALUE]),
+            "lever": float(numbers[OFFER_F_LEVER]),
+        }
+        for info, numbers in zip(policies.offer_infos, policies.offers_f, strict=True)
     ]
     metadata = {
         "segue.journeys": msgspec.json.encode(journeys).decode(),
@@ -153,6 +169,7 @@ class LogTable(NamedTuple):
             lists(COLUMN_JOURNEYS, pa.uint16()),
             texts(COLUMN_REASONS, pa.binary()),
             lists(COLUMN_PROPENSITIES, pa.float64()),
+            lists(COLUMN_CONTEXTS, pa.float64()),
             lists(COLUMN_SCORES, pa.float64()),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=schema)

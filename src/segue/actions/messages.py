@@ -6,7 +6,11 @@ import msgspec
 
 
 class Voucher(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a voucher offer promises. `code` is null until the campaign's ledger has granted one."""
+    """What a voucher offer promises. `code` is null where the policies don't declare its campaign.
+
+    discount_max_minor, basket_min_minor  of a declared campaign: the most that a percentage takes off, and the basket
+                                          that the code is good for
+    """
 
     code: str | None
     campaign_id: str
@@ -16,6 +20,8 @@ class Voucher(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reservation_expires_at: str | None
     expires_at: str | None
     stack_group: str
+    discount_max_minor: int | msgspec.UnsetType | None = msgspec.UNSET
+    basket_min_minor: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -23,6 +29,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Times are RFC 3339 in UTC. score = propensity x context_weight x value x lever.
 
+    timezone         that the customer's events named last, by its IANA name; null for the deployment's
     segments, stage  where the customer stands as it is decided; stage is null where policies have no stages
     step             which wait of the journey was over; 1 for all other journeys
     items            products that the offer lists, newest first
@@ -34,6 +41,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     decision_id: str
     customer_id: str
     customer_kind: str
+    timezone: str | None
     segments: list[str]
     stage: str | None
     channel: str

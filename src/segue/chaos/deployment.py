@@ -105,7 +105,7 @@ class Deployment:
         if not is_warm():
             warm_up(self._step, lambda text: self._tell(f"       {text}"))
         policies = load_policies(self.settings.policies, secret=secret())  # compiled for all that start
-        self._rules = rules_of(policies)
+        self._rules = rules_of(policies, self.settings.timezone)
         make_topics(
             self.settings.kafka, {offer.channel for offer in policies.offer_infos}, partitions=PARTITIONS
         )

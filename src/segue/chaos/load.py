@@ -50,6 +50,12 @@ id = "minute"
 times = 12
 within = "1m"
 
+[[caps]]
+id = "day"
+channels = ["sms", "push"]
+times = 6
+calendar = "day"
+
 [[journeys]]
 id = "often"
 on = ["Product Viewed", "Product Added", "identify"]
@@ -116,6 +122,9 @@ _KINDS = (
     *("Product Added",) * 3,
     *("Cart Viewed", "Cart Viewed", "Order Completed", "Consent Changed", "identify"),
 )
+_ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Auckland", "Pacific/Marquesas")
+_TELLS_ZONE = 0.3
+_TRAVELS = 0.1
 _REPEATED = 0.02
 _BACK_MS_MAX = 2_000
 _OUT_OF_ORDER = 0.05
@@ -149,6 +158,8 @@ class Town:
             "time": time_text(now_ms - back_ms),
         }
         self.made += 1
+        if chance.random() < _TELLS_ZONE:
+            event["timezone"] = _ZONES[(person + (chance.random() < _TRAVELS)) % len(_ZONES)]
         anonymous = person % 3 == 0 and chance.random() < 0.5
         if anonymous and kind != "identify":
             event["anonymousId"] = f"a{person}"

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from segue.actions.encode import ActionEncoder
+from segue.actions.log import SAMPLED
 from segue.chaos.verify import Expected
 from segue.decide.decisions import Decisions
 from segue.decide.engine import ShardEngine
@@ -74,7 +75,7 @@ class EngineOracle:
 
     def decision(self, row: Mapping[str, Any]) -> Content:
         """All but the sampled numbers."""
-        return _content({k: v for k, v in row.items() if k not in ("propensities", "scores")})
+        return _content({k: v for k, v in row.items() if k not in SAMPLED})
 
     def change(self, row: Mapping[str, Any]) -> Content:
         """All of it."""
@@ -179,7 +180,7 @@ class UndisturbedRun:
                     action = msgspec.json.decode(line)
                     expected.actions[action["decision_id"]] = (name, _content(action))
             elif name == DECISIONS:
-                rows = payload.drop_columns(["propensities", "scores"]).to_pylist()
+                rows = payload.drop_columns(list(SAMPLED)).to_pylist()
                 expected.decisions.update((row["decision_id"], _content(row)) for row in rows)
             else:
                 bag = expected.changes if name == CHANGES else expected.joins

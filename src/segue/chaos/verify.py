@@ -25,8 +25,9 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pyarrow as pa
@@ -50,6 +51,9 @@ from segue_kernels.plan import (
     OFFER_CONSENT_LEAST,
     OFFER_CONTACT,
     STREAM_BY,
+    WINDOW_HOUR,
+    WINDOW_MONTH,
+    WINDOW_WEEK,
 )
 
 SHOWN = 5  # examples of each finding
@@ -99,11 +103,13 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Rules:
-    """What holds in every order of events: limits by journey as (times, within_ms, field), caps as (times, within_ms,
-    contacts), the contact of an offer and the consent (channel, purpose) that it needs, by journey and offer.
+    """What holds in every order of events: limits by journey as (times, within_ms, field), caps as (times, window as
+    plan.CAP_WINDOW, contacts), the contact of an offer and the consent (channel, purpose) that it needs, by journey and
+    offer.
 
-    Caps by the calendar are not among them: what is sent does not tell in which time zone its customer was. Nor is
-    consent where what is not known counts as granted: there is none that must have been given in every order.
+    Not among them is consent where what is not known counts as granted: none must have been given in every order.
+
+    timezone  of customers who have named none
     """
 
     limits: Mapping[str, Sequence[tuple[int, int, str]]]
@@ -111,10 +117,11 @@ class Rules:
     contacts: Mapping[tuple[str, str], int]
     consents: Mapping[tuple[str, str], tuple[str, str]]
     reads_tables: bool
+    timezone: str
 
 
-def rules_of(policies: CompiledPolicies) -> Rules:
-    """The rules of compiled policies."""
+def rules_of(policies: CompiledPolicies, timezone: str = "UTC") -> Rules:
+    """The rules of compiled policies, in a deployment with this time zone."""
     limits: dict[str, list[tuple[int, int, str]]] = {}
     for info, journey in zip(policies.journey_infos, policies.journeys.tolist(), strict=True):
         rows = policies.limits[journey[JOURNEY_LIMITS_START] : journey[JOURNEY_LIMITS_END]].tolist()
@@ -128,14 +135,14 @@ def rules_of(policies: CompiledPolicies) -> Rules:
         if code >= 0 and least > 0:
             need = (CHANNELS[code // len(PURPOSES)], PURPOSES[code % len(PURPOSES)])
             consents[policies.journey_infos[offer.journey].id, offer.id] = need
-    caps = [(cap.times, cap.window, cap.contacts) for cap in policies.cap_infos if cap.window > 0]
+    caps = [(cap.times, cap.window, cap.contacts) for cap in policies.cap_infos]
     contacts = {
         (policies.journey_infos[offer.journey].id, offer.id): contact
         for offer, contact in zip(
             policies.offer_infos, policies.offers[:, OFFER_CONTACT].tolist(), strict=True
         )
     }
-    return Rules(limits, caps, contacts, consents, bool(len(policies.lookups)))
+    return Rules(limits, caps, contacts, consents, bool(len(policies.lookups)), timezone)
 
 
 @dataclass
@@ -633,7 +640,7 @@ class _Judge:
                     earlier.append(time_ms)
 
     def caps(self, actions: Iterable[Mapping[str, Any]], rules: Rules) -> None:
-        """How many actions came though a cap was reached, by what customers got."""
+        """How many actions came though a cap was reached, by what customers got and the time zones that it names."""
         sent: dict[Person, list[tuple[int, int, Mapping[str, Any]]]] = defaultdict(list)
         for action in actions:
             contact = rules.contacts.get((action["journey"], action["offer"]))
@@ -642,14 +649,18 @@ class _Judge:
                 sent[key].append((_time_ms(action["time"]) or 0, contact, action))
         for mine in sent.values():
             mine.sort(key=lambda each: each[0])
-            for times, within_ms, contacts in rules.caps:
+            for times, window, contacts in rules.caps:
                 earlier: list[int] = []
                 for time_ms, contact, action in mine:
                     if not contacts >> contact & 1:
                         continue
-                    if len(earlier) >= times and earlier[-times] > time_ms - within_ms:
+                    start_ms = time_ms - window + 1
+                    if window < 0:
+                        start_ms = period_start_ms(time_ms, action["timezone"] or rules.timezone, window)
+                    if len(earlier) >= times and earlier[-times] >= start_ms:
                         self.verdict.passed_caps += 1
-                        self.verdict.tell("a cap was passed", f"{times} in {within_ms} ms: {_who(action)}")
+                        said = f"{times} from {start_ms} to {time_ms} ms: {_who(action)}"
+                        self.verdict.tell("a cap was passed", said)
                     earlier.append(time_ms)
 
     def consent(self, actions: Iterable[Mapping[str, Any]], rules: Rules, input_: Input) -> None:
@@ -683,6 +694,31 @@ def _is_explained(line: Line, lateness_ms: int) -> bool:
     """Whether it was appended so late that the wall clock had passed it by."""
     times = [_time_ms(sender.time) for sender in _senders(line.line)]
     return any(moment is not None and line.time_ms - moment > lateness_ms for moment in times)
+
+
+def period_start_ms(time_ms: int, timezone: str, window: int) -> int:
+    """When the zone's hour, day, week or month (plan.WINDOW_*) began that a time lies in: the first instant that shows
+    its date or a later one; an hour also begins where the clocks change."""
+    zone = ZoneInfo(timezone)
+    local = datetime.fromtimestamp(time_ms / 1_000, zone)
+    if window == WINDOW_HOUR:
+        first = time_ms - 1_000 * (60 * local.minute + local.second) - time_ms % 1_000
+        last = time_ms  # a change of the clocks since the full hour lies in (first, last]
+        while datetime.fromtimestamp(first / 1_000, zone).utcoffset() != local.utcoffset():
+            middle = (first + last) // 2
+            if middle == first:
+                return last
+            if datetime.fromtimestamp(middle / 1_000, zone).utcoffset() == local.utcoffset():
+                last = middle
+            else:
+                first = middle
+        return first
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if window == WINDOW_WEEK:
+        midnight -= timedelta(days=midnight.weekday())
+    elif window == WINDOW_MONTH:
+        midnight = midnight.replace(day=1)
+    return round(midnight.timestamp() * 1_000)
 
 
 def check_topics(topics: Sequence[InputTopic]) -> None:

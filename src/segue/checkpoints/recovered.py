@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from segue.actions.ledger import read_changes
 from segue.checkpoints.bases import load
 from segue.checkpoints.folder import StateFolder
 from segue.checkpoints.group import WORLD_PART, Saved
@@ -18,10 +19,11 @@ from segue.checkpoints.preload import Preload
 from segue.checkpoints.store import ResumePoint, resume_point
 from segue.checkpoints.world import merged_world
 from segue.limits import LANES_MAX
+from segue.outputs import LEDGER
 from segue.policy.load import load_policies
 from segue.run.failure import say
 from segue.settings import Settings, secret
-from segue.sinks.files import OutputPosition
+from segue.sinks.files import OutputPosition, batches_until, output_path
 from segue.sinks.kafka.message import LanePosition, lane_label
 from segue.sources.interface import Source
 from segue.state.delta import ShardDelta
@@ -45,7 +47,8 @@ class Recovered:
     preload     what was saved of the parts, on its way
     world       what was saved of the reference tables
     tail        of output topics: what was sent behind the cut
-    outputs     files that were written to, whether or not these policies still do
+    written     of each file that was written to how much is durable, whether or not these policies write to it
+    out         their folder
     """
 
     partitions: tuple[str, ...]
@@ -54,7 +57,8 @@ class Recovered:
     preload: Preload | None = None
     world: bytes | None = None
     tail: Tail | None = None
-    outputs: tuple[str, ...] = ()
+    written: dict[str, OutputPosition] = field(default_factory=dict)
+    out: str = ""
     _told: set[str] = field(default_factory=set)
 
     def load(self, saved: Saved) -> tuple[int, ShardDelta]:
@@ -66,6 +70,16 @@ class Recovered:
     def receipts(self, part: int) -> Words | None:
         """Of the part, behind the cut; None = none."""
         return None if self.tail is None else self.tail.receipts.get(part)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The files that were written to."""
+        return tuple(self.written)
+
+    def ledger_changes(self) -> Words:
+        """All that the ledger of vouchers has changed, up to the cut, int64[n, CHANGE_WORDS]."""
+        position = self.written.get(LEDGER)
+        return read_changes(batches_until(output_path(self.out, LEDGER), position) if position else ())
 
     def tell(self, sentences: list[str]) -> None:
         """What changed policies made of the state, for people and for the folder's log: each sentence once, though
@@ -120,9 +134,10 @@ def recover(
             preload=preload,
             world=merged_world(load(folder.path, manifest) for manifest in worlds.values()),
             tail=_tail(settings, point) if settings.kafka.brokers else None,
-            outputs=tuple(
-                key for (_, key), state in point.states.items() if isinstance(state, OutputPosition)
-            ),
+            written={
+                key: state for (_, key), state in point.states.items() if isinstance(state, OutputPosition)
+            },
+            out=settings.out,
             journal=Journal(folder, erase_within_ms=settings.erase_within_ms),
         )
     except BaseException:

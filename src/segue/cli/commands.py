@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segue import __version__
+from segue.cli.campaign_commands import campaigns_app
 from segue.cli.checkpoint_commands import checkpoints_app
 from segue.cli.explain_command import explain
 from segue.cli.message_commands import schema
@@ -73,6 +74,7 @@ app.command(rich_help_panel="Messages")(explain)
 app.command(rich_help_panel="Messages")(schema)
 app.add_typer(topics_app, rich_help_panel="Kafka")
 app.add_typer(checkpoints_app, name="checkpoints", rich_help_panel="Operate")
+app.add_typer(campaigns_app, name="campaigns", rich_help_panel="Operate")
 
 
 def main() -> None:

@@ -42,8 +42,21 @@ Live = Annotated[
 ]
 Lateness = Annotated[str, typer.Option("--lateness", help="Events may come so much later than others.")]
 Retention = Annotated[str, typer.Option("--retention", help="A customer idle for longer starts again.")]
-Sample = Annotated[
-    float, typer.Option("--sample", help="Share of decisions logged with every candidate's score.")
+Log = Annotated[
+    str,
+    typer.Option(
+        "--log",
+        metavar="complete|off|sampled[=SHARE]",
+        help="The decision log: with every candidate's numbers, or those of a share of the decisions; or none.",
+    ),
+]
+LogFormat = Annotated[
+    str,
+    typer.Option(
+        "--log-format",
+        metavar="arrow|parquet",
+        help="Of decisions in files: a stream that can be read at any moment, or Parquet when the run has ended.",
+    ),
 ]
 State = Annotated[
     str,
@@ -111,7 +124,8 @@ def run(
     table: Tables = None,
     lateness: Lateness = _LATENESS,
     retention: Retention = _RETENTION,
-    sample: Sample = limits.SAMPLE_SHARE_DEFAULT,
+    log: Log = "sampled",
+    log_format: LogFormat = "arrow",
     state: State = "",
     epoch: Epoch = _EPOCH,
     erase_within: EraseWithin = _ERASE_WITHIN,
@@ -147,7 +161,9 @@ def run(
     from segue.run.arguments import (
         deliveries,
         duration_ms,
+        format_of_log,
         input_topics,
+        log_settings,
         named_files,
         need_inputs,
         table_topics,
@@ -157,6 +173,7 @@ def run(
     if topic and not inputs:
         brokers = brokers or LOOPBACK_BROKERS
     need_inputs(inputs or (), out, brokers, topic or ())
+    log_mode, sample_share = log_settings(log)
     files, rows = table_topics(named_files("--table", table or ()), brokers)
     settings = Settings(
         inputs=tuple(inputs or ()),
@@ -182,7 +199,9 @@ def run(
         shards=shards,
         lateness_ms=duration_ms("--lateness", lateness),
         retention_ms=duration_ms("--retention", retention),
-        sample_share=sample,
+        log=log_mode,
+        log_format=format_of_log(log_format),
+        sample_share=sample_share,
         state=state,
         epoch_ms=duration_ms("--epoch", epoch),
         erase_within_ms=duration_ms("--erase-within", erase_within),

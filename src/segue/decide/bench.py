@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.decide.decisions import Decisions, take_decisions
-from segue.limits import LINES_PER_EVENT_MAX, PENDING_ROWS_PER_BATCH
+from segue.limits import HELD_PER_CUSTOMER_MAX, LINES_PER_EVENT_MAX, PENDING_ROWS_PER_BATCH
 from segue.policy.compiled import CompiledPolicies
 from segue.state.shard import plan_arrays
 from segue_kernels.erase import prepare_row
@@ -30,13 +30,19 @@ from segue_kernels.pending import forget_pending
 from segue_kernels.plan import (
     JOURNEY_OFFERS_END,
     JOURNEY_OFFERS_START,
+    OFFER_APPLICABLE,
+    OFFER_CAMPAIGN,
     OFFER_CONSENT,
     OFFER_CONTACT,
     OFFER_CONTEXT,
     OFFER_CURRENCY,
     OFFER_ITEMS_MAX,
+    OFFER_JOURNEY,
     OFFER_SLOT,
+    OFFER_SUITABLE,
     OFFER_WHEN,
+    QUIET_CONTACTS,
+    QUIET_HOLDS,
 )
 from segue_kernels.record import (
     CLOCK,
@@ -65,6 +71,8 @@ from segue_kernels.shard import (
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
     OUT_USED,
+    RELEASED_WORDS,
+    SAMPLE_WORDS,
     SET_LATENESS_MS,
     SPAN_WORDS,
     STOP_END,
@@ -93,7 +101,8 @@ _NO_TEXT = np.zeros(0, np.uint8)
 
 
 def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
-    """Which journeys' offers share a slot and caps and have no condition, currency, consent or context of their own."""
+    """Which journeys' offers share a slot, caps, quiet hours, applicability and suitability, and have no other
+    condition, currency, consent or context of their own."""
     plain = np.zeros(max(1, len(policies.journeys)), np.uint8)
     for journey, (first, last) in enumerate(
         policies.journeys[:, [JOURNEY_OFFERS_START, JOURNEY_OFFERS_END]].tolist()
@@ -105,9 +114,22 @@ def plain_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
             tuple(policies.cap[policies.cap_start[contact] : policies.cap_start[contact + 1]].tolist())
             for contact in offers[:, OFFER_CONTACT].tolist()
         }
-        alike = one_slot and len(caps) == 1
+        quiet = {
+            tuple((policies.quiet[:, QUIET_CONTACTS] >> contact & 1).tolist())
+            for contact in offers[:, OFFER_CONTACT].tolist()
+        }
+        layers = {tuple(pair) for pair in offers[:, [OFFER_APPLICABLE, OFFER_SUITABLE]].tolist()}
+        alike = one_slot and len(caps) == len(quiet) == len(layers) == 1
         plain[journey] = bool(unchecked and alike and not offers[:, OFFER_CURRENCY].any())
     return plain
+
+
+def layered_journeys(policies: CompiledPolicies) -> npt.NDArray[np.uint8]:
+    """Which journeys ask applicability or suitability of some of their offers."""
+    layered = np.zeros(max(1, len(policies.journeys)), np.uint8)
+    asked = (policies.offers[:, [OFFER_APPLICABLE, OFFER_SUITABLE]] >= 0).any(axis=1)
+    layered[policies.offers[asked, OFFER_JOURNEY]] = 1
+    return layered
 
 
 def records_of_event(records: Words, at: int) -> int:
@@ -159,18 +181,22 @@ class Bench:
             width = max(1, int(per_journey.max()))
         journeys = max(1, len(policies.journeys))
         slots = max(1, len(policies.slot_hash))
-        items = slots * (int(policies.offers[:, OFFER_ITEMS_MAX].max()) if offers else 0)
+        held = HELD_PER_CUSTOMER_MAX if policies.quiet[:, QUIET_HOLDS].any() else 0
+        candidates = max(1, offers, held * width)  # a journey may be decided several times in a release
+        # those that stand in for a winner with a voucher of a campaign have actions, too
+        actions = max(slots, offers) if policies.offers[:, OFFER_CAMPAIGN].any() else slots
+        items = actions * (int(policies.offers[:, OFFER_ITEMS_MAX].max()) if offers else 0)
         changes = len(policies.segments) + 1
         credits = (LINES_PER_EVENT_MAX + 1) * len(policies.joins)
         # what one event or timer may add at most
         most = {
             OUT_LOG: slots,
-            OUT_REASONS: offers,
-            OUT_FIRED: journeys,
-            OUT_ACTIONS: slots,
-            OUT_SAMPLE: offers,
-            OUT_TIMER_RECORDS: 1,
-            OUT_TIMER_TEXT: TIMER_TEXT_MAX,
+            OUT_REASONS: candidates,
+            OUT_FIRED: max(journeys, held),
+            OUT_ACTIONS: actions,
+            OUT_SAMPLE: candidates,
+            OUT_TIMER_RECORDS: max(1, held),
+            OUT_TIMER_TEXT: max(1, held) * TIMER_TEXT_MAX,
             OUT_CHANGES: changes,
             OUT_CREDITS: credits,
             OUT_ITEMS: items,
@@ -180,20 +206,24 @@ class Bench:
             location=np.full(
                 max(1, len(policies.streams) + len(policies.moments) + len(policies.lookups)), -1, np.int64
             ),
-            journey=np.zeros(journeys, np.int64),
-            fired_at=np.zeros(journeys, np.int64),
-            offer=np.zeros(max(1, offers), np.int64),
-            item=np.zeros(max(1, offers), np.int64),
-            reason=np.zeros(max(1, offers), np.uint8),
-            propensity=np.zeros(max(1, offers), np.float64),
-            context=np.zeros(max(1, offers), np.float64),
-            score=np.zeros(max(1, offers), np.float64),
+            journey=np.zeros(max(journeys, held), np.int64),
+            fired_at=np.zeros(max(journeys, held), np.int64),
+            offer=np.zeros(candidates, np.int64),
+            item=np.zeros(candidates, np.int64),
+            reason=np.zeros(candidates, np.uint8),
+            propensity=np.zeros(candidates, np.float64),
+            context=np.zeros(candidates, np.float64),
+            score=np.zeros(candidates, np.float64),
+            discount=np.zeros(candidates, np.int64),
             logit=np.zeros(width, np.float64),
             feature=np.zeros(max(1, len(policies.features)), np.float64),
             best=np.zeros(slots, np.int64),
+            ranking=np.zeros(max(1, offers), np.int64),
             candidates=np.zeros(slots, np.int64),
+            held=np.zeros((held, RELEASED_WORDS), np.int64),
             room=np.zeros(OUT_USED, np.int64),
             plain=plain_journeys(policies),
+            layered=layered_journeys(policies),
         )
         room = {
             OUT_REASONS: 64 * _LOG_ROWS,
@@ -217,7 +247,7 @@ class Bench:
             fired=np.zeros(size[OUT_FIRED], np.uint16),
             actions=np.zeros((size[OUT_ACTIONS], ACTION_WORDS), np.int64),
             numbers=np.zeros((size[OUT_ACTIONS], 5), np.float64),
-            sample=np.zeros((size[OUT_SAMPLE], 2), np.float64),
+            sample=np.zeros((size[OUT_SAMPLE], SAMPLE_WORDS), np.float64),
             timer_records=np.zeros((size[OUT_TIMER_RECORDS], RECORD_WORDS), np.int64),
             timer_text=np.zeros(size[OUT_TIMER_TEXT], np.uint8),
             changes=np.zeros((size[OUT_CHANGES], CHANGE_WORDS), np.int64),

@@ -27,6 +27,22 @@ Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What the ledger of vouchers granted for decisions.
+
+    actions     their rows whose offer got a voucher, ascending; codes and expires_ms (UTC) of those
+    changes     what the ledger changed, int64[n, CHANGE_WORDS] (segue_kernels/ledger.py), in its order
+    spans       the row of `spans` that each change belongs to
+    """
+
+    actions: Words
+    codes: list[str]
+    expires_ms: Words
+    changes: Words
+    spans: Words
+
+
 @dataclass(slots=True)
 class Decisions:
     """What one call decided: tables of segue_kernels/shard.py, trimmed, with copies of the records they refer to.
@@ -35,6 +51,7 @@ class Decisions:
                     CREDIT_ITEM are rows of `records`
     items           ACTION_ITEMS: offset << 8 | length in `item_text`
     spans           which rows are whose: a part of the state, and the number of its runs up to this one
+    grants          once the ledger has answered: then no action stands in for another one any more
     """
 
     records: Words
@@ -50,6 +67,7 @@ class Decisions:
     items: Words
     item_text: Bytes
     spans: Words
+    grants: Grants | None = None
 
 
 def take_decisions(out: Out) -> Decisions | None:

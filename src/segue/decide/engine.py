@@ -30,7 +30,14 @@ from segue_kernels.pending import (
     sends_alone,
 )
 from segue_kernels.plan import CAP_STREAM, LIMIT_WINDOW_MS, OFFER_CONTACT, OFFER_JOURNEY, STREAM_WINDOW_MS
-from segue_kernels.receipt import RECEIPT_OFFER, RECEIPT_PART, RECEIPT_SEQUENCE, RECEIPT_ZONE
+from segue_kernels.receipt import (
+    RECEIPT_FLAGS,
+    RECEIPT_IS_SENT,
+    RECEIPT_OFFER,
+    RECEIPT_PART,
+    RECEIPT_SEQUENCE,
+    RECEIPT_ZONE,
+)
 from segue_kernels.record import FLAG_HAS_HISTORY, PACK, ZONE_MASK
 from segue_kernels.row import (
     CLOCK_MAX,
@@ -177,6 +184,8 @@ class ShardEngine:
         if not len(receipts):
             return 0
         self.sequence = int(receipts[:, RECEIPT_SEQUENCE].max())
+        # actions first: a row that a later run logged of something sent before does not tell what it was about, or when
+        receipts = receipts[np.argsort(receipts[:, RECEIPT_FLAGS] & RECEIPT_IS_SENT == 0, kind="stable")]
         state.make_pending_room(len(receipts))
         offers = self._offers_of(receipts[:, RECEIPT_OFFER])
         self._need_zones(receipts[:, RECEIPT_ZONE])

@@ -16,7 +16,8 @@ from segue.kafka.client import client_properties
 from segue.kafka.read import partitions_of, read_topics
 from segue.kafka.settings import KafkaSettings
 from segue.outputs import DEAD_LETTERS, DECISIONS, LATE
-from segue.sinks.files import output_files, output_path, read_decisions
+from segue.sinks.files import output_files, output_path
+from segue.sinks.parquet import parquet_files, read_log
 
 ANSWER_S = 10.0  # somebody waits
 
@@ -43,9 +44,9 @@ class FolderLogs:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
-        self._logs = output_files(self._folder, DECISIONS)
+        self._logs = output_files(self._folder, DECISIONS) or parquet_files(self._folder)
         if not self._logs:
-            hint = "the folder that `segue run … --out` wrote to: --out FOLDER; of topics: --brokers"
+            hint = "the folder that `segue run … --out` wrote to, without --log off: --out FOLDER; of topics: --brokers"
             raise SegueError(STEP, f'"{output_path(folder, DECISIONS)}" is missing', hint)
 
     @property
@@ -56,7 +57,7 @@ class FolderLogs:
     def decisions(self) -> Iterator[pa.RecordBatch]:
         """Batches of all files of the log."""
         for path in self._logs:
-            yield from read_decisions(path)
+            yield from read_log(path)
 
     def actions(self, about: str) -> Iterator[dict[str, Any]]:
         """Actions in whose line this text occurs."""

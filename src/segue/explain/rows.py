@@ -20,13 +20,21 @@ STEP = "explain"
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """An offer that competed for a slot. `policy`: name@version. Without numbers: the row was not sampled."""
+    """An offer that competed for a slot. `policy`, `model`: name@version; "" = it has no model.
+
+    Without numbers (score = propensity x context x value x lever): the row was not sampled, or something forbade the
+    offer before it was scored.
+    """
 
     offer: str
     journey: str
     policy: str
     reason: str
+    model: str
     propensity: float | None = None
+    context: float | None = None
+    value: float | None = None
+    lever: float | None = None
     score: float | None = None
 
 
@@ -47,6 +55,7 @@ class _Journey(msgspec.Struct):
     id: str
     policy: str
     version: int
+    model: str
 
 
 class _Offer(msgspec.Struct):
@@ -54,6 +63,8 @@ class _Offer(msgspec.Struct):
     journey: int
     channel: str
     placement: str
+    value: float
+    lever: float
 
 
 class _Names:
@@ -89,17 +100,21 @@ class _Names:
                 f"decision {row['decision_id']} has {len(reasons)} reasons for {len(among)} candidates",
                 "the log is damaged",
             )
-        return [
-            Candidate(
-                offer=offer.id,
-                journey=journey.id,
-                policy=f"{journey.policy}@{journey.version}",
-                reason=self.reasons[reason],
-                propensity=row["propensities"][i] if row["propensities"] is not None else None,
-                score=row["scores"][i] if row["scores"] is not None else None,
-            )
-            for i, ((journey, offer), reason) in enumerate(zip(among, reasons, strict=True))
-        ]
+        found = []
+        for i, ((journey, offer), reason) in enumerate(zip(among, reasons, strict=True)):
+            policy = f"{journey.policy}@{journey.version}"
+            candidate = Candidate(offer.id, journey.id, policy, self.reasons[reason], journey.model)
+            if row["scores"] is not None and row["propensities"][i] > 0:  # a logistic one is never 0
+                candidate = msgspec.structs.replace(
+                    candidate,
+                    propensity=row["propensities"][i],
+                    context=row["contexts"][i],
+                    value=offer.value,
+                    lever=offer.lever,
+                    score=row["scores"][i],
+                )
+            found.append(candidate)
+        return found
 
 
 @lru_cache(maxsize=64)

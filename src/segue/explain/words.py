@@ -23,6 +23,12 @@ REASONS = {
     "control": "in the control group: nothing is sent",
     "cap": "a cap on all that is sent was reached",
     "suppressed": "unsubscribed from this channel, or mail bounced or was marked as spam",
+    "held": "quiet hours: held until they end",
+    "quiet_hours": "quiet hours: dropped",
+    "expired": "quiet hours last longer than it holds good",
+    "budget": "the budget of its campaign is spent",
+    "not_applicable": "it does not apply to this situation",
+    "not_suitable": "it would not do this customer good",
 }
 
 
@@ -55,6 +61,10 @@ def why(decision: Decision, candidate: Candidate, moment: Sequence[Decision], po
     written = policies.written(candidate)
     if candidate.reason == "not_eligible" and written is not None:
         return f"{text}: {_short(written.offer.when)}"
+    if candidate.reason == "not_applicable" and written is not None:
+        return f"{text}: {_both(written.journey.applicable, written.offer.applicable)}"
+    if candidate.reason == "not_suitable" and written is not None:
+        return f"{text}: {_both(written.journey.suitable, written.offer.suitable)}"
     if candidate.reason == "no_consent" and written is not None:
         return f"no consent for {decision.channel} ({written.offer.purpose})"
     if candidate.reason == "limit" and written is not None and written.journey.limits:
@@ -77,6 +87,11 @@ def condition(candidate: Candidate, policies: Policies) -> str:
     """The condition for which the candidate's journey was looked at; empty if its policy is not at hand."""
     written = policies.written(candidate)
     return _short(written.journey.when) if written is not None else ""
+
+
+def _both(of_all: str, own: str) -> str:
+    """A condition of a journey for all its offers and an offer's own, as far as they are written."""
+    return " and ".join(_short(text) for text in (of_all, own) if text != "True")
 
 
 def _short(text: str) -> str:

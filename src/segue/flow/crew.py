@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numpy as np
+
 from segue.checkpoints.group import Saved
 from segue.decide.bench import Bench, Turn
 from segue.decide.decisions import Decisions
@@ -18,7 +20,7 @@ from segue.identity.anonymous import Taken
 from segue.routing.packet import Packet
 from segue.run.kill import point
 from segue.state.delta import ShardDelta
-from segue_kernels.shard import ACTION_OFFER, SPAN_ACTIONS_END, SPAN_PART
+from segue_kernels.shard import ACTION_OFFER, ACTION_RANKING, SPAN_ACTIONS_END, SPAN_PART
 
 Passed = tuple[int, Packet]  # (shard, packet) for a part of known customers
 
@@ -91,12 +93,16 @@ class Crew:
     def counted(self, decided: list[Decisions]) -> list[Decisions]:
         """The same, each part's actions counted."""
         for decisions in decided:
-            offers = decisions.actions[:, ACTION_OFFER].tolist()
+            # what becomes of a ranking is counted where the ledger has answered (segue.flow.grant)
+            offers = np.where(
+                decisions.actions[:, ACTION_RANKING] == 0, decisions.actions[:, ACTION_OFFER], -1
+            ).tolist()
             start = 0
             for number, end in decisions.spans[:, [SPAN_PART, SPAN_ACTIONS_END]].tolist():
                 counts = self.parts[number].offers
                 for offer in offers[start:end]:
-                    counts[offer] = counts.get(offer, 0) + 1
+                    if offer >= 0:
+                        counts[offer] = counts.get(offer, 0) + 1
                 start = end
         return decided
 

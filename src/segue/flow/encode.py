@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the client's library is loaded by those who use it
 def encode(decided: Stream[Any], policies: CompiledPolicies, settings: Settings) -> Stream[Output]:
     """Decisions as messages."""
     lanes = _lane_encoder(policies, settings)
-    encoder = ActionEncoder(policies)
+    encoder = ActionEncoder(policies, settings.is_logged)
 
     def for_files(items: list[Any]) -> Iterable[Output]:
         yield from encoder.encode([item for item in items if isinstance(item, Decisions)])
@@ -80,4 +80,4 @@ def _lane_encoder(policies: CompiledPolicies, settings: Settings) -> LaneEncoder
         return None
     from segue.sinks.kafka.encode import LaneEncoder
 
-    return LaneEncoder(policies, settings.kafka)
+    return LaneEncoder(policies, settings.kafka, settings.is_logged)

@@ -44,19 +44,19 @@ def write(
         op.output("out", outputs, _LaneSink(settings, labels, recovered.tail, recovered.journal))
     else:
         # Bytewax wants every part that it has a position of
-        names = sorted({*output_names(policies), *recovered.outputs})
+        names = sorted({*output_names(policies, settings), *recovered.outputs})
         op.output("out", outputs, _FolderSink(settings.out, names, bool(settings.state)))
 
 
-def output_names(policies: CompiledPolicies) -> list[str]:
+def output_names(policies: CompiledPolicies, settings: Settings) -> list[str]:
     """The outputs of a run with these policies: its channels, the logs, the summary."""
-    return [*ActionEncoder(policies).outputs, DEAD_LETTERS, LATE, SUMMARY]
+    return [*ActionEncoder(policies, settings.is_logged).outputs, DEAD_LETTERS, LATE, SUMMARY]
 
 
 def output_keys(policies: CompiledPolicies, settings: Settings) -> list[str]:
     """What the items of a run that go out are addressed to: names of files, or labels of lanes."""
     if not settings.kafka.brokers:
-        return output_names(policies)
+        return output_names(policies, settings)
     return [lane_label(lane) for lane in range(settings.kafka.lanes)]
 
 

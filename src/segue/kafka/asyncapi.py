@@ -30,7 +30,17 @@ from segue.events.types import (
 )
 from segue.kafka.settings import Form, InputTopic, KafkaSettings
 from segue.kafka.topics import TopicPlan, plan
-from segue.outputs import ARROW_STREAM, CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE
+from segue.outputs import (
+    ARROW_STREAM,
+    BINARY,
+    CHANGES,
+    DEAD_LETTERS,
+    DECISIONS,
+    HEARTBEAT,
+    JOINS,
+    LATE,
+    LEDGER,
+)
 
 JSON = "application/json"
 RECEIPTS_HEADER = "segue"
@@ -63,10 +73,16 @@ _FORMS: dict[Form, tuple[str, ...]] = {  # messages that a topic of this form ma
 }
 
 
-def asyncapi(settings: KafkaSettings, channels: Iterable[str] = CHANNELS) -> dict[str, Any]:
+def asyncapi(
+    settings: KafkaSettings, channels: Iterable[str] = CHANNELS, has_campaigns: bool = True
+) -> dict[str, Any]:
     """The document."""
     inputs = settings.topics or (InputTopic("events"),)
-    topics = [topic for topic in plan(settings, channels, inputs=inputs) if topic.output != HEARTBEAT]
+    topics = [
+        topic
+        for topic in plan(settings, channels, inputs=inputs, has_campaigns=has_campaigns)
+        if topic.output != HEARTBEAT
+    ]
     read = {topic.name: (f"{topic.table}-row",) if topic.table else _FORMS[topic.form] for topic in inputs}
     carried = {
         topic.name: read[topic.name] if topic.role == "input" else (_message_of(topic),) for topic in topics
@@ -152,9 +168,12 @@ def _description(topic: TopicPlan, settings: KafkaSettings) -> str:
         how = settings.delivery_of(topic.output)
         return f"Actions on the channel {topic.output}; delivery is {how}."
     return {
-        DECISIONS: "Why each decision was made: a row a slot, a reason for every candidate. Transactional.",
+        DECISIONS: "Why each decision was made: a row a slot, a reason for every candidate; with --log off no rows. "
+        "Transactional.",
         CHANGES: "Segments that customers entered or left, stages they entered. Transactional.",
         JOINS: "What was credited to what by joins. Transactional.",
+        LEDGER: "What became of every voucher; the newest of a key is how it is. The engine reads it at its start: "
+        "nobody else writes to it, and it is never emptied. Transactional.",
         DEAD_LETTERS: "Inputs that could not be used, with the reason. Transactional.",
         LATE: "Events that came later than the allowed lateness. Transactional.",
     }[topic.output]
@@ -247,6 +266,13 @@ def _messages(settings: KafkaSettings) -> dict[str, Any]:
         DECISIONS: _table("Rows of the decision log", _LOGS[DECISIONS], one_a_row | arrow_type),
         CHANGES: _table("Changes of segments and stages", _LOGS[CHANGES], _IDS | arrow_type),
         JOINS: _table("Matches of joins", _LOGS[JOINS], _IDS | arrow_type),
+        LEDGER: _message(
+            "Change of a voucher, or of a campaign",
+            _text("binary, the engine's own: nine words of 64 bits, little-endian"),
+            BINARY,
+            {"content-type": _text("of the value", const=BINARY)},
+            "binary: what kind it is, and the voucher's code or the campaign",
+        ),
         "dead-letter": _message("Dead letter", _ref(DeadLetterMessage), JSON, _IDS | json_type, nobody),
         "late": _message("Late event", _ref(LateMessage), JSON, _IDS | json_type, nobody),
         "event": _message("Event as bare JSON", _ref(Event), JSON, {}, input_key),

@@ -18,7 +18,7 @@ from segue.errors import SegueError, SettingsError
 from segue.events.names import CHANNELS
 from segue.kafka.client import connect_admin, kafka_error
 from segue.kafka.settings import InputTopic, KafkaSettings
-from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE
+from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE, LEDGER
 
 Role = Literal["input", "channel", "log", "rejected", "internal"]
 Answer = TypeVar("Answer")
@@ -73,10 +73,12 @@ def plan(
     partitions: int = limits.TOPIC_PARTITIONS_DEFAULT,
     replication: int = 1,
     retention_ms: int = limits.TOPIC_RETENTION_MS_DEFAULT,
+    has_campaigns: bool = True,
 ) -> list[TopicPlan]:
     """All topics of a deployment: inputs (of the settings if not given), channels, logs, what was rejected, heartbeat.
 
-    retention_ms  of inputs, channels and logs: how long an engine may be down, and consumers may lag
+    retention_ms   of inputs, channels and logs: how long an engine may be down, and consumers may lag
+    has_campaigns  the policies grant vouchers: the ledger of them has a topic, which is compacted
     """
     replicated = {
         "min.insync.replicas": str(max(1, replication - 1)),
@@ -111,6 +113,9 @@ def plan(
         TopicPlan(output_topic(settings, name), role, name, settings.lanes, replication, kept(ms))
         for name, role, ms in outputs
     ]
+    if has_campaigns:
+        name = output_topic(settings, LEDGER)
+        topics.append(TopicPlan(name, "log", LEDGER, settings.lanes, replication, compacted))
     names = [topic.name for topic in topics]
     for name in names:
         if names.count(name) > 1:

@@ -8,15 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
 
+from segue.events.money import EXPONENTS, code_letters
 from segue.events.names import CHANNELS, type_name
+from segue.events.time import time_text
+from segue.limits import HELD_PER_CUSTOMER_MAX, HOUR_MS, MINUTE_MS
 from segue.policy import ir
-from segue.policy.compiled import TABLE_NAMES, CapInfo, CompiledPolicies, contacts_text
+from segue.policy.compiled import (
+    PERCENT_UNITS,
+    TABLE_NAMES,
+    CampaignInfo,
+    CapInfo,
+    CompiledPolicies,
+    QuietInfo,
+    contacts_text,
+)
+from segue.policy.load import DAYS
 from segue.policy.plan import CALENDAR_MS_MAX, Layout, Need, lay_out, needs_of, session_stream
 from segue_kernels import plan
+from segue_kernels.pool import size_class
+from segue_kernels.waits import HELD_WORDS, WAIT_WORDS_MAX
 
 WORD_BYTES = 8
 KIND_NAMES = {
@@ -33,6 +48,7 @@ KIND_NAMES = {
 }
 SINGLE = (plan.TUMBLE_COUNT, plan.TUMBLE_SUM, plan.DECAY, plan.FIRST)  # no number of entries to tell
 _PERIODS = {
+    plan.WINDOW_HOUR: "calendar hour",
     plan.WINDOW_DAY: "calendar day",
     plan.WINDOW_WEEK: "calendar week",
     plan.WINDOW_MONTH: "calendar month",
@@ -45,6 +61,7 @@ class OfferReport:
     """`consent`: "email marketing", or empty if none is needed. `campaign`: of its voucher, or empty.
 
     granted_if_unknown   consent that is not known counts as granted
+    discount             " of 5 to 20 %", of one that is computed
     items                "5 of Product Viewed", or empty if the action lists no products
     """
 
@@ -54,6 +71,7 @@ class OfferReport:
     consent: str
     granted_if_unknown: bool
     campaign: str
+    discount: str
     items: str
 
 
@@ -62,7 +80,8 @@ class PolicyReport:
     """One policy. `triggers` are the events and changes it decides on, `events` all it needs to see.
 
     waits     a line for each journey that waits, or that is decided when a session ends
-    segments, stages, joins, tables, caps, purposes   a line for each that it defines
+    models    a line for each journey that has one
+    segments, stages, joins, tables, caps, campaigns, quiet_hours, purposes   a line for each that it defines
     """
 
     name: str
@@ -73,11 +92,14 @@ class PolicyReport:
     triggers: tuple[str, ...]
     events: tuple[str, ...]
     waits: tuple[str, ...]
+    models: tuple[str, ...]
     segments: tuple[str, ...]
     stages: tuple[str, ...]
     joins: tuple[str, ...]
     tables: tuple[str, ...]
     caps: tuple[str, ...]
+    campaigns: tuple[str, ...]
+    quiet_hours: tuple[str, ...]
     purposes: tuple[str, ...]
     state_bytes: int
     streams: tuple[str, ...]
@@ -90,6 +112,7 @@ class Report:
     """All policies. `row_bytes` is a customer's row: header, streams, and padding to a cache line.
 
     caps       how many caps there are; cap_bytes: of them a customer, which is part of `state_bytes`
+    held       how many actions of a customer quiet hours may hold; held_bytes: of each, at most, beside the row
     warnings   what is allowed, and hardly meant
     """
 
@@ -99,6 +122,8 @@ class Report:
     row_bytes: int
     caps: int
     cap_bytes: int
+    held: int
+    held_bytes: int
     warnings: tuple[str, ...]
     programs: int
     native: bool
@@ -107,6 +132,7 @@ class Report:
 
 def check(compiled: CompiledPolicies) -> Report:
     """The report of loaded policies."""
+    holds = any(quiet.holds for quiet in compiled.quiet_infos)
     return Report(
         policies=tuple(_policy(compiled, i) for i in range(len(compiled.policies))),
         streams=len(compiled.streams),
@@ -114,7 +140,9 @@ def check(compiled: CompiledPolicies) -> Report:
         row_bytes=compiled.row_words * WORD_BYTES,
         caps=len(compiled.caps),
         cap_bytes=_bytes(compiled.streams[compiled.streams[:, plan.STREAM_TYPE] == plan.CAP_TYPE]),
-        warnings=tuple(_warnings(compiled)),
+        held=HELD_PER_CUSTOMER_MAX if holds else 0,
+        held_bytes=int(size_class(WAIT_WORDS_MAX + HELD_WORDS)[1]) * WORD_BYTES if holds else 0,
+        warnings=(*_warnings(compiled), *_quiet_warnings(compiled)),
         programs=len(compiled.programs),
         native=compiled.native is not None,
         native_problem=compiled.native_problem,
@@ -134,11 +162,14 @@ def render(report: Report) -> str:
             *_listed("journeys", policy.journeys),
             *_listed("decides on", policy.triggers),
             *_each("waits", policy.waits),
+            *_each("models", policy.models),
             *_listed("segments", policy.segments),
             *_listed("stages", policy.stages),
             *_each("joins", policy.joins),
             *_each("tables", policy.tables),
             *_each("caps", policy.caps),
+            *_each("campaigns", policy.campaigns),
+            *_each("quiet hours", policy.quiet_hours),
             *_each("consent", policy.purposes),
             *_listed("needs events", policy.events),
             f"  state  {policy.state_bytes:,} bytes a customer",
@@ -151,7 +182,7 @@ def render(report: Report) -> str:
             consent = f"consent {offer.consent}" if offer.consent else "no consent needed"
             if offer.granted_if_unknown:
                 consent += ", granted if unknown"
-            campaign = f", voucher {offer.campaign}" if offer.campaign else ""
+            campaign = f", voucher {offer.campaign}{offer.discount}" if offer.campaign else ""
             items = f", lists {offer.items}" if offer.items else ""
             lines.append(f"    {offer.journey}: {offer.offer} -> {offer.slot} ({consent}{campaign}{items})")
     lines.append(
@@ -160,6 +191,11 @@ def render(report: Report) -> str:
     )
     if report.caps:
         lines.append(f"caps: {report.caps}, {report.cap_bytes:,} bytes of it a customer")
+    if report.held:
+        lines.append(
+            f"held through quiet hours: at most {report.held} actions a customer,"
+            f" of up to {report.held_bytes:,} bytes each"
+        )
     lines += [f"warning: {warning}" for warning in report.warnings]
     if report.native_problem:
         lines.append(f"no machine code, so the virtual machine runs them: {report.native_problem}")
@@ -198,6 +234,7 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
                 and not compiled.offers[i, plan.OFFER_CONSENT_LEAST]
             ),
             campaign=offer.voucher.campaign if offer.voucher else "",
+            discount=_discount(compiled, i),
             items=_items(compiled, i),
         )
         for i, offer in enumerate(compiled.offer_infos)
@@ -212,11 +249,20 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
         triggers=tuple(sorted(triggers)),
         events=tuple(sorted(begun | seen)),
         waits=tuple(line for i in own for line in _waits(compiled, i)),
+        models=tuple(
+            f"{each.id}: {each.model_name} version {each.model_version}, {len(each.feature_names)} features"
+            for each in infos
+            if each.model_name
+        ),
         segments=info.segments,
         stages=tuple(_stage(compiled, name) for name in info.stages),
         joins=tuple(_joined(compiled, name) for name in info.joins),
         tables=tuple(_table(compiled, name) for name in info.tables),
         caps=tuple(_cap(cap) for cap in compiled.cap_infos if cap.policy == policy),
+        campaigns=tuple(
+            _campaign(campaign) for campaign in compiled.campaign_infos if campaign.policy == policy
+        ),
+        quiet_hours=tuple(_quiet(quiet) for quiet in compiled.quiet_infos if quiet.policy == policy),
         purposes=tuple(f"{name}: {unknown} where nothing is known" for name, unknown in info.purposes),
         state_bytes=_bytes(layout.streams),
         streams=tuple(_stream(compiled, layout, stream) for stream in layout.index),
@@ -242,7 +288,15 @@ def _needs(compiled: CompiledPolicies, policy: int, journeys: list[int]) -> Iter
             gap_ms = int(compiled.session_ends[row[plan.JOURNEY_SESSION], plan.SESSION_GAP_MS])
             yield Need(session_stream(gap_ms), 1, 0)
         for offer in compiled.offers[row[plan.JOURNEY_OFFERS_START] : row[plan.JOURNEY_OFFERS_END]]:
-            programs |= {int(offer[plan.OFFER_WHEN]), int(offer[plan.OFFER_CONTEXT])}
+            programs |= {
+                int(offer[word])
+                for word in (
+                    plan.OFFER_WHEN,
+                    plan.OFFER_APPLICABLE,
+                    plan.OFFER_SUITABLE,
+                    plan.OFFER_CONTEXT,
+                )
+            }
             if offer[plan.OFFER_ITEMS_STREAM] >= 0:
                 yield Need(
                     _stream_of(compiled, int(offer[plan.OFFER_ITEMS_STREAM])),
@@ -336,8 +390,47 @@ def _cap(cap: CapInfo) -> str:
     return f"{cap.id}: at most {cap.times} {contacts_text(cap.contacts)} {_cap_window(cap.window)}"
 
 
+def _quiet(quiet: QuietInfo) -> str:
+    """ "night: 21:00 to 08:00 on email, push for marketing, beginning on mon, fri; what would be sent is dropped"."""
+    days = [day for d, day in enumerate(DAYS) if quiet.days >> d & 1]
+    on = "" if len(days) == len(DAYS) else f", beginning on {', '.join(days)}"
+    times = f"{_time_of_day(quiet.from_ms)} to {_time_of_day(quiet.to_ms)}"
+    then = "held" if quiet.holds else "dropped"
+    return f"{quiet.id}: {times} {contacts_text(quiet.contacts)}{on}; what would be sent is {then}"
+
+
+def _time_of_day(milliseconds: int) -> str:
+    return f"{milliseconds // HOUR_MS:02}:{milliseconds % HOUR_MS // MINUTE_MS:02}"
+
+
 def _cap_window(window: int) -> str:
     return f"within {_duration(window)}" if window > 0 else f"a {_PERIODS[window]}"
+
+
+def _campaign(campaign: CampaignInfo) -> str:
+    """ "spring: 5.00 EUR off, valid 14d, at most 500 and 2,500.00 EUR, 1 a customer, from 2026-03-01T00:00:00.000Z to
+    …"."""
+    terms = campaign.terms
+    letters = code_letters(terms.currency)
+
+    def money(minor: int) -> str:
+        return f"{Decimal(minor).scaleb(-EXPONENTS[letters]):,f} {letters}"
+
+    off = f"{terms.percent / PERCENT_UNITS:g}% off, at most " if terms.percent else ""
+    bounds = [
+        *([f"{terms.budget:,} vouchers"] if terms.budget >= 0 else []),
+        *([money(terms.budget_minor)] if terms.budget_minor >= 0 else []),
+        *([f"{terms.per_day:,} a day"] if terms.per_day else []),
+        *([f"{terms.per_customer:,} a customer"] if terms.per_customer else []),
+    ]
+    parts = [
+        f"{off}{money(terms.depth_minor)}{'' if terms.percent else ' off'}",
+        f"valid {_duration(terms.valid_ms)}",
+        *([f"baskets from {money(terms.basket_min_minor)}"] if terms.basket_min_minor else []),
+        f"at most {', '.join(bounds)}" if bounds else "without a bound",
+        f"from {time_text(terms.start_ms)} to {time_text(terms.end_ms)}",
+    ]
+    return f"{campaign.id}: {', '.join(parts)}"
 
 
 def _longest_ms(window: int) -> int:
@@ -360,6 +453,15 @@ def _warnings(compiled: CompiledPolicies) -> Iterator[str]:
             yield f"{at}: no offer is sent {contacts_text(cap.contacts)} (see its channels and purposes)"
 
 
+def _quiet_warnings(compiled: CompiledPolicies) -> Iterator[str]:
+    """Quiet hours that no offer is under."""
+    used = {int(contact) for contact in compiled.offers[:, plan.OFFER_CONTACT]}
+    for quiet in compiled.quiet_infos:
+        if used and not any(quiet.contacts >> contact & 1 for contact in used):
+            at = f"{compiled.policies[quiet.policy].path}: `{quiet.path}`: `{quiet.id}`"
+            yield f"{at}: no offer is sent {contacts_text(quiet.contacts)} (see its channels and purposes)"
+
+
 def _is_stronger(one: CapInfo, other: CapInfo) -> bool:
     """Whether all that `other` forbids, `one` forbids: it counts at least the same actions, for at least as long."""
     counts_all = other.contacts & ~one.contacts == 0
@@ -370,7 +472,11 @@ def _contains(window: int, other: int) -> bool:
     """Whether what lies together in any window of one kind lies in one of the other kind too."""
     if window > 0:
         return window >= _longest_ms(other)
-    return window == other or (other == plan.WINDOW_DAY and window in (plan.WINDOW_WEEK, plan.WINDOW_MONTH))
+    wider = {
+        plan.WINDOW_HOUR: (plan.WINDOW_DAY, plan.WINDOW_WEEK, plan.WINDOW_MONTH),
+        plan.WINDOW_DAY: (plan.WINDOW_WEEK, plan.WINDOW_MONTH),
+    }
+    return window == other or window in wider.get(other, ())
 
 
 def _items(compiled: CompiledPolicies, offer: int) -> str:
@@ -379,6 +485,17 @@ def _items(compiled: CompiledPolicies, offer: int) -> str:
         return ""
     code = int(compiled.streams[row[plan.OFFER_ITEMS_STREAM], plan.STREAM_TYPE])
     return f"{row[plan.OFFER_ITEMS_MAX]} of {type_name(code)}"
+
+
+def _discount(compiled: CompiledPolicies, offer: int) -> str:
+    voucher = compiled.offer_infos[offer].voucher
+    row = int(compiled.offers[offer, plan.OFFER_DISCOUNT])
+    if row < 0 or voucher is None:
+        return ""
+    scale, least, most = compiled.discounts[
+        row, [plan.DISCOUNT_SCALE, plan.DISCOUNT_MIN, plan.DISCOUNT_MAX]
+    ].tolist()
+    return f" of {least / scale:g} to {most / scale:g} {'%' if voucher.is_percent else voucher.currency}"
 
 
 def _consent(code: int, purpose: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.events.names import CHANNELS, PURPOSES
+from segue.vouchers.campaign import Terms
 
 if TYPE_CHECKING:
     from segue.policy.ir import Node
@@ -22,6 +23,7 @@ Int64Array = npt.NDArray[np.int64]
 Float64Array = npt.NDArray[np.float64]
 Uint8Array = npt.NDArray[np.uint8]
 
+PERCENT_UNITS = 100  # of a percent, in which a computed one is counted
 TABLE_NAMES = ("catalogue", "price", "stock", "profile")  # in the order of plan.TABLE_*
 
 
@@ -29,7 +31,7 @@ TABLE_NAMES = ("catalogue", "price", "stock", "profile")  # in the order of plan
 class PolicyInfo:
     """One policy file. `digest`: SHA-256 of its bytes in hex. `path`: where it came from.
 
-    segments, stages, joins, tables, caps   ids of those it defines
+    segments, stages, joins, tables, caps, campaigns, quiet_hours   ids of those it defines
     purposes   (id, "granted" or "withheld"): what counts as consent where nothing is known
     """
 
@@ -44,6 +46,8 @@ class PolicyInfo:
     joins: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     caps: tuple[str, ...] = ()
+    campaigns: tuple[str, ...] = ()
+    quiet_hours: tuple[str, ...] = ()
     purposes: tuple[tuple[str, str], ...] = ()
 
 
@@ -86,14 +90,28 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class VoucherInfo:
-    """The campaign an offer draws its voucher from. Its discount: percent, or an amount in minor units."""
+    """The campaign an offer draws its voucher from. Its discount: percent, or an amount in minor units; both None where
+    an action says what was computed for it, `is_percent` or an amount."""
 
     campaign: str
     discount_percent: float | None
     discount_amount_minor: int | None
+    is_percent: bool
     currency: str
     valid_for_ms: int
     stack_group: str
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignInfo:
+    """One campaign: what the ledger of vouchers keeps to. `path`: where it stands in the file of its policy."""
+
+    id: str
+    policy: int  # index into `policies`
+    path: str
+    title: str
+    stack_group: str
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +158,21 @@ class CapInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class QuietInfo:
+    """Quiet hours on sends with one of `contacts`: times of the local day in ms, `days` on which they begin (bit 0 =
+    Monday), and whether what would be sent is held (else dropped)."""
+
+    id: str
+    policy: int  # index into `policies`
+    path: str
+    contacts: int
+    from_ms: int
+    to_ms: int
+    days: int
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledPolicies:
     """All policies of a deployment as tables; equal files in any order give equal tables.
 
@@ -158,18 +191,21 @@ class CompiledPolicies:
     journey_locate: Int64Array  # keyed stream indexes that a journey reads when a timer or a change fires it
     journeys: Int64Array  # [n, 20]
     journeys_f: Float64Array  # [n, 2]
-    offers: Int64Array  # [n, 12]
+    offers: Int64Array  # [n, 20]
     offers_f: Float64Array  # [n, 4]
+    discounts: Int64Array  # [n, 5]
     limits: Int64Array  # [n, 4]
     caps: Int64Array  # [n, 4]
     cap_start: Int64Array  # [17]
     cap: Int64Array  # cap indexes by the contact of a send
     charge_start: Int64Array  # [17]
     charge: Int64Array  # stream indexes by the contact of a send
+    quiet: Int64Array  # [n, 5]
     features: Int64Array  # [n] program indexes
     weights: Float64Array  # [n]
     slot_hash: Int64Array  # [n] siphash64 of "channel/placement", zero key
     journey_hash: Int64Array  # [n] siphash64 of the journey's id, zero key
+    offer_hash: Int64Array  # [n] siphash64 of the offer's id, zero key
     program_start: Int64Array  # [n + 1] rows of `code`
     code: Int64Array  # [n, 6]
     constants: Float64Array
@@ -200,6 +236,8 @@ class CompiledPolicies:
     stage_ids: tuple[str, ...]
     join_ids: tuple[str, ...]
     cap_infos: tuple[CapInfo, ...]
+    campaign_infos: tuple[CampaignInfo, ...]
+    quiet_infos: tuple[QuietInfo, ...]
     tables: tuple[TableInfo, ...]  # in the order of plan.TABLE_*
     programs: tuple[Node, ...]  # what the interpreter runs: programs[i] is program i
     digest: str  # of everything that decides: names, versions, files, currency

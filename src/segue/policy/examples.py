@@ -80,7 +80,8 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
 
 
 class Expected(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """An action. Fields that are given are compared; `customer` is the identifier it goes to."""
+    """An action. Fields that are given are compared; `customer` is the identifier it goes to, `discount` what its
+    voucher takes off, in percent or in major units, `campaign` whose voucher was granted with it."""
 
     at: str
     customer: str | None = None
@@ -95,6 +96,8 @@ class Expected(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     items: list[str] | None = None
     segments: list[str] | None = None
     stage: str | None = None
+    discount: float | None = None
+    campaign: str | None = None
 
 
 class ExpectedChange(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

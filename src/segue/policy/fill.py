@@ -22,12 +22,14 @@ from segue.policy import ir
 from segue.policy.assemble import assemble
 from segue.policy.compiled import (
     TABLE_NAMES,
+    CampaignInfo,
     CapInfo,
     CompiledPolicies,
     Float64Array,
     Int64Array,
     JourneyInfo,
     OfferInfo,
+    QuietInfo,
     Uint8Array,
 )
 from segue.policy.gather import Names, match_stream
@@ -35,7 +37,7 @@ from segue.policy.interpret import interpret_constant
 from segue.policy.model import STEP
 from segue.policy.native import NativePrograms
 from segue.policy.plan import Layout, checks_of, lay_out, session_stream
-from segue.policy.rows import CapRow, JourneyRow, Rows
+from segue.policy.rows import CapRow, JourneyRow, QuietRow, Rows
 from segue_kernels import plan
 
 ALL_CODES = tuple(CODE_BY_NAME.values())
@@ -84,16 +86,19 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         journeys_f=journeys_f,
         offers=offers,
         offers_f=offers_f,
+        discounts=_discounts(rows),
         limits=limits,
         caps=caps,
         cap_start=cap_start,
         cap=cap,
         charge_start=charge_start,
         charge=charge,
+        quiet=_quiet(rows),
         features=features,
         weights=weights,
         slot_hash=_hashes(f"{channel}/{placement}" for channel, placement in slots),
         journey_hash=_hashes(row.journey.id for row in rows.journeys),
+        offer_hash=_hashes(row.offer.id for row in rows.offers),
         program_start=assembled.program_start,
         code=assembled.code,
         constants=assembled.constants,
@@ -127,6 +132,18 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         stage_ids=tuple(names.stages),
         join_ids=tuple(names.joins),
         cap_infos=tuple(_cap_info(row) for row in rows.caps),
+        campaign_infos=tuple(
+            CampaignInfo(
+                row.campaign.id,
+                row.policy,
+                row.path,
+                row.campaign.title,
+                row.campaign.stack_group,
+                row.terms,
+            )
+            for row in rows.campaigns
+        ),
+        quiet_infos=tuple(_quiet_info(row) for row in rows.quiet),
         tables=names.tables,
         lookup_fields=tuple((*key, names.columns()[key[0]][key[1]]) for key in names.lookups),
         programs=programs,
@@ -139,7 +156,7 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
 
 def _digest(rows: Rows) -> str:
     parts = [(p.name, p.version, p.digest, p.currency) for p in rows.policies]
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+    return hashlib.sha256(msgspec.json.encode([*parts, *rows.models])).hexdigest()
 
 
 def _layout_digest(rows: Rows, layout: Layout) -> str:
@@ -170,7 +187,7 @@ def _journey_info(row: JourneyRow) -> JourneyInfo:
         changes=tuple(name for name in on if "(" in name),
         expires_after_ms=row.expires_after_ms,
         model_name=used.name if used else "",
-        model_version=used.version if used else "",
+        model_version=(used.version or "") if used else "",
         feature_names=tuple(feature.name for feature in used.features) if used else (),
     )
 
@@ -185,6 +202,25 @@ def _cap_info(row: CapRow) -> CapInfo:
         contacts=row.contacts,
         channels=tuple(row.cap.channels or ()),
         purposes=tuple(row.cap.purposes or ()),
+    )
+
+
+def _quiet_info(row: QuietRow) -> QuietInfo:
+    return QuietInfo(
+        id=row.quiet.id,
+        policy=row.policy,
+        path=row.path,
+        contacts=row.contacts,
+        from_ms=row.from_ms,
+        to_ms=row.to_ms,
+        days=row.days,
+        holds=row.holds,
+    )
+
+
+def _quiet(rows: Rows) -> Int64Array:
+    return _table(
+        [[row.contacts, row.from_ms, row.to_ms, row.days, row.holds] for row in rows.quiet], plan.QUIET_WORDS
     )
 
 
@@ -269,16 +305,25 @@ def _offer_tables(
 
     rank = {i: place for place, i in enumerate(sorted(range(len(rows.offers)), key=tie))}
     slot_index = {slot: i for i, slot in enumerate(slots)}
+    computed = 0  # discounts so far
     for i, row in enumerate(rows.offers):
         offers[i, plan.OFFER_JOURNEY] = row.journey
         offers[i, plan.OFFER_SLOT] = slot_index[row.offer.channel, row.offer.placement]
         offers[i, plan.OFFER_WHEN] = row.when
+        offers[i, plan.OFFER_APPLICABLE] = row.applicable
+        offers[i, plan.OFFER_SUITABLE] = row.suitable
         offers[i, plan.OFFER_TIE_RANK] = rank[i]
         offers[i, plan.OFFER_CONSENT] = row.consent
         offers[i, plan.OFFER_CONTACT] = row.contact
         offers[i, plan.OFFER_CONSENT_LEAST] = row.offer.purpose not in rows.names.granted
         offers[i, plan.OFFER_CONTEXT] = row.context
+        offers[i, plan.OFFER_EXPIRES_MS] = rows.journeys[row.journey].expires_after_ms
         offers[i, plan.OFFER_CURRENCY] = row.currency
+        offers[i, plan.OFFER_CAMPAIGN] = row.campaign + 1
+        offers[i, plan.OFFER_DISCOUNT] = -1
+        if row.discount is not None:
+            offers[i, plan.OFFER_DISCOUNT] = computed
+            computed += 1
         offers[i, plan.OFFER_ITEMS_STREAM] = -1
         if row.items is not None:
             offers[i, plan.OFFER_ITEMS_STREAM] = layout.index[row.items.stream]
@@ -289,6 +334,12 @@ def _offer_tables(
         offers_f[i, plan.OFFER_F_CONTEXT] = row.context_constant
         offers_f[i, plan.OFFER_F_BIAS] = row.offer.bias
     return offers, offers_f
+
+
+def _discounts(rows: Rows) -> Int64Array:
+    """In the order of the offers that have one."""
+    found = [row.discount for row in rows.offers if row.discount is not None]
+    return _table([[d.program, d.scale, d.min, d.max, d.step] for d in found], plan.DISCOUNT_WORDS)
 
 
 # --- who hears, reads and watches what --------------------------------------------------------------------

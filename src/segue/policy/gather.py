@@ -1,5 +1,5 @@
-"""The files of a deployment, and what they name for each other: journeys, segments, stages, joins, caps and
-tables.
+"""The files of a deployment, and what they name for each other: journeys, segments, stages, joins, caps, campaigns,
+quiet hours and tables.
 
 Law: everything here is known before the first expression is compiled, so files may refer to each other in any
 order. A name has one meaning in a deployment; indexes follow the order of the policies' names.
@@ -18,10 +18,12 @@ from typing import NoReturn
 from segue.errors import PolicyError, did_you_mean
 from segue.events.names import PURPOSES
 from segue.limits import (
+    CAMPAIGNS_MAX,
     CAPS_MAX,
     JOINS_MAX,
     JOURNEYS_MAX,
     POLICY_BYTES_MAX,
+    QUIET_HOURS_MAX,
     SEGMENTS_MAX,
     STAGES_MAX,
     TABLE_FIELDS_MAX,
@@ -117,6 +119,7 @@ class Names:
     stages: dict[str, int] = field(default_factory=dict)
     joins: dict[str, int] = field(default_factory=dict)
     caps: dict[str, int] = field(default_factory=dict)
+    campaigns: dict[str, int] = field(default_factory=dict)
     tables: tuple[TableInfo, ...] = ()
     lookups: dict[tuple[str, str], int] = field(default_factory=dict)
     granted: tuple[str, ...] = ()
@@ -161,6 +164,15 @@ def gather(sources: Sequence[Source], hash_text: Callable[[str], int]) -> Names:
     names.segments = _unique("segment", SEGMENTS_MAX, ((s, [x.id for x in s.file.segments]) for s in sources))
     names.joins = _unique("join", JOINS_MAX, ((s, [x.id for x in s.file.joins]) for s in sources))
     names.caps = _unique("cap", CAPS_MAX, ((s, [x.id for x in s.file.caps]) for s in sources))
+    names.campaigns = _unique(
+        "campaign", CAMPAIGNS_MAX, ((s, [x.id for x in s.file.campaigns]) for s in sources)
+    )
+    _unique(
+        "time of quiet",
+        QUIET_HOURS_MAX,
+        ((s, [x.id for x in s.file.quiet_hours]) for s in sources),
+        field="quiet_hours",
+    )
     with_stages = [source for source in sources if source.file.stages]
     if len(with_stages) > 1:
         with_stages[1].fail(
@@ -203,12 +215,15 @@ def _granted(sources: Sequence[Source]) -> tuple[str, ...]:
     return tuple(name for name in PURPOSES if unknown.get(name) == "granted")
 
 
-def _unique(what: str, most: int, listed: Iterable[tuple[Source, list[str]]]) -> dict[str, int]:
+def _unique(
+    what: str, most: int, listed: Iterable[tuple[Source, list[str]]], field: str = ""
+) -> dict[str, int]:
+    """Index by id. `field`: what lists them in a file, if it is not `what` with an s."""
     index: dict[str, int] = {}
     place: dict[str, Path] = {}
     for source, ids in listed:
         for i, name in enumerate(ids):
-            path = f"$.{what}s[{i}]"
+            path = f"$.{field or f'{what}s'}[{i}]"
             if name in index:
                 source.fail(
                     f"{path}.id",

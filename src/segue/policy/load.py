@@ -8,42 +8,62 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import numpy as np
 
 from segue.errors import PolicyError, did_you_mean
 from segue.events.hashing import hash_text, key_words
-from segue.events.money import EXPONENTS, letters_code
+from segue.events.money import EXPONENTS, code_letters, letters_code
 from segue.events.names import CHANNELS, CODE_BY_NAME, PURPOSES
 from segue.limits import (
     DAY_MS,
+    HOUR_MS,
     MINUTE_MS,
-    MONEY_MINOR_MAX,
     OFFERS_MAX,
     SESSION_GAP_MS_MAX,
     SESSION_GAP_MS_MIN,
     WAIT_MS_MAX,
 )
 from segue.policy import ir, model
+from segue.policy.campaigns import promised_by, terms_of
 from segue.policy.compiled import CompiledPolicies, PolicyInfo, VoucherInfo
+from segue.policy.discount import compile_discount, money_minor
 from segue.policy.expression import compile_condition, compile_number
 from segue.policy.fill import fill_tables
 from segue.policy.gather import Source, gather, known, left_side, left_stream, read_sources
 from segue.policy.model import STEP
+from segue.policy.model_files import with_model_file
 from segue.policy.native import NativePrograms, compile_native
 from segue.policy.plan import Layout
-from segue.policy.rows import CapRow, ItemsRow, JoinRow, JourneyRow, OfferRow, Rows, StageRow
+from segue.policy.rows import (
+    DAY_MINUTES,
+    CampaignRow,
+    CapRow,
+    ItemsRow,
+    JoinRow,
+    JourneyRow,
+    OfferRow,
+    QuietRow,
+    Rows,
+    StageRow,
+)
 from segue.policy.scope import BY, CALENDAR, Scope
 from segue_kernels import plan
 
 SHIPPED = Path(__file__).parent / "shipped"
 CHANNELS_WITHOUT_CONSENT = ("web", "till")  # the customer is there: nothing is sent
 ALWAYS = ir.Number(1.0)
+LAYERS = ("applicable", "suitable")  # conditions of an offer, and of a journey for all its offers
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+THEN = ("hold", "drop")
+TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+WHOLE_WEEK = (1 << 7 * DAY_MINUTES) - 1
 
 
 def load_policies(
@@ -62,6 +82,8 @@ def load_policies(
     read = read_sources(paths or [SHIPPED])
     builder = _Builder(*key_words(secret), currency)
     builder.rows.names = gather(read, builder.hash_text)
+    for number, source in enumerate(read):
+        builder.add_campaigns(number, source)
     for source in read:
         builder.add(source)
     return fill_tables(builder.rows, _compile if native else None)
@@ -86,17 +108,18 @@ class _Builder:
             file.joins,
             file.tables,
             file.caps,
+            file.campaigns,
+            file.quiet_hours,
             file.purposes,
         )
         if not any(defines):
             source.fail(
                 "$",
                 "the policy is empty",
-                "[[journeys]], [[segments]], [[stages]], [[joins]], [[tables]], [[caps]] or [[purposes]]",
+                "[[journeys]], [[segments]], [[stages]], [[joins]], [[tables]], [[caps]], [[quiet_hours]],"
+                " [[campaigns]]",
             )
-        letters = file.currency or self.default_currency
-        if letters not in EXPONENTS:
-            source.fail("$.currency", f'"{letters}" is no currency', did_you_mean(letters, tuple(EXPONENTS)))
+        letters = self._currency(source)
         self.rows.policies.append(
             PolicyInfo(
                 name=file.policy,
@@ -110,11 +133,49 @@ class _Builder:
                 joins=tuple(join.id for join in file.joins),
                 tables=tuple(table.name for table in file.tables),
                 caps=tuple(cap.id for cap in file.caps),
+                campaigns=tuple(campaign.id for campaign in file.campaigns),
+                quiet_hours=tuple(quiet.id for quiet in file.quiet_hours),
                 purposes=tuple((purpose.id, purpose.unknown) for purpose in file.purposes),
             )
         )
+        scope = self._scope(source, letters)
+        of_customer = replace(scope, customer_only=True, segments={}, stages={})
+        for i, segment in enumerate(file.segments):
+            self.rows.segments.append(self._condition(segment.when, of_customer.at(f"$.segments[{i}].when")))
+        of_stage = replace(of_customer, segments=self.rows.names.segments)
+        for i, stage in enumerate(file.stages):
+            self._add_stage(source, stage, i, of_stage)
+        self._check_reached(source)
+        for i, join in enumerate(file.joins):
+            self._add_join(source, join, scope, f"$.joins[{i}]")
+        for i, cap in enumerate(file.caps):
+            self._add_cap(source, cap, scope, f"$.caps[{i}]")
+        for i, quiet in enumerate(file.quiet_hours):
+            self._add_quiet(source, quiet, f"$.quiet_hours[{i}]")
+        for i, journey in enumerate(file.journeys):
+            self._add_journey(source, journey, scope, f"$.journeys[{i}]", letters)
+
+    def add_campaigns(self, number: int, source: Source) -> None:
+        """The campaigns of the policy with this number: before any offer, which may be another policy's."""
+        if not source.file.campaigns:
+            return
+        letters = self._currency(source)
+        scope = self._scope(source, letters)
+        for i, campaign in enumerate(source.file.campaigns):
+            path = f"$.campaigns[{i}]"
+            when = compile_condition(campaign.when, scope.at(f"{path}.when"))
+            terms = terms_of(source, campaign, scope, path, letters)
+            self.rows.campaigns.append(CampaignRow(campaign, number, path, terms, when))
+
+    def _currency(self, source: Source) -> str:
+        letters = source.file.currency or self.default_currency
+        if letters not in EXPONENTS:
+            source.fail("$.currency", f'"{letters}" is no currency', did_you_mean(letters, tuple(EXPONENTS)))
+        return letters
+
+    def _scope(self, source: Source, letters: str) -> Scope:
         names = self.rows.names
-        scope = Scope(
+        return Scope(
             file=str(source.path),
             path="$",
             types=CODE_BY_NAME,
@@ -127,19 +188,6 @@ class _Builder:
             tables=names.columns(),
             lookup=names.lookup,
         )
-        of_customer = replace(scope, customer_only=True, segments={}, stages={})
-        for i, segment in enumerate(file.segments):
-            self.rows.segments.append(self._condition(segment.when, of_customer.at(f"$.segments[{i}].when")))
-        of_stage = replace(of_customer, segments=names.segments)
-        for i, stage in enumerate(file.stages):
-            self._add_stage(source, stage, i, of_stage)
-        self._check_reached(source)
-        for i, join in enumerate(file.joins):
-            self._add_join(source, join, scope, f"$.joins[{i}]")
-        for i, cap in enumerate(file.caps):
-            self._add_cap(source, cap, scope, f"$.caps[{i}]")
-        for i, journey in enumerate(file.journeys):
-            self._add_journey(source, journey, scope, f"$.journeys[{i}]", letters)
 
     def hash_text(self, text: str) -> int:
         if text not in self.hashes:
@@ -235,12 +283,76 @@ class _Builder:
                 )
         self.rows.caps.append(CapRow(cap, len(self.rows.policies) - 1, path, contacts, window))
 
+    # --- quiet hours ----------------------------------------------------------------------------------
+
+    def _add_quiet(self, source: Source, quiet: model.QuietHours, path: str) -> None:
+        from_ms = _time_of_day(source, f"{path}.from", quiet.from_)
+        to_ms = _time_of_day(source, f"{path}.to", quiet.to)
+        if from_ms == to_ms:
+            source.fail(
+                path,
+                f'from = "{quiet.from_}" and to = "{quiet.to}" are the same time: all day, or never?',
+                'give two times; `to` may be of the next day: from = "21:00", to = "08:00"',
+            )
+        if quiet.then not in THEN:
+            source.fail(
+                f"{path}.then",
+                f'what would be sent is not "{quiet.then}"',
+                did_you_mean(quiet.then, THEN),
+            )
+        sent_to = tuple(channel for channel in CHANNELS if channel not in CHANNELS_WITHOUT_CONSENT)
+        channels = _listed(source, f"{path}.channels", "channel", quiet.channels, CHANNELS, sent_to)
+        if quiet.then == "hold":
+            for i, channel in enumerate(channels):
+                if channel in CHANNELS_WITHOUT_CONSENT:
+                    source.fail(
+                        f"{path}.channels[{i}]",
+                        f"nothing is sent on {channel} that could be held: the customer is there",
+                        'leave it out, or then = "drop"',
+                    )
+        purposes = _listed(source, f"{path}.purposes", "purpose", quiet.purposes, PURPOSES)
+        days = _listed(source, f"{path}.days", "day", quiet.days, DAYS)
+        row = QuietRow(
+            quiet=quiet,
+            policy=len(self.rows.policies) - 1,
+            path=path,
+            contacts=sum(1 << _contact(channel, purpose) for channel in channels for purpose in purposes),
+            from_ms=from_ms,
+            to_ms=to_ms,
+            days=sum(1 << DAYS.index(day) for day in days),
+        )
+        self.rows.quiet.append(row)
+        for contact in range(plan.CONTACTS):
+            if row.contacts >> contact & 1:
+                self._check_free(source, row, contact)
+
+    def _check_free(self, source: Source, row: QuietRow, contact: int) -> None:
+        """What is to be sent is not both held and dropped, and something may be sent at some time of the week."""
+        channel, purpose = CHANNELS[contact // len(PURPOSES)], PURPOSES[contact % len(PURPOSES)]
+        for other in self.rows.quiet:
+            if other.contacts >> contact & 1 and other.holds != row.holds and other.minutes & row.minutes:
+                source.fail(
+                    row.path,
+                    f'then = "{row.quiet.then}" here, then = "{other.quiet.then}" in `{other.quiet.id}`, for {purpose}'
+                    f" on {channel} at the same time",
+                    "let one begin when the other ends, or leave the channel out of one",
+                )
+        minutes = reduce(or_, (other.minutes for other in self.rows.quiet if other.contacts >> contact & 1))
+        if minutes == WHOLE_WEEK:
+            source.fail(
+                row.path,
+                f"with it there is no minute of the week in which {channel} for {purpose} may be sent",
+                "leave some time, or give the channel no offers",
+            )
+
     # --- journeys -------------------------------------------------------------------------------------
 
     def _add_journey(
         self, source: Source, journey: model.Journey, scope: Scope, path: str, letters: str
     ) -> None:
         number = len(self.rows.journeys)
+        journey, read = with_model_file(source, journey, path)
+        self.rows.models += [read] if read else []
         kind, waits, gap_ms = self._kind(source, journey, scope, path)
         types: list[int] = []
         changes: list[int] = []
@@ -262,6 +374,9 @@ class _Builder:
             condition = compile_condition(journey.still, fired.at(f"{path}.still"))
             still = -1 if condition == ALWAYS else self._program(condition)
         features, names = self._features(source, journey, fired, path)
+        layers = tuple(
+            compile_condition(getattr(journey, layer), fired.at(f"{path}.{layer}")) for layer in LAYERS
+        )
         limits = []
         for i, limit in enumerate(journey.limits):
             at = f"{path}.limits[{i}]"
@@ -292,7 +407,7 @@ class _Builder:
             if offer.id in seen:
                 source.fail(f"{at}.id", f'"{offer.id}" is the id of another offer here', "offer ids differ")
             seen.add(offer.id)
-            self._add_offer(source, row, number, offer, names, fired, at, letters)
+            self._add_offer(source, row, number, offer, names, layers, fired, at, letters)
         self.rows.journeys.append(row)
 
     def _kind(
@@ -368,6 +483,7 @@ class _Builder:
         journey: int,
         offer: model.Offer,
         features: tuple[str, ...],
+        layers: Sequence[ir.Node],
         scope: Scope,
         path: str,
         letters: str,
@@ -398,9 +514,16 @@ class _Builder:
         asked = self._steps(source, offer, row, f"{path}.steps")
         if asked is not None:
             condition = asked if condition == ALWAYS else ir.And(asked, condition)
+        campaign = self._campaign(source, offer.voucher, f"{path}.voucher", letters)
+        if campaign is not None and campaign.when != ALWAYS:
+            condition = campaign.when if condition == ALWAYS else ir.And(condition, campaign.when)
         if condition != ALWAYS:
             when = self._program(condition)
             row.programs.append(when)
+        applicable, suitable = (
+            self._layer(row, of_all, compile_condition(getattr(offer, layer), scope.at(f"{path}.{layer}")))
+            for layer, of_all in zip(LAYERS, layers, strict=True)
+        )
         context, constant = -1, 1.0
         if isinstance(offer.context, str):
             value = compile_number(offer.context, scope.at(f"{path}.context"))
@@ -411,6 +534,14 @@ class _Builder:
                 row.programs.append(context)
         else:
             constant = float(offer.context)
+        voucher = self._voucher(source, offer.voucher, campaign, row.kind, scope, f"{path}.voucher", letters)
+        discount = None
+        if offer.voucher is not None and campaign is None:
+            discount = compile_discount(
+                source, offer.voucher, scope, f"{path}.voucher", letters, self._program
+            )
+            if discount is not None:
+                row.programs.append(discount.program)
         contact = _contact(offer.channel, offer.purpose)
         consent = -1 if offer.channel in CHANNELS_WITHOUT_CONSENT else contact
         self.rows.offers.append(
@@ -418,15 +549,29 @@ class _Builder:
                 journey=journey,
                 offer=offer,
                 when=when,
+                applicable=applicable,
+                suitable=suitable,
                 context=context,
                 context_constant=constant,
                 consent=consent,
                 contact=contact,
-                voucher=self._voucher(source, offer.voucher, row.kind, scope, f"{path}.voucher", letters),
+                voucher=voucher,
+                discount=discount,
+                campaign=-1 if campaign is None else self.rows.campaigns.index(campaign),
                 currency=scope.currency if offer.voucher else 0,
                 items=self._items(source, offer.items, scope, f"{path}.items"),
             )
         )
+
+    def _layer(self, row: JourneyRow, of_all: ir.Node, own: ir.Node) -> int:
+        """The program of a journey's condition and an offer's own, -1 if both always hold: offers without an own one
+        share it."""
+        parts = [part for part in (of_all, own) if part != ALWAYS]
+        if not parts:
+            return -1
+        program = self._program(reduce(ir.And, parts))
+        row.programs.append(program)
+        return program
 
     def _steps(self, source: Source, offer: model.Offer, row: JourneyRow, path: str) -> ir.Node | None:
         """The test of the steps an offer is for; None if it is for all."""
@@ -463,8 +608,38 @@ class _Builder:
             window = _calendar(source, f"{path}.calendar", items.calendar)
         return ItemsRow(code, window, items.up_to)
 
+    def _campaign(
+        self, source: Source, voucher: model.Voucher | None, path: str, letters: str
+    ) -> CampaignRow | None:
+        """The campaign that is declared under the voucher's name, None if none is."""
+        if voucher is None or voucher.campaign not in self.rows.names.campaigns:
+            return None
+        row = self.rows.campaigns[self.rows.names.campaigns[voucher.campaign]]
+        for name in model.Voucher.__struct_fields__:
+            if name != "campaign" and getattr(voucher, name) is not None:
+                source.fail(
+                    f"{path}.{name}",
+                    f"`{name}` is what the campaign `{row.campaign.id}` says",
+                    f'leave it out: voucher = {{ campaign = "{row.campaign.id}" }}',
+                )
+        declared = code_letters(row.terms.currency)
+        if declared != letters:
+            source.fail(
+                f"{path}.campaign",
+                f"the offer is in {letters}, the campaign `{row.campaign.id}` in {declared}",
+                "a campaign has one currency: declare another one for this policy",
+            )
+        return row
+
     def _voucher(
-        self, source: Source, voucher: model.Voucher | None, kind: int, scope: Scope, path: str, letters: str
+        self,
+        source: Source,
+        voucher: model.Voucher | None,
+        campaign: CampaignRow | None,
+        kind: int,
+        scope: Scope,
+        path: str,
+        letters: str,
     ) -> VoucherInfo | None:
         if voucher is None:
             return None
@@ -474,25 +649,26 @@ class _Builder:
                 "at the end of a session there is no event, and a voucher needs one in its currency",
                 "leave it out, or let the journey `wait` after an event",
             )
+        if campaign is not None:
+            return promised_by(campaign, letters)
         if (voucher.discount_percent is None) == (voucher.discount_amount is None):
             source.fail(
                 path,
                 "a voucher has discount_percent or discount_amount",
-                "give one of the two",
+                "give one of the two, or declare its campaign: [[campaigns]]",
             )
+        percent, amount = voucher.discount_percent, voucher.discount_amount
         minor = None
-        if voucher.discount_amount is not None:
-            exact = Decimal(repr(voucher.discount_amount)) * scope.minor_per_major
-            minor = int(exact)
-            if minor != exact or not 0 < minor <= MONEY_MINOR_MAX:
-                source.fail(
-                    f"{path}.discount_amount",
-                    f"{voucher.discount_amount} is not a sum of money in {letters}",
-                    f"{letters} has {EXPONENTS[letters]} decimals",
-                )
-        valid_for_ms = scope.at(f"{path}.valid_for").duration_ms(voucher.valid_for)
+        if isinstance(amount, float):
+            minor = money_minor(source, f"{path}.discount_amount", amount, letters)
         return VoucherInfo(
-            voucher.campaign, voucher.discount_percent, minor, letters, valid_for_ms, voucher.stack_group
+            campaign=voucher.campaign,
+            discount_percent=percent if isinstance(percent, float) else None,
+            discount_amount_minor=minor,
+            is_percent=percent is not None,
+            currency=letters,
+            valid_for_ms=scope.at(f"{path}.valid_for").duration_ms(voucher.valid_for or model.VALID_FOR),
+            stack_group=voucher.stack_group or "",
         )
 
 
@@ -509,12 +685,25 @@ def _contact(channel: str, purpose: str) -> int:
     return CHANNELS.index(channel) * len(PURPOSES) + PURPOSES.index(purpose)
 
 
+def _time_of_day(source: Source, path: str, text: str) -> int:
+    """ "21:00" in ms since midnight."""
+    found = TIME_OF_DAY.fullmatch(text)
+    if found is None:
+        source.fail(path, f'"{text}" is no time of a day', 'hours and minutes, from "00:00" to "23:59"')
+    return int(found[1]) * HOUR_MS + int(found[2]) * MINUTE_MS
+
+
 def _listed(
-    source: Source, path: str, what: str, names: Sequence[str] | None, among: tuple[str, ...]
+    source: Source,
+    path: str,
+    what: str,
+    names: Sequence[str] | None,
+    among: tuple[str, ...],
+    absent: tuple[str, ...] | None = None,
 ) -> tuple[str, ...]:
-    """The channels or purposes that are named, each once; all if none are."""
+    """The channels, purposes or days that are named, each once; if none are all, or what `absent` says."""
     if names is None:
-        return among
+        return among if absent is None else absent
     for i, name in enumerate(names):
         if name not in among:
             source.fail(f"{path}[{i}]", f'there is no {what} "{name}"', did_you_mean(name, among))
@@ -524,7 +713,7 @@ def _listed(
 
 
 def _calendar(source: Source, path: str, text: str) -> int:
-    """The window of a day, week or month."""
+    """The window of an hour, day, week or month."""
     if text not in CALENDAR:
         source.fail(path, f'the calendar knows no "{text}"', did_you_mean(text, tuple(CALENDAR)))
     return CALENDAR[text]

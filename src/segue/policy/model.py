@@ -31,6 +31,7 @@ from segue.limits import (
 STEP = "load policies"
 PRIORITY_MAX = 1_000
 NUMBER_MAX = 1e9
+VALID_FOR = "14d"  # of vouchers
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 FeatureName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
@@ -40,13 +41,18 @@ PositiveNumber = Annotated[float, msgspec.Meta(ge=0, le=NUMBER_MAX)]
 
 
 class Voucher(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """What an offer draws from a campaign: a percentage or an amount off, not both."""
+    """What an offer draws from a campaign, which says all of it where it is declared. Else a percentage or an amount
+    off, not both; as text an expression, whose value is kept within discount_min and discount_max and lowered to a
+    whole number of discount_step above discount_min."""
 
     campaign: Name
-    discount_percent: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
-    discount_amount: Annotated[float, msgspec.Meta(gt=0, le=NUMBER_MAX)] | None = None
-    valid_for: str = "14d"
-    stack_group: str = ""
+    discount_percent: str | Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
+    discount_amount: str | Annotated[float, msgspec.Meta(gt=0, le=NUMBER_MAX)] | None = None
+    discount_min: Annotated[float, msgspec.Meta(ge=0, le=NUMBER_MAX)] | None = None
+    discount_max: Annotated[float, msgspec.Meta(gt=0, le=NUMBER_MAX)] | None = None
+    discount_step: Annotated[float, msgspec.Meta(gt=0, le=NUMBER_MAX)] | None = None
+    valid_for: str | None = None
+    stack_group: str | None = None
 
 
 class Items(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -67,6 +73,8 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     placement: Name = "default"
     variant: Title = ""
     when: str = "True"
+    applicable: str = "True"
+    suitable: str = "True"
     value: PositiveNumber = 1.0
     lever: PositiveNumber = 1.0
     context: str | Number = 1.0
@@ -86,10 +94,14 @@ class Feature(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
 
 
 class Model(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Logistic model: the probability of an offer is logistic(bias + sum of weight x feature)."""
+    """Logistic model: the probability of an offer is logistic(bias + sum of weight x feature).
+
+    With `file` (model_files.py) bias and weights stand there; `version` then says which version is meant.
+    """
 
     name: Name
-    version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    file: Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)] | None = None
     features: Annotated[list[Feature], msgspec.Meta(min_length=1, max_length=FEATURES_PER_MODEL_MAX)]
 
 
@@ -105,7 +117,7 @@ class Journey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """When something is worth saying, and the offers that then compete.
 
     It is decided on events and changes (`on`), some time after an event (`on` and `wait`), or when a session ends
-    (`session`).
+    (`session`). `applicable` and `suitable` are asked for each of its offers.
     """
 
     id: Name
@@ -117,6 +129,8 @@ class Journey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     by: str | None = None
     restart: bool = False
     still: str | None = None
+    applicable: str = "True"
+    suitable: str = "True"
     title: Title = ""
     priority: Annotated[int, msgspec.Meta(ge=0, le=PRIORITY_MAX)] = 50
     alongside: bool = False
@@ -168,6 +182,43 @@ class Cap(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
     title: Title = ""
 
 
+class Campaign(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Vouchers that are granted while there are any: how many and for how much, when, and what they take off. Sums are
+    in major units. `when` is a condition of every offer with a voucher of it."""
+
+    id: Name
+    start: str
+    end: str
+    budget: int | None = None
+    budget_amount: str | float | None = None
+    per_customer: int = 1
+    per_day: int | None = None
+    discount_percent: float | None = None
+    discount_max: str | float | None = None
+    discount_amount: str | float | None = None
+    valid_for: str = VALID_FOR
+    basket_min: str | float | None = None
+    stack_group: Title = ""
+    shops: list[str] = []
+    timezone: str = "UTC"
+    when: str = "True"
+    title: Title = ""
+
+
+class QuietHours(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Times of the customer's own day in which nothing is sent on these channels for these purposes: on all that need
+    consent and for all if absent. `then`: what becomes of what would be sent."""
+
+    id: Name
+    from_: str = msgspec.field(name="from")
+    to: str
+    then: str
+    channels: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    purposes: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    days: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    title: Title = ""
+
+
 class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Columns of a reference table that expressions may read, and what is read for a key that is not in it."""
 
@@ -194,6 +245,8 @@ class PolicyFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     stages: list[Stage] = []
     joins: list[Join] = []
     caps: list[Cap] = []
+    campaigns: list[Campaign] = []
+    quiet_hours: list[QuietHours] = []
     tables: list[Table] = []
     purposes: list[Purpose] = []
     title: Title = ""
@@ -203,13 +256,11 @@ class PolicyFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
 
 
 RESERVED_FIELDS = (
-    "campaigns",
     "experiments",
     "steps",
     "timeout",
     "exit",
     "goal",
-    "quiet_hours",
 )
 
 

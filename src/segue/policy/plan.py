@@ -38,8 +38,10 @@ BROWSING_CODES = frozenset(
     )
 )
 TUMBLING = (plan.TUMBLE_COUNT, plan.TUMBLE_SUM, plan.TUMBLE_DISTINCT)
-# the longest a local day, week or month lasts, an hour for a change of the clocks and one for a move included
+# the longest a local hour, day, week or month lasts; but for an hour one for a change of the clocks and one for a move
+# included
 CALENDAR_MS_MAX = {
+    plan.WINDOW_HOUR: HOUR_MS,
     plan.WINDOW_DAY: DAY_MS + 2 * HOUR_MS,
     plan.WINDOW_WEEK: 7 * DAY_MS + 2 * HOUR_MS,
     plan.WINDOW_MONTH: 31 * DAY_MS + 2 * HOUR_MS,

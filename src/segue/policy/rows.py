@@ -1,4 +1,5 @@
-"""What was read and checked, row by row, before it is laid out: journeys, offers, stages, joins, caps, what they need.
+"""What was read and checked, row by row, before it is laid out: journeys, offers, stages, joins, caps, quiet hours, and
+what they need.
 
 Law: rows refer to each other and to programs by index, and each index is of something that is there.
 """
@@ -6,12 +7,18 @@ Law: rows refer to each other and to programs by index, and each index is of som
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 
+from segue.limits import DAY_MS, MINUTE_MS
 from segue.policy import ir, model
 from segue.policy.compiled import PolicyInfo, VoucherInfo
 from segue.policy.gather import Left, Names
 from segue.policy.plan import CALENDAR_MS_MAX, Need, needs_of, session_stream, sessions_kept
+from segue.vouchers.campaign import Terms
 from segue_kernels import plan, record
+
+DAY_MINUTES = DAY_MS // MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +60,30 @@ class JourneyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscountRow:
+    """A depth that is computed: plan.DISCOUNTS. min, max, step in units, of which `scale` are one of the program's."""
+
+    program: int
+    scale: int
+    min: int
+    max: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class OfferRow:
     journey: int
     offer: model.Offer
     when: int
+    applicable: int
+    suitable: int
     context: int
     context_constant: float
     consent: int
     contact: int
     voucher: VoucherInfo | None
+    discount: DiscountRow | None
+    campaign: int  # of `Rows.campaigns`, -1: none that is declared
     currency: int
     items: ItemsRow | None
 
@@ -104,6 +126,44 @@ class CapRow:
         return Need(self.stream, self.cap.times, CALENDAR_MS_MAX.get(self.window, self.window))
 
 
+@dataclass(frozen=True, slots=True)
+class CampaignRow:
+    """A campaign: what its vouchers promise, and the condition of all its offers."""
+
+    campaign: model.Campaign
+    policy: int
+    path: str
+    terms: Terms
+    when: ir.Node
+
+
+@dataclass(frozen=True, slots=True)
+class QuietRow:
+    """Quiet hours. contacts as of a cap; times of the local day in ms; days: bit 0 is set if they begin on Mondays."""
+
+    quiet: model.QuietHours
+    policy: int
+    path: str
+    contacts: int
+    from_ms: int
+    to_ms: int
+    days: int
+
+    @property
+    def holds(self) -> bool:
+        return self.quiet.then == "hold"
+
+    @property
+    def minutes(self) -> int:
+        """Of a week in which clocks do not change, those in which it is quiet: bit 0 is Monday's first."""
+        start, end = self.from_ms // MINUTE_MS, self.to_ms // MINUTE_MS
+        lasts = (1 << (end - start) % DAY_MINUTES) - 1
+        begins = [d * DAY_MINUTES + start for d in range(7) if self.days >> d & 1]
+        line = reduce(or_, (lasts << begin for begin in begins))
+        week = 7 * DAY_MINUTES
+        return (line | line >> week) & (1 << week) - 1
+
+
 @dataclass(slots=True)
 class Rows:
     """All that was read. `programs`: each tree once, with its index; `segments` are programs."""
@@ -117,6 +177,9 @@ class Rows:
     stages: list[StageRow] = field(default_factory=list)
     joins: list[JoinRow] = field(default_factory=list)
     caps: list[CapRow] = field(default_factory=list)
+    campaigns: list[CampaignRow] = field(default_factory=list)
+    quiet: list[QuietRow] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)  # SHA-256 of the models' files
 
     def gaps_ms(self) -> list[int]:
         """Of the sessions whose end is a trigger, ascending."""

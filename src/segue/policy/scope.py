@@ -38,7 +38,12 @@ TEXT_FIELDS = {
 }
 DISTINCT_FIELDS = {name: word for name, word in TEXT_FIELDS.items() if name != "source"}
 EVENT_FIELDS = (*NUMBER_FIELDS, *TEXT_FIELDS, "type")
-CALENDAR = {"day": plan.WINDOW_DAY, "week": plan.WINDOW_WEEK, "month": plan.WINDOW_MONTH}
+CALENDAR = {
+    "hour": plan.WINDOW_HOUR,
+    "day": plan.WINDOW_DAY,
+    "week": plan.WINDOW_WEEK,
+    "month": plan.WINDOW_MONTH,
+}
 MOVING = ("within", "calendar", "session")
 WINDOWS = ("within", "every", "calendar", "session")
 ATOM_KEYWORDS = {
@@ -63,7 +68,7 @@ FUNCTIONS = (
     *("segment", "stage", "any_of", "duration", "log1p", "sqrt", "exp", "abs", "min", "max"),
 )
 MIN_MAX_ARGUMENTS_MAX = 8
-RESERVED_FUNCTIONS = ("repeated", "not_between", "sessions", "local_hour", "local_day", "quiet_hours")
+RESERVED_FUNCTIONS = ("repeated", "not_between", "sessions", "local_hour", "local_day")
 RESERVED_NAMES = ("store", "weather", "journey")
 RESERVED_KEYWORDS = ("decay", "where", "gap", "after", "before")
 INSTEAD = {

@@ -115,6 +115,8 @@ class ReferenceWorld:
             zone_of=shared.zone_of,
             day_start=shared.day_start,
             month_day=shared.month_day,
+            shift_start=shared.shift_start,
+            shift_ms=shared.shift_ms,
             table_index=np.zeros(_slots(count), np.int64),
             versions=np.zeros(words, np.int64),
             defaults=defaults,

@@ -1,4 +1,4 @@
-"""The world's time zones: a number for each name, and where the local days of each begin.
+"""The world's time zones: a number for each name, and where the local days of each begin, and when its clocks change.
 
 The rules come from the system's time zone database, else from the tzdata package (zoneinfo looks in this order).
 """
@@ -6,6 +6,7 @@ The rules come from the system's time zone database, else from the tzdata packag
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.errors import SettingsError, did_you_mean
-from segue_kernels.calendar import DAY_MS, TABLE_DAYS, TABLE_FIRST_DAY
+from segue_kernels.calendar import DAY_MS, NO_SHIFT, SHIFTS, TABLE_DAYS, TABLE_FIRST_DAY
 from segue_kernels.record import ZONE_UNKNOWN
 
 Words = npt.NDArray[np.int64]
@@ -80,9 +81,17 @@ def day_starts(zone: tzinfo) -> Words:
     The first instant at which the zone shows the date or a later one: behind a gap at midnight it is when the clocks
     went forward; of a midnight that comes twice, the first.
     """
+    return _day_starts(_table_changes(zone))
+
+
+def _table_changes(zone: tzinfo) -> list[tuple[int, int]]:
+    """As changes, for all the days of the calendar's tables."""
+    return changes(zone, (TABLE_FIRST_DAY - 2) * _DAY_S, (TABLE_FIRST_DAY + TABLE_DAYS + 1) * _DAY_S)
+
+
+def _day_starts(segments: Sequence[tuple[int, int]]) -> Words:
     starts = np.empty(TABLE_DAYS, np.int64)
     first, last = TABLE_FIRST_DAY, TABLE_FIRST_DAY + TABLE_DAYS - 1
-    segments = changes(zone, (first - 2) * _DAY_S, (last + 2) * _DAY_S)
     ends = [second for second, _ in segments[1:]] + [(last + 3) * _DAY_S]
     reached = first - 3  # the latest date shown so far
     for (begin, offset), end in zip(segments, ends, strict=True):
@@ -116,6 +125,9 @@ class Calendar:
         self.day_start = np.zeros((len(zone_names()) + 1, TABLE_DAYS), np.int64)
         self.day_start[UTC_ROW] = np.arange(TABLE_FIRST_DAY, TABLE_FIRST_DAY + TABLE_DAYS) * DAY_MS
         self.month_day = _month_days()
+        self.shift_start = np.full((len(self.day_start), SHIFTS), NO_SHIFT, np.int64)
+        self.shift_start[:, 0] = -NO_SHIFT
+        self.shift_ms = np.zeros(self.shift_start.shape, np.int64)
 
     def load(self, number: int) -> None:
         """Make sure that a zone's days are there; a number that is none is left at UTC."""
@@ -124,7 +136,10 @@ class Calendar:
         with self._lock:
             if not self.zone_of[number]:
                 name = zone_names()[number - 1]
-                self.day_start[number] = day_starts(UTC if name == "UTC" else ZoneInfo(name))
+                segments = _table_changes(UTC if name == "UTC" else ZoneInfo(name))
+                self.day_start[number] = _day_starts(segments)
+                self.shift_start[number, 1 : len(segments)] = [begin * 1_000 for begin, _ in segments[1:]]
+                self.shift_ms[number, : len(segments)] = [ahead * 1_000 for _, ahead in segments]
                 self.zone_of[number] = number  # last: a kernel in another thread may be looking
 
 

@@ -10,7 +10,8 @@ from typing import get_args
 from segue.errors import SettingsError, did_you_mean
 from segue.events.names import CHANNELS
 from segue.kafka.settings import Delivery, Form, InputTopic, TableName
-from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS, SAMPLE_SHARE_DEFAULT
+from segue.settings import LogFormat, LogMode
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 _DURATION = re.compile(r"(\d{1,15})(ms|s|m|h|d)")
@@ -97,6 +98,37 @@ def deliveries(texts: Sequence[str]) -> dict[str, Delivery]:
             raise SettingsError(_STEP, f'--delivery: "{channel}" is given twice', "a channel has one")
         found[channel] = how
     return found
+
+
+def log_settings(text: str) -> tuple[LogMode, float]:
+    """(Settings.log, Settings.sample_share) of "off", "complete", "sampled" or "sampled=0.05"."""
+    name, given, share = text.partition("=")
+    modes: tuple[LogMode, ...] = get_args(LogMode)
+    mode = next((each for each in modes if each == name), None)
+    if mode is None or (given and mode != "sampled"):
+        raise SettingsError(
+            _STEP, f'--log: "{text}" is not complete, off or sampled[=SHARE]', did_you_mean(name, modes)
+        )
+    if not given:
+        return mode, SAMPLE_SHARE_DEFAULT
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise SettingsError(
+            _STEP, f'--log: "{share}" is no share of the decisions', "from 0 to 1: sampled=0.05"
+        )
+    return mode, value
+
+
+def format_of_log(text: str) -> LogFormat:
+    """Settings.log_format of "arrow" or "parquet"."""
+    known: tuple[LogFormat, ...] = get_args(LogFormat)
+    for each in known:
+        if each == text:
+            return each
+    raise SettingsError(_STEP, f'--log-format: there is no "{text}"', did_you_mean(text, known))
 
 
 def named_files(option: str, texts: Sequence[str]) -> dict[str, str]:

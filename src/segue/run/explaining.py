@@ -12,6 +12,13 @@ from segue.explain.moment import Explanation
 from segue.explain.rows import Candidate, Decision
 from segue.explain.words import REASONS, Policies, condition, why
 
+NUMBERS = (
+    "propensity",
+    "context",
+    "value",
+    "lever",
+    "score",
+)  # of a candidate: the last is the product of the others
 SENT_SHOWN = 10  # of a customer's actions, the newest
 REFUSED_SHOWN = 15
 
@@ -29,13 +36,21 @@ def show(explanation: Explanation, policies: Policies, console: Console) -> None
     )
     for candidate in {each.journey: each for one in explanation.moment for each in one.candidates}.values():
         when = condition(candidate, policies)
-        text = f"journey {candidate.journey} of {candidate.policy}" + (f" holds: {when}" if when else "")
+        scored = f", scored by {candidate.model}" if candidate.model else ""
+        text = f"journey {candidate.journey} of {candidate.policy}{scored}" + (
+            f" holds: {when}" if when else ""
+        )
         console.print(text, soft_wrap=True, style="dim", markup=False)
     for decision in explanation.moment:
         console.print()
         _show_decision(decision, explanation, policies, console)
     if any(_lacks_numbers(each) for one in explanation.moment for each in one.candidates):
-        console.print("\nscores of all candidates are logged for a sample of decisions: segue run --sample 1")
+        console.print(
+            "\nthe numbers of all candidates are logged for a sample of the decisions (1 in 100): segue run"
+            " --log complete logs those of all, --log sampled=0.1 of 1 in 10",
+            soft_wrap=True,
+            highlight=False,
+        )
     if explanation.asked == explanation.customer_id:
         _show_history(explanation, console)
 
@@ -56,9 +71,8 @@ def _show_decision(
     )
     if action is not None:
         console.print(f"  {_product(action)}", soft_wrap=True)
-    table = Table(
-        "", "offer", Column("propensity", justify="right"), Column("score", justify="right"), "", box=None
-    )
+    numbers = [Column(name, justify="right") for name in NUMBERS]
+    table = Table("", "offer", *numbers, "", box=None)
     order = sorted(decision.candidates, key=lambda each: (each.reason != "won", -(each.score or 0.0)))
     for candidate in order:
         table.add_row(
@@ -70,14 +84,14 @@ def _show_decision(
     console.print(table)
 
 
-def _numbers(candidate: Candidate, action: dict[str, Any] | None) -> tuple[str, str]:
-    propensity, score = candidate.propensity, candidate.score
-    if propensity is None and candidate.reason == "won" and action is not None:
-        propensity, score = action["propensity"], action["score"]
-    return (
-        "" if propensity is None else f"{propensity:.4f}",
-        "" if score is None else f"{score:.4f}",
-    )
+def _numbers(candidate: Candidate, action: dict[str, Any] | None) -> list[str]:
+    """NUMBERS of a candidate, of the winner from its action; empty where they are not logged."""
+    if candidate.score is None and candidate.reason == "won" and action is not None:
+        names = ("propensity", "context_weight", "value", "lever", "score")
+        numbers = [action[name] for name in names]
+    else:
+        numbers = [getattr(candidate, name) for name in NUMBERS]
+    return ["" if number is None else f"{number:.4g}" for number in numbers]
 
 
 def _product(action: dict[str, Any]) -> str:

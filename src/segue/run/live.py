@@ -32,15 +32,21 @@ _LOOK_S = 0.2
 _REASONS = {
     "won": "sent",
     "not_eligible": "not eligible for the offer",
+    "not_applicable": "not applicable to the situation",
+    "not_suitable": "not suitable for the customer",
     "currency": "another currency",
     "no_consent": "no consent for the channel",
     "suppressed": "unsubscribed, bounced or marked as spam",
     "limit": "limit reached: not so often",
     "cap": "cap reached: enough by all journeys together",
+    "quiet_hours": "quiet hours where the customer is",
+    "held": "quiet hours: held until they end",
+    "expired": "quiet hours outlast it",
     "below_minimum": "score below the minimum",
     "outscored": "another offer scored higher",
     "other_slot": "the customer got another one",
     "control": "control group",
+    "budget": "campaign's budget spent",
 }
 
 

@@ -71,6 +71,7 @@ _BOUNDS = (
     "quarantines",
     "timers_quarantined",
     "waits_refused",
+    "held_refused",
     "join_bound_met",
     "sequence_bound_met",
     "session_bound_met",

@@ -43,7 +43,7 @@ from segue.run.failure import (
 from segue.run.progress import Display, Total
 from segue.run.report import SUMMARY_FILE, Summary, summarise
 from segue.run.stop import PREPARING, STOP, stopping_at_an_epoch
-from segue.run.warmup import is_warm, warm_up
+from segue.run.warmup import is_ledger_warm, is_warm, warm_up, warm_up_ledger
 from segue.settings import SETTINGS_VARIABLE, Settings, save_settings, secret
 from segue.sinks.files import output_path, prepare_folder
 from segue.sources.files import STDIN, FileSource
@@ -173,6 +173,8 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
     if not is_warm():
         # where it can be seen, and before several processes compile the same
         warm_up(display.step, display.note)
+    if prepared.policies.campaign_infos and not is_ledger_warm():
+        warm_up_ledger(display.step)
     state = prepared.state
     with contextlib.ExitStack() as stack:
         if state is not None:
@@ -195,7 +197,11 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
     out = Path(settings.out)
     summary = summarise(read_summary(out), prepared.policies, seconds, prepared.processes)
     try:
-        _complete(out, prepared.policies)
+        _complete(out, prepared.policies, settings)
+        if settings.log_format == "parquet":
+            from segue.sinks.parquet import to_parquet
+
+            to_parquet(out, keep_streams=bool(settings.state))
         (out / SUMMARY_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
         output_path(out, SUMMARY).unlink(missing_ok=True)
     except OSError as error:
@@ -204,7 +210,7 @@ def run(prepared: Prepared, display: Display, *, epoch: timedelta = _EPOCH) -> S
     return summary
 
 
-def _complete(out: Path, policies: CompiledPolicies) -> None:
+def _complete(out: Path, policies: CompiledPolicies, settings: Settings) -> None:
     """Outputs that nothing was written to are there too, and empty: who reads the folder need not ask."""
     import pyarrow as pa
 
@@ -212,7 +218,7 @@ def _complete(out: Path, policies: CompiledPolicies) -> None:
     from segue.flow.outputs import output_names
 
     schemas = ActionEncoder(policies).schemas
-    for name in output_names(policies):
+    for name in output_names(policies, settings):
         path = output_path(out, name)
         if name == SUMMARY or (path.exists() and path.stat().st_size):
             continue

@@ -92,7 +92,7 @@ def show(options: TopicOptions, console: Console) -> None:
 def document(options: TopicOptions) -> dict[str, Any]:
     """The AsyncAPI document of the topics."""
     settings = deployment_settings(options)
-    return asyncapi(settings.kafka, _channels(settings))
+    return asyncapi(settings.kafka, *_used(settings))
 
 
 def _fatal(differences: Sequence[Difference]) -> list[Difference]:
@@ -192,19 +192,21 @@ def _check(kafka: KafkaSettings, options: TopicOptions) -> None:
 
 
 def _plan_of(options: TopicOptions, settings: Settings, replication: int) -> list[TopicPlan]:
+    channels, has_campaigns = _used(settings)
     return plan(
         settings.kafka,
-        _channels(settings),
+        channels,
+        has_campaigns=has_campaigns,
         partitions=options.partitions,
         replication=replication,
         retention_ms=options.retention_ms,
     )
 
 
-def _channels(settings: Settings) -> list[str]:
-    """Those that the policies use; without policies all."""
+def _used(settings: Settings) -> tuple[list[str], bool]:
+    """The channels that the policies use, and whether they have campaigns; without policies all."""
     if not settings.policies:
-        return list(CHANNELS)
+        return list(CHANNELS), True
     policies = load_policies(settings.policies, secret=secret(), currency=settings.currency, native=False)
     used = {offer.channel for offer in policies.offer_infos}
-    return [channel for channel in CHANNELS if channel in used]
+    return [channel for channel in CHANNELS if channel in used], bool(policies.campaign_infos)

@@ -22,6 +22,7 @@ from segue.checkpoints.manifest import Manifest
 from segue.decide.decisions import Decisions
 from segue.decide.engine import ShardEngine
 from segue.events.decode import Decoder, Origin
+from segue.events.money import letters_code
 from segue.events.names import CODE_BY_NAME, ERASURE
 from segue.events.updates import TopicRows
 from segue.identity.anonymous import AnonymousShard
@@ -41,8 +42,12 @@ from segue.sources.pace import Pace
 from segue.sources.reader import BatchReader, ReadBatch
 from segue.state.delta import ShardDelta, merge_deltas
 from segue.state.layout import Change
+from segue.vouchers.campaign import Campaign, compile_campaign
+from segue.vouchers.keys import load_keys
+from segue.vouchers.ledger import VoucherLedger
 from segue_kernels.erase import hear_erasure
 from segue_kernels.jit import JIT_DISABLED, cache_folder
+from segue_kernels.ledger import A_ROW, CHANGE_WORDS, G_CURRENCY, G_NOW, GRANT_WORDS
 from segue_kernels.messages import FORM_AUTO, OUT_WORDS, SCRATCH_WORDS, message_bytes, take_messages
 from segue_kernels.plan import LOOKUP_FIELD, LOOKUP_TABLE, LOOKUP_WORDS, TABLE_PRICE, TABLE_PROFILE
 from segue_kernels.receipt import (
@@ -58,18 +63,51 @@ from segue_kernels.tables import VERSION_FIELDS
 
 Step = Callable[[str], AbstractContextManager[None]]
 
+_LEDGER_MARK = "ledger"  # beside the other
 _EVENTS = 2_000
 _SHARDS = 1
 _BATCH_ROWS = 500
 
 
-def _mark() -> Path:
-    return Path(os.environ.get("NUMBA_CACHE_DIR", cache_folder())) / MARK
+def _mark(name: str = MARK) -> Path:
+    return Path(os.environ.get("NUMBA_CACHE_DIR", cache_folder())) / name
 
 
 def is_warm() -> bool:
-    """Whether all kernels of these sources were compiled before (or are not compiled at all)."""
+    """Whether all kernels of these sources were compiled before (or are not compiled at all), but for the ledger's."""
     return JIT_DISABLED or _mark().exists()
+
+
+def is_ledger_warm() -> bool:
+    """The same of the kernels of the ledger of vouchers."""
+    return JIT_DISABLED or _mark(_LEDGER_MARK).exists()
+
+
+def warm_up_ledger(step: Step) -> None:
+    """Compile the kernels of the ledger of vouchers, or load them if they were compiled before."""
+    with step("compile: vouchers"):
+        declared = Campaign(
+            name="warm",
+            currency="EUR",
+            start="2026-01-01T00:00:00Z",
+            end="2027-01-01T00:00:00Z",
+            discount_minor=1,
+        )
+        ledger = VoucherLedger.rebuild(
+            [compile_campaign(declared, hash)], load_keys(secret()), np.zeros((0, CHANGE_WORDS), np.int64)
+        )
+        request = np.zeros((1, GRANT_WORDS), np.int64)
+        request[0, [G_NOW, G_CURRENCY]] = 1_772_323_200_000, letters_code(declared.currency)
+        _, answered = ledger.issue_best(request, np.array([0, 1]))
+        ledger.texts(answered.answers[:, A_ROW])
+    _note(_LEDGER_MARK)
+
+
+def _note(name: str = MARK) -> None:
+    if not JIT_DISABLED:
+        with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
+            _mark(name).parent.mkdir(parents=True, exist_ok=True)
+            _mark(name).touch()
 
 
 def warm_up(step: Step, note: Callable[[str], None] = lambda _: None) -> None:
@@ -113,14 +151,11 @@ def warm_up(step: Step, note: Callable[[str], None] = lambda _: None) -> None:
             LaneEncoder(policies, settings.kafka).encode(decided)
             _save(shard, policies, settings)
             _save_and_load(Path(folder))
-    if not JIT_DISABLED:
-        with contextlib.suppress(OSError):  # a cache that can't be written: compiled again next time
-            _mark().parent.mkdir(parents=True, exist_ok=True)
-            _mark().touch()
-        if "NUMBA_CACHE_DIR" not in os.environ:
-            deleted = delete_unused(cache_folder())
-            if deleted.versions:
-                note(str(deleted))
+    _note()
+    if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
+        deleted = delete_unused(cache_folder())
+        if deleted.versions:
+            note(str(deleted))
 
 
 def _take_up(shard: AnonymousShard) -> None:

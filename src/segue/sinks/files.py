@@ -4,8 +4,9 @@ An output goes on behind what an earlier run of the same had made durable (Outpu
 off.
 
 The last three are Arrow IPC streams (`decisions.arrows`), not Parquet: Parquet keeps its directory at the
-end of the file, so a crash would leave nothing readable; of a stream, all batches before the crash are. Read
-one with `pyarrow.ipc.open_stream`, or a torn one with `read_batches`. The rows of a stream are of one set of
+end of the file, so a crash would leave nothing readable; of a stream, all batches before the crash are. (Of a run that
+has ended the decision log may be Parquet: parquet.py.) Read a stream with `pyarrow.ipc.open_stream`, or a torn one with
+`read_batches`. The rows of a stream are of one set of
 policies: a run that goes on with others goes on in `decisions-2.arrows`, and so on.
 """
 
@@ -24,7 +25,7 @@ import msgspec
 import pyarrow as pa
 
 from segue.errors import SinkError
-from segue.outputs import CHANGES, JOINS, TABLE_OUTPUTS
+from segue.outputs import CHANGES, DECISIONS, JOINS, TABLE_OUTPUTS
 from segue.sinks.interface import Item, Sink
 
 WRITE_BYTES = 1 << 20  # buffered before they are written
@@ -76,7 +77,17 @@ def prepare_folder(folder: str | os.PathLike[str], names: Sequence[str], *, over
     except OSError as error:
         raise _failed(path, error) from error
     existing = [output for output in outputs if os.path.lexists(output)]
-    existing += [other for output in outputs if output.stem in TABLE_OUTPUTS for other in _further(output)]
+    existing += [
+        other for output in outputs if output.stem in TABLE_OUTPUTS for other in further_files(output)
+    ]
+    existing += [
+        other
+        for output in outputs
+        if output.stem == DECISIONS
+        for first in (output.with_suffix(".parquet"),)  # of a run that has ended (parquet.py)
+        for other in (first, *further_files(first))
+        if os.path.lexists(other)
+    ]
     for output in existing:
         if output.is_dir() and not output.is_symlink():
             raise SinkError(
@@ -111,8 +122,8 @@ def numbered(path: str | os.PathLike[str], number: int) -> Path:
     return first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")
 
 
-def _further(path: Path) -> list[Path]:
-    """Files of an output beside its first."""
+def further_files(path: Path) -> list[Path]:
+    """Files of an output beside its first, in any order."""
     pattern = re.compile(re.escape(path.stem) + r"-[0-9]{1,6}" + re.escape(path.suffix))
     return sorted(other for other in path.parent.glob(f"{path.stem}-*") if pattern.fullmatch(other.name))
 
@@ -120,7 +131,7 @@ def _further(path: Path) -> list[Path]:
 def output_files(folder: str | os.PathLike[str], name: str) -> list[Path]:
     """The files of an output that are there, in the order in which they were begun."""
     first = output_path(folder, name)
-    others = sorted(_further(first), key=lambda path: int(path.stem.rpartition("-")[2]))
+    others = sorted(further_files(first), key=lambda path: int(path.stem.rpartition("-")[2]))
     return [path for path in (first, *others) if path.exists()]
 
 
@@ -339,7 +350,7 @@ class BatchesOutput:
         self._path = Path(path)
         self._number = 1 if position is None else position.number
         if position is not None or replace:  # beside it stands only what is to be written again
-            for later in _further(self._path):
+            for later in further_files(self._path):
                 if int(later.stem.rpartition("-")[2]) > self._number:
                     later.unlink()
         self._tail = _BatchTail(numbered(path, self._number), replace, position)
@@ -501,6 +512,24 @@ def read_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
             return
 
 
+def batches_until(path: Path, position: OutputPosition) -> Iterator[pa.RecordBatch]:
+    """The batches of an Arrow output of one schema, up to this position. Raises SinkError if they are gone."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(position.size)
+    except OSError as error:
+        raise SinkError(_STEP, f'"{path}" can\'t be read: {error.strerror}', "restore the file") from error
+    if not data:
+        return
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+            yield from reader
+    except pa.ArrowException as error:
+        raise SinkError(
+            _STEP, f'"{path}" is no Arrow stream any more: {error}', "restore the file"
+        ) from error
+
+
 def read_decisions(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
     """The batches of a decision log."""
     return read_batches(path)
@@ -518,5 +547,5 @@ def read_joins(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def _read_rows(folder: str | os.PathLike[str], name: str) -> list[dict[str, Any]]:
     path = output_path(folder, name)
-    files = [path, *_further(path)] if path.exists() else []
+    files = [path, *further_files(path)] if path.exists() else []
     return [row for file in files for batch in read_batches(file) for row in batch.to_pylist()]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from segue_kernels.saved import merge_rows
 
-FORMAT = 2  # of saved rows and of what stands beside them
+FORMAT = 3  # of saved rows and of what stands beside them
 
 
 @dataclass(frozen=True, slots=True)

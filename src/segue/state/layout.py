@@ -47,7 +47,8 @@ class Remembered(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """A journey that waits, by its number: what its waits are kept by (plan.BY_*), and how many steps it has."""
+    """A journey that waits, or whose actions may be held, by its number: what its waits are kept by (plan.BY_*), and
+    how many steps it has; 0 if it does not wait."""
 
     journey: int
     id: str
@@ -82,8 +83,14 @@ def layout_of(policies: CompiledPolicies) -> Layout:
     """The layout of rows under these policies."""
     journeys = tuple(info.id for info in policies.journey_infos)
     waiting = []
+    quiet = policies.quiet[policies.quiet[:, plan.QUIET_HOLDS] != 0]
+    holds = int(np.bitwise_or.reduce(quiet[:, plan.QUIET_CONTACTS]))
     for number, of in enumerate(policies.journeys.tolist()):
-        if of[plan.JOURNEY_KIND] == plan.ON_WAIT:
+        contacts = policies.offers[
+            of[plan.JOURNEY_OFFERS_START] : of[plan.JOURNEY_OFFERS_END], plan.OFFER_CONTACT
+        ]
+        may_be_held = any(holds >> contact & 1 for contact in contacts.tolist())
+        if of[plan.JOURNEY_KIND] == plan.ON_WAIT or may_be_held:
             steps = of[plan.JOURNEY_WAITS_END] - of[plan.JOURNEY_WAITS_START]
             hashed = int(policies.journey_hash[number])
             waiting.append(Waiting(number, journeys[number], hashed, of[plan.JOURNEY_BY], steps))
@@ -155,7 +162,9 @@ class Change:
             *_said("histories", streams, [s.text for s in old.streams], [s.text for s in new.streams]),
             *_said("segments", segments, old.segments, new.segments),
             *_said("stages", stages, old.stages, new.stages),
-            *_said("journeys that wait", waits, [w.id for w in old.waiting], [w.id for w in new.waiting]),
+            *_said(
+                "journeys that wait or hold", waits, [w.id for w in old.waiting], [w.id for w in new.waiting]
+            ),
         ]
         self._columns = old.columns, new.columns
         self._places = streams, segments, np.maximum(stages, 0), journeys, steps

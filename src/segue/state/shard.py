@@ -34,6 +34,7 @@ from segue_kernels.plan import (
     JOURNEY_KIND,
     LIMIT_STREAM,
     ON_WAIT,
+    QUIET_HOLDS,
     STREAM_BY,
     STREAM_ENTRY_WORDS,
     TYPES,
@@ -47,6 +48,7 @@ from segue_kernels.shard import (
     SET_DEDUPE_MAX,
     SET_DEDUPE_MS,
     SET_ERASURE_TYPE,
+    SET_HELD_MAX,
     SET_KEY0,
     SET_KEY1,
     SET_LATENESS_MS,
@@ -71,7 +73,7 @@ from segue_kernels.shard import (
     Shard,
 )
 from segue_kernels.timers import WHEEL_WORDS
-from segue_kernels.waits import WAIT_WORDS_MAX
+from segue_kernels.waits import HELD_WORDS, WAIT_WORDS_MAX
 
 _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
@@ -131,6 +133,7 @@ class EngineSettings:
         words[SET_ROWS_MAX] = self.customers_per_shard_max
         words[SET_POOL_MAX] = self.pool_words_per_shard_max
         words[SET_WAITS_MAX] = limits.WAITS_PER_CUSTOMER_MAX
+        words[SET_HELD_MAX] = limits.HELD_PER_CUSTOMER_MAX
         words[SET_PENDING_MS] = limits.PENDING_MS
         words[SET_ERASURE_TYPE] = ERASURE
         bits = sum(1 << code for code in {consent_type, unsubscribe_type, *MAIL_REFUSED_CODES})
@@ -165,8 +168,8 @@ def plan_arrays(policies: CompiledPolicies) -> Plan:
 
 
 class EventRoom(NamedTuple):
-    """What one event or timer can take at most: entries it spills, and words of the pool for them, for its id ring and
-    for waits it begins. `_each`: so many for each of its records, beside the others."""
+    """What one event or timer can take at most: entries it spills, and words of the pool for them, for its id ring,
+    for waits it begins and for what it holds. `_each`: so many for each of its records, beside the others."""
 
     spill: int
     spill_each: int
@@ -208,6 +211,8 @@ def event_room(plan: Plan) -> EventRoom:
     pool_each += int(read.sum() + left.sum())
     if (plan.journeys[:, JOURNEY_KIND] == ON_WAIT).any():
         pool += limits.WAITS_PER_CUSTOMER_MAX * block_words(WAIT_WORDS_MAX)
+    if plan.quiet[:, QUIET_HOLDS].any():
+        pool += len(plan.slot_hash) * block_words(WAIT_WORDS_MAX + HELD_WORDS)
     sent = block[plan.limits[:, LIMIT_STREAM]]
     grants = 2 * len(plan.slot_hash) * limits.LIMITS_PER_JOURNEY_MAX
     if sent.any():

@@ -20,9 +20,10 @@ from segue.decide.engine import ShardEngine
 from segue.errors import PolicyError, SourceError
 from segue.events.batch import Origin
 from segue.events.decode import Decoder
+from segue.events.money import EXPONENTS
 from segue.identity.anonymous import AnonymousShard
 from segue.limits import DAY_MS, LATENESS_MS_DEFAULT
-from segue.outputs import CHANGES, DECISIONS, JOINS
+from segue.outputs import CHANGES, DECISIONS, JOINS, LEDGER
 from segue.policy.compiled import CompiledPolicies
 from segue.policy.examples import STEP, Example, messages, offset_text
 from segue.reference.world import ReferenceWorld, types_for_all
@@ -30,10 +31,14 @@ from segue.routing.arrivals import Arrivals
 from segue.routing.packet import ROW_BITS, Place, SourceBatch, packets
 from segue.settings import Settings
 from segue.state.shard import EngineSettings
+from segue.vouchers.keys import EVERY_CAMPAIGN, KEY_BYTES, Keyring, VoucherKey
+from segue.vouchers.rankings import Answering, Asking
+from segue_kernels.ledger import CHANGE_WORDS
 from segue_kernels.shard import REASON_NAMES
 
 _CUSTOMERS_MAX = 1 << 12
 _POOL_WORDS_MAX = 1 << 20
+_KEYS = Keyring({EVERY_CAMPAIGN: (VoucherKey(0, 0, bytes(KEY_BYTES)),)})  # codes of examples are nobody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ class Candidate:
 class Played:
     """What came out, times in ms after the example's start.
 
-    actions    as their messages, with `at_ms`
+    actions    as their messages, with `at_ms`, and `discount`: what the voucher takes off, in percent or major units,
+               and `campaign`: whose voucher was granted, None if none was
     decisions  (at_ms, candidates) of each row of the decision log
     changes, joins  rows of these outputs, with `at_ms`
     unused     events that were not used, and why
@@ -82,10 +88,25 @@ def play(example: Example, policies: CompiledPolicies, secret: bytes, at: str = 
     end_ms = example.start_ms + example.end_ms
     encoder = ActionEncoder(policies)
     world = _world(example, policies, at)
-    for name, payload in encoder.encode(_decide(batch, policies, settings, world, end_ms)):
+    decided = _granted(_decide(batch, policies, settings, world, end_ms), policies)
+    for name, payload in encoder.encode(decided):
+        if name == LEDGER:
+            continue
         _take(name, payload, example.start_ms, policies, played)
     played.actions.sort(key=lambda action: (action["at_ms"], action["customer_id"]))
     return played
+
+
+def _granted(decided: list[Decisions], policies: CompiledPolicies) -> list[Decisions]:
+    """The same, as a ledger answers in which no voucher is granted yet."""
+    if not policies.campaign_infos:
+        return decided
+    asking, owner = Asking(policies), Answering(policies, _KEYS, np.zeros((0, CHANGE_WORDS), np.int64))
+    settled = []
+    for decisions in decided:
+        asked = asking.rankings(decisions)
+        settled.append(asking.settled(decisions, None if asked is None else owner.answer(asked)))
+    return settled
 
 
 def _world(example: Example, policies: CompiledPolicies, at: str) -> ReferenceWorld:
@@ -162,7 +183,12 @@ def _take(
     if isinstance(payload, bytes):
         for line in payload.splitlines():
             action = msgspec.json.decode(line)
-            played.actions.append({**action, "at_ms": _ms(action["time"]) - start_ms})
+            at_ms = _ms(action["time"]) - start_ms
+            voucher = action["voucher"]
+            granted = voucher["campaign_id"] if voucher is not None and voucher["code"] else None
+            played.actions.append(
+                {**action, "at_ms": at_ms, "discount": _discount(voucher), "campaign": granted}
+            )
         return
     rows = payload.set_column(
         payload.schema.get_field_index("time"), "time", payload.column("time").cast(pa.int64())
@@ -193,3 +219,11 @@ def _candidates(row: dict[str, Any], policies: CompiledPolicies) -> list[Candida
 
 def _ms(time: str) -> int:
     return int(np.datetime64(time.removesuffix("Z"), "ms").astype(np.int64))
+
+
+def _discount(voucher: dict[str, Any] | None) -> float | None:
+    if voucher is None:
+        return None
+    minor: int | None = voucher["discount_amount_minor"]
+    percent: float | None = voucher["discount_percent"]
+    return percent if minor is None else minor / 10 ** EXPONENTS[voucher["currency"]]

@@ -11,7 +11,7 @@ message promises never moves. Money is whole minor units of the campaign's one c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NoReturn
@@ -99,10 +99,11 @@ class _Check:
     campaign: Campaign
     path: str
     file: str
+    called: Mapping[str, str]
 
     def fail(self, name: str, found: str, hint: str) -> NoReturn:
         place = f"{self.file}: " if self.file else ""
-        raise PolicyError(STEP, f"{place}`{self.path}.{name}`: {found}", hint)
+        raise PolicyError(STEP, f"{place}`{self.path}.{self.called.get(name, name)}`: {found}", hint)
 
     def number(self, name: str, least: int, most: int) -> int | None:
         value: int | None = getattr(self.campaign, name)
@@ -133,14 +134,19 @@ class _Check:
 
 
 def compile_campaign(
-    campaign: Campaign, hash_text: Callable[[str], int], path: str = "$", file: str = ""
+    campaign: Campaign,
+    hash_text: Callable[[str], int],
+    path: str = "$",
+    file: str = "",
+    called: Mapping[str, str] | None = None,
 ) -> Terms:
     """The numbers of a declaration; PolicyError with path, value and hint for one that can't be.
 
     hash_text  the deployment's hash of shops and groups (segue.events.hashing), as events carry it
     path       of the declaration in its document `file`
+    called     what the document calls fields that it calls otherwise
     """
-    check = _Check(campaign, path, file)
+    check = _Check(campaign, path, file, called or {})
     if not 0 < len(campaign.name.encode()) <= _NAME_BYTES_MAX:
         check.fail("name", f"it has {len(campaign.name.encode())} bytes", f"1 to {_NAME_BYTES_MAX}")
     if campaign.currency not in EXPONENTS:

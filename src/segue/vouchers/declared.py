@@ -132,7 +132,9 @@ class Declared:
                     "declare it as it was; what changes is declared as a new campaign",
                 )
             self.numbers[campaign.name] = number
-            ledger.campaigns[number, layout.C_STOPPED] = row[_STOPPED]
+            # there may be copies of the row from before it was cancelled: nothing takes a cancellation back
+            stopped = ledger.campaigns[number]
+            stopped[layout.C_STOPPED] = max(int(stopped[layout.C_STOPPED]), int(row[_STOPPED]))
         if sorted(self.numbers.values()) != list(range(len(self.numbers))):
             raise StateError(
                 "rebuild the ledger", "changes of campaigns are missing", "read the topic from its start"

@@ -29,12 +29,13 @@ from segue_kernels import ledger as layout
 from segue_kernels.codes import CODE_MASK, FOLDED_BYTES, SYMBOLS
 from segue_kernels.ledger import (
     ANSWER_WORDS,
+    CHANGE_KIND,
     CHANGE_WORDS,
     GRANT_WORDS,
     REDEEM_WORDS,
     Ledger,
 )
-from segue_kernels.ledger_grant import grant
+from segue_kernels.ledger_grant import grant, grant_rankings
 from segue_kernels.ledger_rebuild import count_vouchers, import_codes, link_free, take_texts, take_vouchers
 from segue_kernels.ledger_redeem import hintable, redeem
 from segue_kernels.ledger_states import CANCEL, ISSUE, RELEASE, expire, pass_on
@@ -129,6 +130,25 @@ class VoucherLedger:
         made = grant(self._ledger, requests, answers, changes)
         self._give_back()
         return Answered(answers, changes[:made])
+
+    def issue_best(self, requests: Words, starts: Words) -> tuple[Words, Answered]:
+        """Grant of each ranking at most one request, and issue it: its message goes out with the answer.
+
+        requests int64[n, GRANT_WORDS], starts int64[rankings + 1] as segue_kernels.ledger_grant.grant_rankings has
+        them; which request of each was granted, int64[rankings] (-1: none), and the answers to all requests.
+        """
+        requests = _checked(requests, GRANT_WORDS)
+        answers = np.empty((len(requests), ANSWER_WORDS), np.int64)
+        changes = np.empty((len(starts) - 1, CHANGE_WORDS), np.int64)
+        taken = np.empty(len(starts) - 1, np.int64)
+        made = grant_rankings(
+            self._ledger, requests, np.ascontiguousarray(starts, np.int64), taken, answers, changes
+        )
+        self._give_back()
+        # a voucher changes twice here, and only what it is in the end is told
+        codes = changes[:made, CHANGE_KIND + 1 + layout.CODE]
+        times_ms = changes[:made, CHANGE_KIND + 1 + layout.PACK] >> layout.GRANTED_SHIFT
+        return taken, Answered(answers, self.issue(codes, times_ms).changes)
 
     def redeem(
         self,

@@ -12,7 +12,7 @@ from segue_kernels import ledger as layout
 from segue_kernels.ledger import STATES, Ledger
 from segue_kernels.ledger_rebuild import sum_up
 
-_BY_STATE = (
+STATE_NAMES = (
     "free",
     "reserved",
     "issued",
@@ -59,7 +59,7 @@ def sums_of(ledger: Ledger, number: int) -> Sums:
     budget, money = row[layout.C_BUDGET], row[layout.C_MONEY]
     left = -1 if budget < 0 else max(0, budget - charged)
     left_minor = -1 if money < 0 else max(0, money - held - spent)
-    by_state = dict(zip(_BY_STATE, counts, strict=True))
+    by_state = dict(zip(STATE_NAMES, counts, strict=True))
     return Sums(**by_state, held_minor=held, spent_minor=spent, left=left, left_minor=left_minor)
 
 

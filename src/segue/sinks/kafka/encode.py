@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from segue import limits
 from segue.actions.encode import ActionEncoder, encode_dead, encode_late
 from segue.actions.joined import JoinedDecisions, join
 from segue.actions.log import LogTable, log_table
-from segue.decide.decisions import Decisions
+from segue.decide.decisions import Decisions, Grants
 from segue.events.batch import DeadLetter, Late
 from segue.kafka.receipts import (
     ID_BYTES,
@@ -25,10 +26,11 @@ from segue.kafka.receipts import (
     row_id,
 )
 from segue.kafka.settings import KafkaSettings
-from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE
+from segue.outputs import BINARY, CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE, LEDGER
 from segue.policy.compiled import CompiledPolicies
 from segue.sinks.kafka.message import LaneItem, LaneMessage
-from segue.sinks.kafka.tables import CONTENT_TYPE, LogMessages, TableMessages
+from segue.sinks.kafka.tables import CONTENT_TYPE, NO_ROWS, LogMessages, TableMessages
+from segue.vouchers.answers import change_keys
 from segue_kernels.receipt import ANONYMOUS_PART, RECEIPT_WORDS
 from segue_kernels.shard import (
     SPAN_ACTIONS_END,
@@ -42,13 +44,17 @@ Words = npt.NDArray[np.int64]
 
 ACTION_TYPE = b"segue.action"
 _JSON = ("content-type", b"application/json")
+_BINARY = ("content-type", BINARY.encode())
 _ARROW = ("content-type", CONTENT_TYPE)
 
 
 class LaneEncoder:
-    """Encodes for one deployment. What a list of decisions causes in a lane is one item: it becomes visible as one."""
+    """Encodes for one deployment. What a list of decisions causes in a lane is one item: it becomes visible as one.
 
-    def __init__(self, policies: CompiledPolicies, settings: KafkaSettings) -> None:
+    Without a log its topic has the receipts all the same, and no rows: after a crash they say what was decided.
+    """
+
+    def __init__(self, policies: CompiledPolicies, settings: KafkaSettings, log: bool = True) -> None:
         self._policies = policies
         self._encoder = ActionEncoder(policies)
         self._offers = offer_words(policies)
@@ -61,6 +67,7 @@ class LaneEncoder:
             ("ce_source", b"segue/" + settings.name.encode()),
         ]
         self._log: LogMessages | None = None
+        self._logs = log
         self._tables = {name: TableMessages() for name in (CHANGES, JOINS)}
 
     @property
@@ -83,7 +90,16 @@ class LaneEncoder:
         if len(joined.actions):
             self._add_actions(joined, actions, _spread(lanes, _counts(spans, SPAN_ACTIONS_END)), items)
         if len(joined.log):
-            self._add_log(log_table(joined), rows, _runs(lanes, _counts(spans, SPAN_LOG_END)), items)
+            runs = _runs(lanes, _counts(spans, SPAN_LOG_END))
+            if self._logs:
+                self._add_log(log_table(joined), rows, runs, items)
+            else:
+                self._add_receipts(rows, runs, items)
+        first = 0
+        for each in decided:
+            if each.grants is not None:
+                self._add_ledger(each.grants, lanes[first : first + len(each.spans)], items)
+            first += len(each.spans)
         for name, batch in self._encoder.changes(joined):
             if name == CHANGES:
                 counts, ids = _counts(spans, SPAN_CHANGES_END), change_ids(decided, self._policies)
@@ -127,6 +143,26 @@ class LaneEncoder:
         for run, first, end, stream in self._log.cut(log, [run[1:] for run in runs], width):
             headers = [(RECEIPTS, packed[first * width : end * width]), _ARROW]
             items[runs[run][0]].append(LaneMessage(topic, None, stream, headers))
+
+    def _add_receipts(
+        self, receipts: Words, runs: list[tuple[int, int, int]], items: dict[int, list[LaneMessage]]
+    ) -> None:
+        topic = self._prefix + DECISIONS
+        packed = pack_receipts(receipts)
+        width = 8 * RECEIPT_WORDS
+        most = max(1, limits.MESSAGE_BYTES_TARGET // width)
+        for lane, start, end in runs:
+            for first in range(start, end, most):
+                last = min(first + most, end)
+                headers = [(RECEIPTS, packed[first * width : last * width]), _ARROW]
+                items[lane].append(LaneMessage(topic, None, NO_ROWS, headers))
+
+    def _add_ledger(self, grants: Grants, lanes: list[int], items: dict[int, list[LaneMessage]]) -> None:
+        """What the ledger changed stands beside the actions that say so: both are there, or neither is."""
+        topic = self._prefix + LEDGER
+        values = grants.changes.astype("<i8", copy=False)
+        for span, key, value in zip(grants.spans.tolist(), change_keys(grants.changes), values, strict=True):
+            items[lanes[span]].append(LaneMessage(topic, key, value.tobytes(), [_BINARY]))
 
     def _add_actions(
         self, joined: JoinedDecisions, receipts: Words, lanes: list[int], items: dict[int, list[LaneMessage]]

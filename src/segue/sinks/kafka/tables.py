@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from segue import limits
-from segue.actions.log import LogTable
+from segue.actions.log import LOG_FIELDS, LogTable
 from segue.outputs import ARROW_STREAM
 from segue_kernels.columns import (
     CUT_WORDS,
@@ -159,6 +159,17 @@ def whole_stream(batch: pa.RecordBatch) -> bytes:
         writer.write_batch(batch)
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def _no_rows(schema: pa.Schema) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema):
+        pass
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+NO_ROWS = _no_rows(pa.schema(LOG_FIELDS))  # of the decision log: what its topic holds where none is kept
 
 
 def rows_of_stream(data: bytes, keep: list[bool]) -> bytes:

@@ -100,7 +100,7 @@ def prepare_outputs(
             for topic in known:
                 if topic != heartbeat:
                     place = (topic, lane)
-                    starts[place], ends[place] = _span(
+                    starts[place], ends[place] = span(
                         settings, reader, place, position.offsets.get(topic), trouble
                     )
         sent = _Sent()
@@ -134,7 +134,7 @@ def _check_topic(settings: KafkaSettings, reader: Consumer, topic: str, trouble:
         raise SinkError(STEP, found, "give it more partitions: segue topics create")
 
 
-def _span(
+def span(
     settings: KafkaSettings, reader: Consumer, place: Place, start: int | None, trouble: Trouble
 ) -> tuple[int, int]:
     """(where to read from, end) of a partition; refused if messages from `start` on are gone."""
