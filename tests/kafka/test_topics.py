@@ -122,7 +122,6 @@ def test_the_commands(broker: Broker, topics: Topics) -> None:
     options = (f"{topics.prefix}in", "--brokers", broker.brokers, "--prefix", topics.prefix, "--lanes", "2")
     missing = run("check", *options)
     assert missing.exit_code == 1
-    assert "17 of 17" not in missing.stdout
     assert "16 of 16 differences must be set right" in missing.stdout
     created = run("create", *options)
     assert created.exit_code == 0, created.stderr
@@ -134,7 +133,7 @@ def test_the_commands(broker: Broker, topics: Topics) -> None:
     other_lanes = run("check", *options[:-1], "3")
     assert other_lanes.exit_code == 1
     assert f"{topics.prefix}decisions" in other_lanes.stdout
-    assert run("list", *options).stdout.count("there") == 15
+    assert run("list", *options).stdout.count("there") == 16
 
 
 def test_channels_are_those_of_the_policies() -> None:

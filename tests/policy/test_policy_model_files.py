@@ -191,7 +191,7 @@ def test_a_file_without_bounds_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_example_of_the_language_page(tmp_path: Path) -> None:
     page = (Path(load.__file__).parent / "LANGUAGE.md").read_text(encoding="utf-8")
-    section = page.split("### Models from files")[1].split("\n## ")[0]
+    section = page.split("### Models from files")[1].split("\n##")[0]
     text, told = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
     (tmp_path / "models/uptake").mkdir(parents=True)
     (tmp_path / "models/uptake/2026-03-01.json").write_text(told)
