@@ -29,7 +29,10 @@ from segue.outputs import CHANGES, DECISIONS, JOINS, TABLE_OUTPUTS
 from segue.sinks.interface import Item, Sink
 
 WRITE_BYTES = 1 << 20  # buffered before they are written
-LOG_ROWS = 65_536  # rows of a batch of the decision log
+LOG_ROWS = 65_536  # rows of a batch of the decision log, at most
+GATHERED_ROWS = (
+    8_192  # batches of fewer wait for others: to gather them costs 70 ns a row, as much as to compress it
+)
 LOG_BYTES = 64 << 20  # ... which ends here even when it has fewer
 
 _STEP = "write results"
@@ -331,8 +334,8 @@ class LinesOutput:
 
 
 class BatchesOutput:
-    """An Arrow IPC stream, LZ4 inside: batches gathered to LOG_ROWS rows; at any moment the file is readable
-    up to its last whole batch.
+    """An Arrow IPC stream, LZ4 inside: batches of GATHERED_ROWS to LOG_ROWS rows; at any moment the file is
+    readable up to its last whole batch.
 
     The first batch gives the schema; one that differs is refused. What an earlier start began with another schema is
     ended where it stands, and a further file is begun. Raises SinkError as LinesOutput does.
@@ -369,7 +372,7 @@ class BatchesOutput:
         return self._name
 
     def write(self, items: Sequence[Item]) -> None:
-        """Take batches; LOG_ROWS rows of them are written at once."""
+        """Take batches; GATHERED_ROWS rows or more of them are written at once."""
         self._tail.check()
         for item in items:
             if not isinstance(item, pa.RecordBatch):
@@ -383,7 +386,7 @@ class BatchesOutput:
             self._waiting.append(item)
             self._waiting_rows += item.num_rows
             self._waiting_bytes += item.nbytes
-            if self._waiting_rows >= LOG_ROWS or self._waiting_bytes >= LOG_BYTES:
+            if self._waiting_rows >= GATHERED_ROWS or self._waiting_bytes >= LOG_BYTES:
                 self.flush()
 
     def flush(self) -> None:
@@ -395,7 +398,8 @@ class BatchesOutput:
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             self._writer = pa.ipc.new_stream(self._encoded, self._schema, options=options)
         if self._waiting_rows:
-            table = pa.Table.from_batches(self._waiting).combine_chunks()
+            table = pa.Table.from_batches(self._waiting)
+            table = table if len(self._waiting) == 1 else table.combine_chunks()
             for batch in table.to_batches(max_chunksize=LOG_ROWS):
                 self._writer.write_batch(batch)
         self._waiting.clear()
