@@ -80,7 +80,7 @@ def _is_goal(
             is_its = True
     if not is_its or plan.journeys[journey, JOURNEY_BY] == BY_NONE:
         return is_its
-    for item in range(header, end):
+    for item in range(header if end == header + 1 else header + 1, end):
         if key != 0 and key_of_item(plan, records, item, journey) == key:
             return True
     return False

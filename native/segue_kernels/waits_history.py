@@ -1,5 +1,5 @@
-"""The waits of a customer (waits.py) in a history: their number, then in the order in which they come due each one's words
-from WAIT_SHAPE on, held and outstanding actions among them."""
+"""The waits of a customer (waits.py) in a history: their number, then in the order in which they come due each one's
+words from WAIT_SHAPE on, held and outstanding actions among them."""
 
 from __future__ import annotations
 

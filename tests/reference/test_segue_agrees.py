@@ -34,6 +34,8 @@ from tests.reference.compare import (
     expected_changes,
     expected_credits,
     expected_decisions,
+    expected_withdrawn,
+    withdrawn_rows,
 )
 from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
@@ -51,7 +53,54 @@ BOUNDS = ("session_bound_met", "waits_refused", "held_refused")
 COUNTED = (
     *("events", "duplicates", "quarantined_events", "quarantines", "customers_merged"),
     *("waits_armed", "timers_fired", "erasures", "erased_events", "held", "held_replaced", "held_expired"),
+    *("held_reached", "withdrawn", "outstanding_dropped"),
 )
+TAKING_BACK = """
+policy = "back"
+version = 1
+currency = "EUR"
+[[purposes]]
+id = "service"
+unknown = "granted"
+[[journeys]]
+id = "back"
+on = ["Product Viewed", "Product Added", "page"]
+when = "True"
+alongside = true
+goal = ["Order Completed", "Cart Viewed"]
+expires_after = "4h"
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+take_back = "4h"
+[[journeys.offers]]
+id = "text"
+channel = "sms"
+purpose = "service"
+take_back = "30m"
+[[journeys.offers]]
+id = "push"
+channel = "push"
+purpose = "service"
+take_back = "2h"
+[[journeys.offers]]
+id = "site"
+channel = "web"
+take_back = "4h"
+[[journeys]]
+id = "waited"
+on = ["Product Viewed", "Product Added"]
+when = "True"
+wait = ["30m", "2h"]
+by = "product"
+goal = ["Order Completed", "Product Added"]
+[[journeys.offers]]
+id = "reminder"
+channel = "email"
+placement = "later"
+purpose = "service"
+take_back = "1d"
+"""
 QUICK = settings(
     max_examples=40,
     deadline=None,
@@ -124,6 +173,7 @@ def check(
     decisions = decision_rows(outcome.decisions, reference.journeys, numbers=True)
     assert difference(decisions, expected_decisions(reference, numbers=True)) == ""
     assert difference(action_rows(outcome.actions), expected_actions(reference)) == ""
+    assert difference(withdrawn_rows(outcome.withdrawn), expected_withdrawn(reference)) == ""
     for name in COUNTED:
         assert outcome.counters[name] == reference.counters[name], name
     return reference
@@ -163,6 +213,21 @@ def test_streams_of_which_much_is_held(seed: int) -> None:
     reasons = Counter(c.reason for decision in reference.decisions for c in decision.candidates)
     assert reasons[HELD] == reference.counters["held"]
     assert reasons[EXPIRED] == reference.counters["held_expired"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_streams_of_which_much_is_taken_back(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every reason; once with room for a single action of a customer."""
+    choice = Seeded(700 + seed)
+    most = (1, 16)[seed % 2]
+    monkeypatch.setattr(limits, "OUTSTANDING_PER_CUSTOMER_MAX", most)
+    make = (random_events.world, random_events.crowd, random_events.bazaar)[seed % 3]
+    payloads = random_events.stream(choice, make(choice), 800)
+    texts = [TAKING_BACK, random_policies.policy(choice, "policy", stages=seed % 4 > 1)]
+    reference = check(texts, payloads, Settings(outstanding_per_customer_max=most), choice, native=False)
+    reasons = Counter(one.reason for one in reference.withdrawn)
+    assert reasons.keys() >= {"suppressed", "goal", "expired", "erased"}
+    assert most > 1 or reference.counters["outstanding_dropped"] > 0
 
 
 def expected_records(event: Event, secret: bytes) -> list[tuple[int, ...]]:

@@ -132,7 +132,8 @@ class ActionEncoder:
         return {**schemas, LEDGER: LEDGER_SCHEMA}
 
     def encode(self, decided: list[Decisions]) -> list[Output]:
-        """(output, payload): actions, and behind them what was taken back, by channel as JSON lines; decision log, changes and joins as record batches.
+        """(output, payload): actions, and behind them what was taken back, by channel as JSON lines; decision
+        log, changes and joins as record batches.
 
         Takes the decisions of many shards at once: a call for a thousand events takes half a millisecond,
         most of it whatever is in them.

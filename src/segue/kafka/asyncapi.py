@@ -118,8 +118,8 @@ Consumers of transactional channels and of the logs read with `isolation.level=r
 appears once. On idempotent channels a message may be repeated after a crash, with the same decision id: drop repeats \
 by it. Fields are only ever added; unknown ones are to be ignored.
 
-What a channel has not sent yet may be taken back: `kind` is then `withdrawn`, and `action_id` says which. Drop the action\
- if it has not been sent; else there is nothing to do."""
+What a channel has not sent yet may be taken back: `kind` is then `withdrawn`, and `action_id` says which. Drop the \
+action if it has not been sent; else there is nothing to do."""
 
 
 def _messages_of(topic: TopicPlan) -> tuple[str, ...]:

@@ -118,8 +118,8 @@ class Journey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """When something is worth saying, and the offers that then compete.
 
     It is decided on events and changes (`on`), some time after an event (`on` and `wait`), or when a session ends
-    (`session`). `applicable` and `suitable` are asked for each of its offers. `goal`: events that call off what is not sent
-    yet.
+    (`session`). `applicable` and `suitable` are asked for each of its offers. `goal`: events that call off what is
+    not sent yet.
     """
 
     id: Name

@@ -172,7 +172,8 @@ def plan_arrays(policies: CompiledPolicies) -> Plan:
 
 class EventRoom(NamedTuple):
     """What one event or timer can take at most: entries it spills, and words of the pool for them, for its id ring,
-    for waits it begins, for what it holds and what may be taken back. `_each`: so many for each of its records, beside the others."""
+    for waits it begins, for what it holds and what may be taken back. `_each`: so many for each of its records, beside
+    the others."""
 
     spill: int
     spill_each: int
