@@ -1060,6 +1060,7 @@ def grant(
                     decided,
                     key_of_item(plan, records, item, journey),
                     out.actions[action, ACTION_RANKING] == 0,
+                    False,
                     row,
                     settings,
                 )

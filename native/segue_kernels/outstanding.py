@@ -138,6 +138,7 @@ def keep_outstanding(
     first: int,
     key: int,
     is_certain: bool,
+    told: bool,
     row: int,
     settings: Array,
 ) -> None:
@@ -146,6 +147,7 @@ def keep_outstanding(
     words       int64[OUTSTANDING_WORDS]: room
     first       time of its first decision, from which on it holds good, ms
     is_certain  that it goes out: else its end is not told
+    told        that it was taken back before a crash
     """
     lasts = plan.offers[offer, OFFER_TAKE_BACK_MS]
     if lasts == 0:
@@ -154,7 +156,7 @@ def keep_outstanding(
     until = min(time + lasts, expires)
     words[WAIT_NEXT] = 0
     words[WAIT_SHAPE] = make_outstanding(
-        plan.offers[offer, OFFER_JOURNEY], step, is_certain and until == expires
+        plan.offers[offer, OFFER_JOURNEY], step, is_certain and until == expires, told
     )
     words[WAIT_TIME] = time
     words[OUTSTANDING_DECISION_LO] = decision_lo

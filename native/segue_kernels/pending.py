@@ -429,23 +429,22 @@ def _send_again(
         if which >= 0:
             step = records[header + which, SEQUENCE]
             first = scratch.held[which, RELEASED_FIRST]
-    if pending[at, PENDING_FLAGS] & RECEIPT_IS_WITHDRAWN == 0:
-        key = _key_again(plan, scratch, records, triggered, journey)
-        keep_outstanding(
-            shard,
-            plan,
-            scratch.outstanding,
-            offer,
-            step,
-            low,
-            high,
-            time,
-            first,
-            key,
-            True,
-            row,
-            settings,
-        )
+    keep_outstanding(
+        shard,
+        plan,
+        scratch.outstanding,
+        offer,
+        step,
+        low,
+        high,
+        time,
+        first,
+        _key_again(plan, scratch, records, triggered, journey),
+        True,
+        pending[at, PENDING_FLAGS] & RECEIPT_IS_WITHDRAWN != 0,
+        row,
+        settings,
+    )
     if len(plan.joins) > 0:
         base = row * settings[SET_ROW_WORDS]
         product = pending[at, PENDING_PRODUCT]

@@ -54,6 +54,7 @@ from segue_kernels.waits import (
     drop_wait,
     is_held,
     is_outstanding,
+    is_told,
     journey_of,
     key_in,
     step_of,
@@ -139,7 +140,7 @@ def _take_back_one(
     high = pool[block + OUTSTANDING_DECISION_HI]
     offer = outstanding_offer(plan, pool, block)
     drop_wait(shard, base, block)
-    if offer < 0 or (why == WHY_EXPIRED and not tells_end(shape)):
+    if offer < 0 or is_told(shape) or (why == WHY_EXPIRED and not tells_end(shape)):
         return
     if shard.meta[PENDING_NOW] != 0 and is_withdrawn(replay.pending, shard.meta, low, high):
         return

@@ -66,7 +66,9 @@ _STEP_MASK = 0x7F
 _OUTSTANDING_BIT = 1 << 23  # an outstanding action, no wait
 _WORDS_SHIFT = 24
 _LENGTHS_SHIFT = 32
-_TELLS_END_BIT = 1 << _LENGTHS_SHIFT  # of an outstanding action, which has no strings
+# of an outstanding action, which has no strings
+_TELLS_END_BIT = 1 << _LENGTHS_SHIFT
+_IS_TOLD_BIT = 2 << _LENGTHS_SHIFT
 HELD_BIT = -(1 << 63)  # a held action, no wait
 WAIT_WORDS_MAX = WAIT_KEPT + _KEPT_RUN + 1 + 96  # three strings of 255 bytes
 
@@ -139,10 +141,16 @@ def tells_end(shape: int) -> bool:
 
 
 @inline
-def make_outstanding(journey: int, step: int, tells: bool) -> int:
+def is_told(shape: int) -> bool:
+    """Whether it is known already, from before a crash, that the outstanding action is taken back."""
+    return shape & _IS_TOLD_BIT != 0
+
+
+@inline
+def make_outstanding(journey: int, step: int, tells: bool, told: bool) -> int:
     """WAIT_SHAPE of an outstanding action."""
     shape = journey | (step << _STEP_SHIFT) | _OUTSTANDING_BIT | (OUTSTANDING_WORDS << _WORDS_SHIFT)
-    return shape | (_TELLS_END_BIT if tells else 0)
+    return shape | (_TELLS_END_BIT if tells else 0) | (_IS_TOLD_BIT if told else 0)
 
 
 @inline

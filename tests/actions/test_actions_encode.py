@@ -60,6 +60,7 @@ def told(
     items: list[bytes] | None = None,
     changes: list[tuple[int, int]] | None = None,
     credits: int = 0,
+    withdrawn: list[tuple[int, ...]] | None = None,
 ) -> Decisions:
     """One record, and a log row and an action of it for each of `actions`."""
     strings = (CUSTOMER, message, PRODUCT, CATEGORY)
@@ -94,7 +95,10 @@ def told(
         credits=np.array([(0, 0, 0, NOW - 5, 0xAB, 0)] * credits, np.int64).reshape(-1, shard.CREDIT_WORDS),
         items=np.array(places, np.int64),
         item_text=np.frombuffer(b"".join(items or []), np.uint8),
-        spans=np.array([(0, 0, len(actions), len(actions), len(changes or []), credits)], np.int64),
+        withdrawn=np.array(withdrawn or [], np.int64).reshape(-1, shard.WITHDRAWN_WORDS),
+        spans=np.array(
+            [(0, 0, len(actions), len(actions), len(changes or []), credits, len(withdrawn or []))], np.int64
+        ),
     )
 
 

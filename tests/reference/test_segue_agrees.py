@@ -47,6 +47,7 @@ from tests.reference.pipeline import run_segue
 from tests.reference.policies import read_policies
 from tests.reference.quiet import HOLDING
 from tests.reference.tables import ALONG_THE_WAY
+from tests.reference.taking_back import TAKING_BACK
 
 DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
 BOUNDS = ("session_bound_met", "waits_refused", "held_refused")
@@ -55,52 +56,6 @@ COUNTED = (
     *("waits_armed", "timers_fired", "erasures", "erased_events", "held", "held_replaced", "held_expired"),
     *("held_reached", "withdrawn", "outstanding_dropped"),
 )
-TAKING_BACK = """
-policy = "back"
-version = 1
-currency = "EUR"
-[[purposes]]
-id = "service"
-unknown = "granted"
-[[journeys]]
-id = "back"
-on = ["Product Viewed", "Product Added", "page"]
-when = "True"
-alongside = true
-goal = ["Order Completed", "Cart Viewed"]
-expires_after = "4h"
-[[journeys.offers]]
-id = "mail"
-channel = "email"
-take_back = "4h"
-[[journeys.offers]]
-id = "text"
-channel = "sms"
-purpose = "service"
-take_back = "30m"
-[[journeys.offers]]
-id = "push"
-channel = "push"
-purpose = "service"
-take_back = "2h"
-[[journeys.offers]]
-id = "site"
-channel = "web"
-take_back = "4h"
-[[journeys]]
-id = "waited"
-on = ["Product Viewed", "Product Added"]
-when = "True"
-wait = ["30m", "2h"]
-by = "product"
-goal = ["Order Completed", "Product Added"]
-[[journeys.offers]]
-id = "reminder"
-channel = "email"
-placement = "later"
-purpose = "service"
-take_back = "1d"
-"""
 QUICK = settings(
     max_examples=40,
     deadline=None,

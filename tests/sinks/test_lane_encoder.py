@@ -56,7 +56,7 @@ def decided(policies: CompiledPolicies, part: int, sequence: int, count: int) ->
     actions = made.actions[::2].copy()
     made.log[:, shard.LOG_HELD] = -1
     made.log[::2, shard.LOG_WINNER] = actions[:, shard.ACTION_OFFER]
-    spans = np.array([(part, sequence, count, len(actions), count, 1)], np.int64)
+    spans = np.array([(part, sequence, count, len(actions), count, 1, 0)], np.int64)
     return replace(made, actions=actions, numbers=made.numbers[::2], spans=spans)
 
 
