@@ -1,8 +1,8 @@
 """What was sent says what it was: receipts of decisions, and ids of the rows that are no decision, in its headers.
 
-A receipt (segue_kernels/receipt.py) stands in the header RECEIPTS of an action and of what takes one back, and one a row
-in that of a decision log message. Changes, joins, dead letters and late events have a 128-bit id a row in the header
-IDS. Both are read back after a crash. An id is the same when the same row is made again.
+A receipt (segue_kernels/receipt.py) stands in the header RECEIPTS of an action and of what takes one back, and a row in
+that of a decision log message. Changes, joins, dead letters and late events have a 128-bit id a row in the header IDS.
+Both are read back after a crash. An id is the same when the same row is made again.
 """
 
 from __future__ import annotations
