@@ -15,6 +15,7 @@ import pytest
 from deploy.kafka.broker import Broker
 from tests.brokers import SecuredBroker, Topics, have_broker, shared_broker
 
+SLOW = ("kernels_interpreted", "tests/kafka/", "tests/flows/", "tests/cli/", "tests/checkpoints/")
 _COMPILE = """
 from segue.run.progress import display, terminal
 from segue.run.warmup import is_warm, warm_up
@@ -33,6 +34,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     compiled = subprocess.run([sys.executable, "-c", _COMPILE], check=False)
     if compiled.returncode:
         pytest.exit("the kernels can't be compiled", compiled.returncode)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests take long come first (in the order of SLOW): at the end no process waits for another."""
+
+    def turn(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((at for at, name in enumerate(SLOW) if name in path), len(SLOW))
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")

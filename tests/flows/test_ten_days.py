@@ -2,7 +2,8 @@
 
 Days and nights, sessions, carts that are left, people who turn out to be known ones, who agree to mail and take it
 back: the flow on one worker and on two, and killed three times, says what the reference says, about every timer,
-segment, stage and join, and every cap of the customer's own day and week.
+segment, stage and join, every cap of the customer's own day and week, what is held over night, and a campaign that
+runs dry. Who gets what is scarce depends on the order in which the ledger is asked: the reference is fed that order.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from typing import Any
 import pytest
 
 from segue.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from segue.settings import secret
+from segue.vouchers.keys import load_keys
 from segue_kernels.plan import WINDOW_DAY
-from segue_kernels.shard import CAP, NO_CONSENT, SUPPRESSED
+from segue_kernels.shard import BUDGET, CAP, HELD, NO_CONSENT, QUIET_HOURS, SUPPRESSED
 from tests.flows.resumable import with_kills
 from tests.flows.runs import Case, check_against, judged, run_threads, write_case
+from tests.flows.test_campaigns import Watched, vouchers
 from tests.reference.choice import Choice, Seeded
+from tests.reference.engine import Reference
 from tests.reference.history import period_start_ms
 from tests.reference.random_events import START_MS
+from tests.reference.vouchers import grant_all
 
 DAYS = 10
 FIRST_MS = START_MS + 25 * DAY_MS  # 26 March 2026
@@ -159,6 +165,69 @@ id = "points"
 channel = "till"
 """
 
+BONUS = """
+policy = "bonus"
+version = 1
+currency = "EUR"
+
+[[quiet_hours]]
+id = "night"
+channels = ["email"]
+from = "20:00"
+to = "08:30"
+then = "hold"
+[[quiet_hours]]
+id = "closed"
+channels = ["till"]
+from = "23:00"
+to = "09:00"
+then = "drop"
+
+[[campaigns]]
+id = "spring"
+start = "2026-03-27T00:00:00+01:00"
+end = "2026-04-03T00:00:00+02:00"
+budget = 20
+per_customer = 2
+per_day = 6
+timezone = "Europe/Berlin"
+discount_amount = "5.00"
+[[campaigns]]
+id = "post"
+start = "2026-03-01T00:00:00+01:00"
+end = "2026-05-01T00:00:00+02:00"
+budget_amount = 20
+per_customer = 0
+discount_percent = 10
+discount_max = "2.50"
+
+[[journeys]]
+id = "bonus"
+on = ["Product Added", "Order Completed"]
+when = "True"
+wait = ["1m", "26h"]
+alongside = true
+[[journeys.offers]]
+id = "off"
+channel = "till"
+placement = "bonus"
+value = 3.0
+voucher = { campaign = "spring" }
+[[journeys.offers]]
+id = "thanks"
+channel = "till"
+placement = "bonus"
+[[journeys.offers]]
+id = "mail-off"
+channel = "email"
+value = 3.0
+voucher = { campaign = "post" }
+[[journeys.offers]]
+id = "mail-thanks"
+channel = "email"
+value = 1.5
+"""
+
 
 def ten_days(choice: Choice, customers: int, partitions: int, tells: int = 30) -> list[bytes]:
     """JSON Lines, a payload for each partition. `tells`: percent of the events that name the time zone."""
@@ -223,7 +292,14 @@ def _text(time_ms: int) -> str:
 def case_of(folder: Path, seed: int, **settings: Any) -> Case:
     choice = Seeded(seed)
     payloads = ten_days(choice, 25, 3)
-    return write_case(folder, payloads, [POLICY], native=False, **settings)
+    return write_case(folder, payloads, [POLICY, BONUS], native=False, **settings)
+
+
+def granted(case: Case, order: list[str]) -> Reference:
+    """The reference after the case, its vouchers granted in the order in which a run's ledger was asked."""
+    reference = judged(case)
+    grant_all(reference, load_keys(secret()), order)
+    return reference
 
 
 def test_the_stream_reaches_what_it_is_for(tmp_path: Path) -> None:
@@ -239,7 +315,7 @@ def test_the_stream_reaches_what_it_is_for(tmp_path: Path) -> None:
     assert {("busy-today", "left", False), ("on-site", "left", False)} <= changed.keys()
     assert {("lapsing", "stage", False), ("won-back", "stage", True)} <= changed.keys()
     reasons = Counter(c.reason for d in reference.decisions for c in d.candidates)
-    assert min(reasons[reason] for reason in (CAP, NO_CONSENT, SUPPRESSED)) > 5, reasons
+    assert min(reasons[reason] for reason in (CAP, NO_CONSENT, SUPPRESSED, HELD, QUIET_HOURS)) > 5, reasons
     assert any(action.slot[0] == "email" for action in reference.actions)
     assert {credit.join for credit in reference.credits} == {"view-order", "reminded"}
     assert reference.counters["customers_merged"] > 0
@@ -257,23 +333,34 @@ def test_the_stream_reaches_what_it_is_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_one_and_two_workers_say_what_the_reference_says(seed: int, tmp_path: Path) -> None:
+def test_one_and_two_workers_say_what_the_reference_says(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = case_of(tmp_path, seed, batch_rows=(1_000, 40)[seed % 2], shards=5)
-    one = run_threads(case)
-    check_against(one, judged(case))
-    assert run_threads(case, 2).essence() == one.essence()
+    watched = Watched(monkeypatch)
+    for workers in (1, 2):
+        told = run_threads(case, workers)
+        reference = granted(case, watched.taken())
+        check_against(told, reference)
+        issued = Counter(voucher["campaign_id"] for voucher in vouchers(told).values())
+        assert issued == {"spring": 20, "post": 8}  # all there is
+        reasons = Counter(c.reason for d in reference.decisions for c in d.candidates)
+        assert reasons[BUDGET] > 20, reasons
 
 
-def test_killed_three_times(tmp_path: Path) -> None:
+def test_killed_three_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker asks in an order of its own: what was killed grants what it would have granted."""
     case = case_of(tmp_path, 4, batch_rows=40, shards=5)
+    watched = Watched(monkeypatch)
+    undisturbed = run_threads(case)
     told = with_kills(case, ["after_engine:4", "after_delta:2", "after_manifest:3"])
-    check_against(told, judged(case))
+    check_against(told, granted(case, watched.taken()))
+    assert vouchers(told) == vouchers(undisturbed)
 
 
-def test_borders_of_batches_change_nothing(tmp_path: Path) -> None:
+def test_borders_of_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = case_of(tmp_path, 3, batch_rows=65_536, shards=1)
-    once = run_threads(case)
-    check_against(once, judged(case))
-    for batch_rows, shards in ((7, 16), (200, 3)):
+    watched = Watched(monkeypatch)
+    for batch_rows, shards in ((65_536, 1), (7, 16), (200, 3)):
         told = run_threads(case.with_settings(batch_rows=batch_rows, shards=shards))
-        assert told.essence() == once.essence(), f"batches of {batch_rows}, {shards} shards"
+        check_against(told, granted(case, watched.taken()))

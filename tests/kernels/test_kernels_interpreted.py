@@ -1,7 +1,8 @@
 """The kernels' tests once more as plain Python, and compiled with every index checked.
 
 Interpreted, an integer is not always of 64 bits and NumPy says so; compiled, an index out of bounds is silent. Each
-mode finds what the other hides. Both run in a process of their own: Numba takes the switches when it starts.
+mode finds what the other hides. Each runs in a process of its own, for Numba takes the switches when it starts, and in
+only one, for other tests run beside it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def run(tests: list[str], *, examples: int, **switches: str) -> None:
         "SEGUE_TEST_EXAMPLES": str(examples),
         **switches,
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-x", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
 
