@@ -25,7 +25,7 @@ class Voucher(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One message to one channel about one customer. Repeats carry the same `decision_id`: drop them by it.
+    """One message to one channel about one customer. Repeats carry the same `kind` and `decision_id`.
 
     Times are RFC 3339 in UTC. score = propensity x context_weight x value x lever.
 

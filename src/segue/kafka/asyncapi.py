@@ -115,8 +115,8 @@ _ABOUT = """\
 What a retailer's customers do goes in, the next best action comes out: one topic a channel.
 
 Consumers of transactional channels and of the logs read with `isolation.level=read_committed`: each decision id then \
-appears once. On idempotent channels a message may be repeated after a crash, with the same decision id: drop repeats \
-by it. Fields are only ever added; unknown ones are to be ignored.
+appears once for each `kind`. On idempotent channels a message may be repeated after a crash, with the same kind and \
+decision id: drop repeats by both. Fields are only ever added; unknown ones are to be ignored.
 
 What a channel has not sent yet may be taken back: `kind` is then `withdrawn`, and `action_id` says which. Drop the \
 action if it has not been sent; else there is nothing to do."""
