@@ -30,6 +30,7 @@ from segue_kernels.joins import note_action
 from segue_kernels.keyed import slot_entry
 from segue_kernels.made_ids import action_id, decision_id
 from segue_kernels.names import list_items
+from segue_kernels.outstanding import keep_outstanding, key_of_item
 from segue_kernels.plan import (
     BY_PRODUCT,
     CAP_CONTACTS,
@@ -66,6 +67,7 @@ from segue_kernels.plan import (
     OFFER_JOURNEY,
     OFFER_SLOT,
     OFFER_SUITABLE,
+    OFFER_TAKE_BACK_MS,
     OFFER_TIE_RANK,
     OFFER_WHEN,
     STREAM_BY,
@@ -1045,6 +1047,23 @@ def grant(
             if rank > 0 or plan.offers[offer, OFFER_CAMPAIGN] != 0:
                 candidate = place_in_slot(plan, scratch, slot, at)
                 out.actions[action, ACTION_RANKING] = ((candidate + 1) << RANKING_BITS) | (ranked - 1 - rank)
+            if plan.offers[offer, OFFER_TAKE_BACK_MS] != 0:
+                keep_outstanding(
+                    shard,
+                    plan,
+                    scratch.outstanding,
+                    offer,
+                    step,
+                    decision_lo,
+                    decision_hi,
+                    now,
+                    decided,
+                    key_of_item(plan, records, item, journey),
+                    out.actions[action, ACTION_RANKING] == 0,
+                    False,
+                    row,
+                    settings,
+                )
             if len(plan.joins) > 0 and leads_its_journey(plan, scratch, rank):
                 note_action(
                     shard,

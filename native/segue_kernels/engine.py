@@ -25,6 +25,7 @@ from segue_kernels.decide import (
 )
 from segue_kernels.fire import (
     CHECK,
+    END,
     NO_TIMER,
     RELEASE,
     WAIT,
@@ -87,6 +88,7 @@ from segue_kernels.row import (
     COUNT_SPILLED,
     EVENTS,
     FIRST_SEEN,
+    FLAG_ASKS_CONSENT,
     FLAG_NAME_SHIFT,
     FLAGS,
     PENDING_NOW,
@@ -117,6 +119,7 @@ from segue_kernels.shard import (
     OUT_SAMPLE,
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
+    OUT_WITHDRAWN,
     RELEASED_EXPIRED,
     RELEASED_OFFER,
     SET_ABOUT_CONSENT,
@@ -150,6 +153,7 @@ from segue_kernels.shard import (
     World,
 )
 from segue_kernels.tables import HEARD_PARTITIONS, LAST_PLACE, PLACE_SEQUENCE
+from segue_kernels.takeback import BY_CONSENT, BY_ERASURE, BY_GOAL, BY_TIME, drop_reached, take_back
 from segue_kernels.timers import first_row, hang_by
 from segue_kernels.update import update_streams
 from segue_kernels.waits import arm, next_step
@@ -201,6 +205,7 @@ def is_out_full(out: Out, room: Array) -> bool:
         or used[OUT_CREDITS] >= room[OUT_CREDITS]
         or used[OUT_ITEMS] >= room[OUT_ITEMS]
         or used[OUT_ITEM_TEXT] >= room[OUT_ITEM_TEXT]
+        or used[OUT_WITHDRAWN] >= room[OUT_WITHDRAWN]
     )
 
 
@@ -335,15 +340,32 @@ def run(
                     i = end
                     phase = TAKE
                     continue
-                if kind_of_event == settings[SET_ERASURE_TYPE] or (
-                    about & NAME_LENGTH == 0 and string_length(records[header, HEAP], STRING_CUSTOMER) != 0
-                ):
-                    return i, STOP_ROW
-                if flags & FLAG_HAS_HISTORY:
-                    return i, STOP_HISTORY
                 # a consent or a link may come later than the lateness: it counts as of the watermark, behind
                 # which the sweep may have forgotten
                 event_now = max(rows[base + CLOCK], time, records[header, RECORD_CLOCK] - lateness)
+                if kind_of_event == settings[SET_ERASURE_TYPE]:
+                    if rows[base + WAITS] != 0:
+                        take_back(
+                            shard,
+                            plan,
+                            replay,
+                            out,
+                            records,
+                            header,
+                            end,
+                            kind_of_event,
+                            BY_ERASURE,
+                            header,
+                            base,
+                            event_now,
+                            settings,
+                        )
+                    return i, STOP_ROW
+                if about & NAME_LENGTH == 0 and string_length(records[header, HEAP], STRING_CUSTOMER) != 0:
+                    return i, STOP_ROW
+                if flags & FLAG_HAS_HISTORY:
+                    return i, STOP_HISTORY
+                asks_consent = about & FLAG_ASKS_CONSENT != 0
                 if (settings[SET_ABOUT_CONSENT + (kind_of_event >> 6)] >> (kind_of_event & 63)) & 1 != 0:
                     has_word = (
                         kind_of_event == settings[SET_CONSENT_TYPE]
@@ -352,6 +374,23 @@ def run(
                     # whatever becomes of the event otherwise
                     note_consent(shard, records, header, base, has_word)
                     mark_dirty(shard, row)
+                    asks_consent = True
+                if asks_consent and rows[base + WAITS] != 0:
+                    take_back(
+                        shard,
+                        plan,
+                        replay,
+                        out,
+                        records,
+                        header,
+                        end,
+                        kind_of_event,
+                        BY_CONSENT,
+                        header,
+                        base,
+                        event_now,
+                        settings,
+                    )
                 if rows[base + QUARANTINE_UNTIL] > event_now:
                     meta[COUNT_QUARANTINED_EVENTS] += 1
                     i = end
@@ -402,6 +441,26 @@ def run(
             if zone != 0:
                 rows[base + ZONE] = max(rows[base + ZONE], (time << 10) | zone)
 
+            if (
+                plan.goal_start[kind_of_event] != plan.goal_start[kind_of_event + 1]
+                and rows[base + WAITS] != 0
+            ):
+                drop_reached(shard, plan, records, header, end, kind_of_event, base)
+                take_back(
+                    shard,
+                    plan,
+                    replay,
+                    out,
+                    records,
+                    header,
+                    end,
+                    kind_of_event,
+                    BY_GOAL,
+                    header,
+                    base,
+                    event_now,
+                    settings,
+                )
             if (
                 plan.listen_start[kind_of_event] != plan.listen_start[kind_of_event + 1]
                 or plan.join_start[kind_of_event] != plan.join_start[kind_of_event + 1]
@@ -470,7 +529,10 @@ def run(
             now = rows[base + CLOCK]
             if merged and now > source[first, RECORD_CLOCK]:
                 place = min(place, now)  # later than it was due: not all that is valid now has arrived
-        rows_before = out.used[OUT_LOG] + out.used[OUT_CHANGES]
+        rows_before = out.used[OUT_LOG] + out.used[OUT_CHANGES] + out.used[OUT_WITHDRAWN]
+        if timer == END:
+            now = max(now, source[first, RECORD_CLOCK])
+            take_back(shard, plan, replay, out, source, first, last, 0, BY_TIME, record, base, now, settings)
         is_changed = False
         if looks:
             if len(plan.moments) + len(plan.lookups) > 0:
@@ -547,6 +609,22 @@ def run(
                     triggered,
                     timer == RELEASE,
                     row,
+                    base,
+                    now,
+                    settings,
+                )
+            if replayed != DECIDED and rows[base + WAITS] != 0:  # what was sent may be withdrawn by now
+                take_back(
+                    shard,
+                    plan,
+                    replay,
+                    out,
+                    source,
+                    first,
+                    last,
+                    0,
+                    BY_CONSENT,
+                    record,
                     base,
                     now,
                     settings,
@@ -652,7 +730,8 @@ def run(
                 due = next_step(shard, plan, base, waiting, fired > 0)
                 if due != 0 and due < now:
                     limit = max(limit, due + 1)  # its next step was due before now: it fires at once
-            is_told = out.used[OUT_LOG] + out.used[OUT_CHANGES] != rows_before
+            told = out.used[OUT_LOG] + out.used[OUT_CHANGES] + out.used[OUT_WITHDRAWN]
+            is_told = told != rows_before
             if timer == RELEASE:
                 if not is_told:
                     give_up_records(out, first)

@@ -1,5 +1,5 @@
 """A customer's timers in the order in which they come due: the check of segments, ends of sessions, waits,
-the release of held actions.
+the release of held actions, the end of outstanding ones.
 
 Each one that fires is a trigger of its own, with a record made for it: what its journeys see as the event, and what
 actions name as their cause. The record is written to Out.timer_records behind the used ones; it stays there only if
@@ -79,6 +79,7 @@ from segue_kernels.waits import (
     drop_wait,
     due_in,
     is_held,
+    is_outstanding,
     journey_of,
     key_in,
     lengths_of,
@@ -92,6 +93,7 @@ CHECK = 1
 SESSION_END = 2
 WAIT = 3
 RELEASE = 4  # of held actions
+END = 5  # of an outstanding action
 
 TIMER_TEXT_MAX = 4 * 255  # bytes of one timer's strings
 NEVER = 0x7FFFFFFFFFFFFFFF
@@ -110,8 +112,8 @@ def session_due(shard: Shard, plan: Plan, base: int, which: int) -> int:
 
 @inline
 def first_timer(shard: Shard, plan: Plan, base: int) -> tuple[int, int, int]:
-    """(due, kind, session end or pool block of the wait or held action) of the timer that fires first; NO_TIMER if
-    there is none."""
+    """(due, kind, session end or pool block of the wait, held or outstanding action) of the timer that fires first;
+    NO_TIMER if there is none."""
     rows = shard.rows
     pool = shard.pool
     due = NEVER
@@ -129,17 +131,20 @@ def first_timer(shard: Shard, plan: Plan, base: int) -> tuple[int, int, int]:
     block = rows[base + WAITS]
     while block != 0:
         other = due_in(plan, pool, block)
-        held = is_held(pool[block + WAIT_SHAPE])
-        earlier = other < due
-        if other == due and kind == RELEASE:
-            earlier = not held
-        elif other == due and kind == WAIT and not held:
-            mine = journey_of(pool[block + WAIT_SHAPE])
+        shape = pool[block + WAIT_SHAPE]
+        its = WAIT
+        if is_outstanding(shape):
+            its = END
+        elif is_held(shape):
+            its = RELEASE
+        earlier = other < due or (other == due and its < kind)
+        if other == due and kind == WAIT and its == WAIT:
+            mine = journey_of(shape)
             best = journey_of(pool[which + WAIT_SHAPE])
             earlier = mine < best or (mine == best and key_in(plan, pool, block) < key_in(plan, pool, which))
         if earlier:
             due = other
-            kind = RELEASE if held else WAIT
+            kind = its
             which = block
         block = pool[block + WAIT_NEXT]
     return due, kind, which
@@ -288,6 +293,9 @@ def next_timer(
             rows[at] = end
         elif kind == CHECK:
             rows[base + CHECK_DUE] = 0
+        if kind == END:  # no time of the customer's, and no matter who he is
+            _make_record(shard, out, base, due, due, 1, 0, 0, 0, settings)
+            return END, 0, 0
         if rows[base + QUARANTINE_UNTIL] > due:
             shard.meta[COUNT_TIMERS_QUARANTINED] += 1
             if kind == WAIT or kind == RELEASE:

@@ -35,6 +35,8 @@ from segue_kernels.row import (
     COUNT_MERGED,
     EVENTS,
     FIRST_SEEN,
+    FLAG_ASKS_CONSENT,
+    FLAGS,
     QUARANTINE_UNTIL,
     RATE,
     RING,
@@ -53,7 +55,8 @@ from segue_kernels.shard import (
     Shard,
     World,
 )
-from segue_kernels.waits import read_waits, skip_waits, waits_words, write_waits
+from segue_kernels.waits import any_outstanding
+from segue_kernels.waits_history import read_waits, skip_waits, waits_words, write_waits
 from segue_kernels.windows import join_stream
 
 H_WORDS = 0
@@ -255,4 +258,6 @@ def join_history(
         hang_sessions(shard, plan, row, base, row_words)
     else:
         at = skip_waits(history, at)
+    if any_outstanding(shard, base):
+        rows[base + FLAGS] |= FLAG_ASKS_CONSENT
     read_names(world, shard.meta, history, at)

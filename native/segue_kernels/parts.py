@@ -34,16 +34,19 @@ from segue_kernels.shard import (
     OUT_SPANS,
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
+    OUT_WITHDRAWN,
     SPAN_ACTIONS_END,
     SPAN_CHANGES_END,
     SPAN_CREDITS_END,
     SPAN_LOG_END,
     SPAN_PART,
     SPAN_SEQUENCE,
+    SPAN_WITHDRAWN_END,
     STOP_END,
     STOP_OUT,
     STOP_TIMERS,
     STOP_ZONE,
+    WITHDRAWN_RECORD,
     Out,
     Plan,
     Replay,
@@ -124,13 +127,19 @@ def close_span(table: Array, at: int, out: Out, records: Array, text: Array, pla
     """
     used = out.used
     spans = used[OUT_SPANS]
-    log = actions = changes = credits = 0
+    log = actions = changes = credits = withdrawn = 0
     if spans > 0:
         log = out.spans[spans - 1, SPAN_LOG_END]
         actions = out.spans[spans - 1, SPAN_ACTIONS_END]
         changes = out.spans[spans - 1, SPAN_CHANGES_END]
         credits = out.spans[spans - 1, SPAN_CREDITS_END]
-    if log == used[OUT_LOG] and changes == used[OUT_CHANGES] and credits == used[OUT_CREDITS]:
+        withdrawn = out.spans[spans - 1, SPAN_WITHDRAWN_END]
+    if (
+        log == used[OUT_LOG]
+        and changes == used[OUT_CHANGES]
+        and credits == used[OUT_CREDITS]
+        and withdrawn == used[OUT_WITHDRAWN]
+    ):
         return
     for i in range(len(records)):
         place[i] = -1
@@ -144,6 +153,9 @@ def close_span(table: Array, at: int, out: Out, records: Array, text: Array, pla
     for i in range(credits, used[OUT_CREDITS]):
         out.credits[i, CREDIT_RECORD] = _kept(out, records, text, place, out.credits[i, CREDIT_RECORD])
         out.credits[i, CREDIT_ITEM] = _kept(out, records, text, place, out.credits[i, CREDIT_ITEM])
+    for i in range(withdrawn, used[OUT_WITHDRAWN]):
+        cause = out.withdrawn[i, WITHDRAWN_RECORD]
+        out.withdrawn[i, WITHDRAWN_RECORD] = _kept(out, records, text, place, cause)
     table[at, PART_SEQUENCE] += 1
     used[OUT_SPANS] = spans + 1
     out.spans[spans, SPAN_PART] = table[at, PART_NUMBER]
@@ -152,6 +164,7 @@ def close_span(table: Array, at: int, out: Out, records: Array, text: Array, pla
     out.spans[spans, SPAN_ACTIONS_END] = used[OUT_ACTIONS]
     out.spans[spans, SPAN_CHANGES_END] = used[OUT_CHANGES]
     out.spans[spans, SPAN_CREDITS_END] = used[OUT_CREDITS]
+    out.spans[spans, SPAN_WITHDRAWN_END] = used[OUT_WITHDRAWN]
 
 
 @kernel

@@ -3,11 +3,13 @@
 Whatever is decided after the crash, in whatever order, counts what was sent since the state was saved (receipt.py).
 Each decision's id is kept as pending until its trigger comes by again. Then nothing is decided if it was logged; a slot
 whose action was sent and not logged is won by that action, and logged only. What else the action changes (the joins
-that wait for it) changes then, as it did before, and what was held is held again.
+that wait for it, what may be taken back) changes then, as it did before, and what was held is held again.
 
 What was logged is charged to limits and caps at once: a part's log has no gaps, so nothing earlier is decided again.
 What was sent and not logged went out ahead of the log, and what came before it may have been lost: it stands in
 Replay.alone until its trigger comes by, is charged then, and until then whatever is decided must leave room for it.
+
+That an action was taken back is pending like a decision, beside it or alone: it is not told again (takeback.py).
 
 A pending decision is a row of Replay.pending (open addressing by its id, linear probing, a power of two of rows).
 """
@@ -22,6 +24,7 @@ from segue_kernels.jit import Array, inline, kernel, outline
 from segue_kernels.joins import note_action
 from segue_kernels.keyed import move_spilled
 from segue_kernels.made_ids import action_id, decision_id
+from segue_kernels.outstanding import keep_outstanding, key_of_item
 from segue_kernels.plan import JOURNEY_ALONGSIDE, OFFER_CONTACT, OFFER_JOURNEY
 from segue_kernels.receipt import (
     RECEIPT_CATEGORY,
@@ -35,6 +38,7 @@ from segue_kernels.receipt import (
     RECEIPT_IS_HELD,
     RECEIPT_IS_LOGGED,
     RECEIPT_IS_SENT,
+    RECEIPT_IS_WITHDRAWN,
     RECEIPT_OFFER,
     RECEIPT_PRODUCT,
     RECEIPT_TIME,
@@ -78,6 +82,7 @@ from segue_kernels.shard import (
     ALONE_ZONE_SHIFT,
     OTHER_SLOT,
     OUTSCORED,
+    RELEASED_FIRST,
     RELEASED_OFFER,
     SET_LATENESS_MS,
     SET_PENDING_MS,
@@ -102,12 +107,14 @@ from segue_kernels.shard import (
 # a row of Replay.pending
 PENDING_LO = 0
 PENDING_HI = 1
-PENDING_FLAGS = 2  # RECEIPT_IS_SENT | RECEIPT_IS_LOGGED | RECEIPT_IS_HELD | PENDING_*; 0 = an empty row
+PENDING_FLAGS = 2  # RECEIPT_IS_* | PENDING_*; 0 = an empty row
 PENDING_OFFER = 3  # hash of its names, as in the receipt; 0 = no action, and none held
 PENDING_INDEX = 4  # row of the plan's offers; -1 = no action, or there is no such offer any more
 PENDING_PRODUCT = 5
 PENDING_TIME = 6  # the customer's clock as it was decided, ms
 PENDING_WORDS = 8
+
+IS_DECIDED = RECEIPT_IS_SENT | RECEIPT_IS_LOGGED | RECEIPT_IS_HELD
 
 PENDING_CHARGED = 4  # its limits and caps are charged, or nothing can be
 PENDING_ALONE = 16  # it stands in Replay.alone, or did
@@ -174,7 +181,7 @@ def note_receipts(pending: Array, meta: Array, receipts: Array, offers: Array) -
             meta[PENDING_NOW] += 1
             meta[PENDING_USED] += 1
         known = pending[at, PENDING_FLAGS]
-        told = receipts[i, RECEIPT_FLAGS] & (RECEIPT_IS_SENT | RECEIPT_IS_LOGGED | RECEIPT_IS_HELD)
+        told = receipts[i, RECEIPT_FLAGS] & (IS_DECIDED | RECEIPT_IS_WITHDRAWN)
         pending[at, PENDING_FLAGS] = known | told
         if known & RECEIPT_IS_SENT != 0 and told & RECEIPT_IS_SENT == 0:
             continue  # logged by a later run, whose row does not tell what was sent, nor when
@@ -183,6 +190,19 @@ def note_receipts(pending: Array, meta: Array, receipts: Array, offers: Array) -
             pending[at, PENDING_OFFER] = receipts[i, RECEIPT_OFFER]
             pending[at, PENDING_INDEX] = offers[i]
             pending[at, PENDING_PRODUCT] = receipts[i, RECEIPT_PRODUCT]
+
+
+@inline
+def is_withdrawn(pending: Array, meta: Array, lo: int, hi: int) -> bool:
+    """Whether a decision's action was taken back before the crash; where that is all that is pending of it, it is so no
+    more."""
+    at = find_pending(pending, lo, hi)
+    if at < 0 or pending[at, PENDING_FLAGS] & RECEIPT_IS_WITHDRAWN == 0:
+        return False
+    if pending[at, PENDING_FLAGS] & IS_DECIDED == 0:
+        pending[at, PENDING_FLAGS] |= PENDING_GONE
+        meta[PENDING_NOW] -= 1
+    return True
 
 
 @inline
@@ -362,12 +382,74 @@ def _hold_again(
 
 
 @inline
-def _step_of_released(scratch: Scratch, records: Array, header: int, released: int, offer: int) -> int:
-    """The step at which an offer was held that is released now."""
+def _place_of_released(scratch: Scratch, released: int, offer: int) -> int:
+    """The row of scratch.held of an offer that is released now, or -1."""
     for k in range(released):
         if scratch.held[k, RELEASED_OFFER] == offer:
-            return int(records[header + k, SEQUENCE])
-    return 1
+            return k
+    return -1
+
+
+@inline
+def _key_again(plan: Plan, scratch: Scratch, records: Array, triggered: int, journey: int) -> int:
+    """What the journey's waits are by, of the record that it fires on; 0 = it does not fire again."""
+    for t in range(triggered):
+        item = scratch.fired_at[t]
+        if item >= 0 and scratch.journey[t] == journey:
+            return key_of_item(plan, records, item, journey)
+    return 0
+
+
+@outline
+def _send_again(
+    shard: Shard,
+    plan: Plan,
+    scratch: Scratch,
+    pending: Array,
+    records: Array,
+    header: int,
+    step: int,
+    triggered: int,
+    is_release: bool,
+    at: int,
+    row: int,
+    now: int,
+    settings: Array,
+) -> None:
+    """What else the action of pending[at] changes beside limits and caps: joins, and what may be taken back."""
+    offer = pending[at, PENDING_INDEX]
+    journey = plan.offers[offer, OFFER_JOURNEY]
+    low = pending[at, PENDING_LO]
+    high = pending[at, PENDING_HI]
+    time = pending[at, PENDING_TIME]
+    first = time
+    if is_release:
+        which = _place_of_released(scratch, triggered, offer)
+        step = 1
+        if which >= 0:
+            step = records[header + which, SEQUENCE]
+            first = scratch.held[which, RELEASED_FIRST]
+    keep_outstanding(
+        shard,
+        plan,
+        scratch.outstanding,
+        offer,
+        step,
+        low,
+        high,
+        time,
+        first,
+        _key_again(plan, scratch, records, triggered, journey),
+        True,
+        pending[at, PENDING_FLAGS] & RECEIPT_IS_WITHDRAWN != 0,
+        row,
+        settings,
+    )
+    if len(plan.joins) > 0:
+        base = row * settings[SET_ROW_WORDS]
+        product = pending[at, PENDING_PRODUCT]
+        action_lo, action_hi = action_id(low, high, plan.journey_hash[journey], step, settings)
+        note_action(shard, plan, journey, row, base, now, time, product, action_lo, action_hi)
 
 
 @outline
@@ -399,6 +481,8 @@ def replay_trigger(
     for slot in range(slots):
         low, high = decision_id(records, header, plan.slot_hash[slot], settings)
         at = find_pending(pending, low, high)
+        if at >= 0 and pending[at, PENDING_FLAGS] & IS_DECIDED == 0:
+            at = -1  # decided before what was read back
         replay.sent[slot] = at
         replay.sent_alone[slot] = -1
         if at >= 0:
@@ -439,24 +523,21 @@ def replay_trigger(
                     now,
                     settings,
                 )
-        elif offer >= 0 and len(plan.joins) > 0:
-            if is_release:
-                step = _step_of_released(scratch, records, header, triggered, offer)
-            journey = plan.offers[offer, OFFER_JOURNEY]
-            low, high = action_id(
-                pending[at, PENDING_LO], pending[at, PENDING_HI], plan.journey_hash[journey], step, settings
-            )
-            note_action(
+        elif offer >= 0:
+            _send_again(
                 shard,
                 plan,
-                journey,
+                scratch,
+                pending,
+                records,
+                header,
+                step,
+                triggered,
+                is_release,
+                at,
                 row,
-                base,
                 now,
-                pending[at, PENDING_TIME],
-                pending[at, PENDING_PRODUCT],
-                low,
-                high,
+                settings,
             )
         pending[at, PENDING_FLAGS] |= PENDING_GONE
         shard.meta[PENDING_NOW] -= 1

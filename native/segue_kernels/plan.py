@@ -115,6 +115,7 @@ OFFER_CAMPAIGN = 14  # 1 + number of the campaign that its voucher is of; 0 = no
 OFFER_APPLICABLE = 16  # program, -1 = always
 OFFER_SUITABLE = 17  # program, -1 = always
 OFFER_DISCOUNT = 18  # row of DISCOUNTS; -1 = its voucher, if it has one, takes off what is declared
+OFFER_TAKE_BACK_MS = 19  # for so long after it was decided its action may be taken back; 0 = never
 OFFER_WORDS = 20
 
 # OFFERS_F[n, 4] float64
@@ -146,6 +147,8 @@ CAP_WINDOW = 2  # sliding, ms, or WINDOW_HOUR, WINDOW_DAY, WINDOW_WEEK, WINDOW_M
 CAP_CONTACTS = 3  # bit c: sends with contact c count
 CAP_WORDS = 4
 # cap_start, cap: the caps that a send with a contact is under; charge_start, charge: the streams it is written to
+
+# goal_start, goal: the journeys whose goal an event of a type is
 
 CONTACTS = 16  # channel index * 2 + purpose index: the words of consent in a row
 

@@ -20,7 +20,9 @@ EVENTS = 10  # events counted into this row
 SEGMENTS = 11  # bit s: the customer is in segment s
 STAGE = 12  # index of the stage
 ZONE = 13  # event time << 10 | zone number: the last time zone heard of; 0 = none
-WAITS = 14  # first of the customer's pending waits and held actions (pool block, waits.py); 0 = none
+WAITS = (
+    14  # first of the customer's pending waits, held and outstanding actions (pool block, waits.py); 0 = none
+)
 CHECK_DUE = 15  # when segments and stages may change by time alone; 0 = never
 NAME = 16  # the identifier's bytes: four words in place, or the first holds a pool block
 SPILL_HEAD = 20  # first of the customer's spilled entries (pool block); 0 = none
@@ -33,6 +35,7 @@ NAME_WORDS = 4
 NAME_INLINE_BYTES = NAME_WORDS * 8
 
 FLAG_IN_USE = 1
+FLAG_ASKS_CONSENT = 2  # a history was joined: whether outstanding actions still have consent is to be asked
 FLAG_KIND_SHIFT = 4
 FLAG_KIND_MASK = 0b11 << FLAG_KIND_SHIFT
 FLAG_NAME_SHIFT = 8
@@ -64,7 +67,7 @@ POOL_WORDS_USED = 12  # words in blocks now in use
 REDIRECTS = 13
 WHEEL_TIME = 14  # how far the wheel has turned, ms
 TIMERS = 15  # rows that hang in the wheel
-WAITS_PENDING = 16  # and held actions
+WAITS_PENDING = 16  # and held and outstanding actions
 PENDING_NOW = 17  # decisions that were sent before a crash and not yet decided again (pending.py)
 PENDING_USED = 18  # rows in use of their table
 PENDING_POSITION = 19
@@ -111,6 +114,11 @@ COUNT_HELD_REPLACED = 65  # by a newer one of the same journey and slot
 COUNT_HELD_REFUSED = 66  # HELD_PER_CUSTOMER_MAX was met: dropped
 COUNT_HELD_EXPIRED = 67  # quiet hours outlast what was, or would have been, held
 COUNT_HELD_GONE = 68  # their offer was there no more
+COUNT_HELD_REACHED = 69  # their journey's goal was reached
+COUNT_WITHDRAWN = 70  # actions taken back
+COUNT_OUTSTANDING_DROPPED = (
+    71  # OUTSTANDING_PER_CUSTOMER_MAX was met: the oldest can't be taken back any more
+)
 COUNTERS_START = 32
 POOL_FREE = 72  # a word for each size class (pool.py): heads of the free lists
 META_WORDS = 96
@@ -152,4 +160,7 @@ COUNTER_NAMES = (
     "held_refused",
     "held_expired",
     "held_gone",
+    "held_reached",
+    "withdrawn",
+    "outstanding_dropped",
 )

@@ -77,7 +77,7 @@ from segue_kernels.shard import (
     World,
 )
 from segue_kernels.timers import hang
-from segue_kernels.waits import WAIT_NEXT, WAIT_SHAPE, is_held, journey_of, step_of, words_of
+from segue_kernels.waits import WAIT_NEXT, WAIT_SHAPE, is_wait, journey_of, step_of, words_of
 
 AHEAD = 8  # rows looked at before their turn, so that their cache lines are on the way
 SAVED_SPILLED = 2  # words of a spilled entry before the entry itself
@@ -448,7 +448,7 @@ def _change_waits(
         journey = journey_of(shape)
         size = words_of(shape) - WAIT_SHAPE
         n = journey_to[journey]
-        if n >= 0 and (is_held(shape) or step_of(shape) <= journey_steps[journey]):
+        if n >= 0 and (not is_wait(shape) or step_of(shape) <= journey_steps[journey]):
             _copy(words, at, new_words, to, size)
             new_words[to] = shape - journey + n
             to += size

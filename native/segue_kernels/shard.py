@@ -44,6 +44,8 @@ class Plan(NamedTuple):
     charge_start: Array  # streams of caps by the contact of a send
     charge: Array
     quiet: Array
+    goal_start: Array  # journeys by the type of the events that are their goals
+    goal: Array
     features: Array
     weights: Array
     slot_hash: Array
@@ -115,6 +117,7 @@ class Scratch(NamedTuple):
     )
     candidates: Array  # int64 a slot: how many it has
     held: Array  # int64 [HELD_PER_CUSTOMER_MAX, RELEASED_WORDS]: of the held actions that are released
+    outstanding: Array  # int64 [OUTSTANDING_WORDS]: an action that may be taken back (outstanding.py)
     room: Array  # int64 as Out.used: with more used than this an event might find too little left (constant)
     plain: Array  # uint8 a journey: its offers share a slot and all checks, and have no context of their own (constant)
     layered: Array  # uint8 a journey: applicability or suitability is asked of some of its offers (constant)
@@ -174,6 +177,7 @@ class Out(NamedTuple):
     credits: Array  # int64 [n, CREDIT_WORDS]
     items: Array  # int64: offset << 8 | length in item_text, of the products an action lists
     item_text: Array  # uint8
+    withdrawn: Array  # int64 [n, WITHDRAWN_WORDS]
     spans: Array  # int64 [n, SPAN_WORDS]: which rows are whose (parts.py)
 
 
@@ -196,6 +200,7 @@ OUT_CREDITS = 8
 OUT_ITEMS = 9
 OUT_ITEM_TEXT = 10
 OUT_SPANS = 11
+OUT_WITHDRAWN = 12
 OUT_USED = 16
 
 # a row of Out.log
@@ -250,6 +255,25 @@ CREDIT_LEFT_LO = 4  # id of the left event, or the action's id
 CREDIT_LEFT_HI = 5
 CREDIT_WORDS = 6
 
+# a row of Out.withdrawn: an action that is taken back
+WITHDRAWN_RECORD = 0  # the event that caused it (-1 - t: timer record t)
+WITHDRAWN_OFFER = 1
+WITHDRAWN_STEP = 2
+WITHDRAWN_LO = 3  # id of the action
+WITHDRAWN_HI = 4
+WITHDRAWN_DECISION_LO = 5
+WITHDRAWN_DECISION_HI = 6
+WITHDRAWN_WHY = 7  # WHY_*
+WITHDRAWN_NOW = 8
+WITHDRAWN_WORDS = 9
+
+WHY_CONSENT = 0
+WHY_SUPPRESSED = 1
+WHY_GOAL = 2
+WHY_EXPIRED = 3
+WHY_ERASED = 4
+WHY_NAMES = ("consent", "suppressed", "goal", "expired", "erased")
+
 # a row of Out.spans: what one part of the state said; the rows begin where those of the span before end
 SPAN_PART = 0  # its number (receipt.py)
 SPAN_SEQUENCE = 1
@@ -257,7 +281,8 @@ SPAN_LOG_END = 2
 SPAN_ACTIONS_END = 3
 SPAN_CHANGES_END = 4
 SPAN_CREDITS_END = 5
-SPAN_WORDS = 6
+SPAN_WITHDRAWN_END = 6
+SPAN_WORDS = 7
 
 # settings, int64
 SET_ROW_WORDS = 0
@@ -283,6 +308,7 @@ SET_PENDING_MS = 19
 SET_ERASURE_TYPE = 20  # event type code
 SET_ABOUT_CONSENT = 21  # four words, a bit for each event type code: it says something about consent
 SET_HELD_MAX = 25  # held actions of a customer
+SET_OUTSTANDING_MAX = 26  # actions of a customer that may be taken back
 SET_WORDS = 28
 
 # why a run stopped before the end of its batch

@@ -5,7 +5,8 @@ of the pending one's. A block keeps what the journey's programs may ask of the a
 record's words those that are not 0, and nothing that follows from them and the plan (key_of, due_of).
 
 In the same list stand the customer's held actions (held.py): blocks of the same form, of the record that the journey
-fired on, with HELD_WORDS words more at their end.
+fired on, with HELD_WORDS words more at their end; and the outstanding ones (outstanding.py), whose blocks have the
+OUTSTANDING_* words behind WAIT_TIME.
 """
 
 from __future__ import annotations
@@ -39,13 +40,12 @@ from segue_kernels.record import (
     TIME,
 )
 from segue_kernels.row import (
-    COUNT_HELD_REFUSED,
     COUNT_WAITS_ARMED,
     COUNT_WAITS_REFUSED,
     WAITS,
     WAITS_PENDING,
 )
-from segue_kernels.shard import SET_HELD_MAX, SET_ROW_WORDS, SET_WAITS_MAX, Plan, Shard
+from segue_kernels.shard import SET_ROW_WORDS, SET_WAITS_MAX, Plan, Shard
 from segue_kernels.timers import hang_by
 
 WAIT_NEXT = 0  # block of the customer's next wait; 0 = none
@@ -62,8 +62,13 @@ _KEPT_RUN = AMOUNT + 1 - PRODUCT
 _KEPT_SOURCE = _KEPT_RUN
 _KEPT_SHIFT = 56
 _STEP_SHIFT = 16
+_STEP_MASK = 0x7F
+_OUTSTANDING_BIT = 1 << 23  # an outstanding action, no wait
 _WORDS_SHIFT = 24
 _LENGTHS_SHIFT = 32
+# of an outstanding action, which has no strings
+_TELLS_END_BIT = 1 << _LENGTHS_SHIFT
+_IS_TOLD_BIT = 2 << _LENGTHS_SHIFT
 HELD_BIT = -(1 << 63)  # a held action, no wait
 WAIT_WORDS_MAX = WAIT_KEPT + _KEPT_RUN + 1 + 96  # three strings of 255 bytes
 
@@ -73,6 +78,14 @@ HELD_FIRST = 1  # when it was decided, ms
 HELD_OFFER = 2  # Plan.offer_hash
 HELD_WORDS = 3
 
+# an outstanding action's block; WAIT_TIME is when it was decided
+OUTSTANDING_DECISION_LO = 3
+OUTSTANDING_DECISION_HI = 4
+OUTSTANDING_OFFER = 5  # Plan.offer_hash
+OUTSTANDING_UNTIL = 6  # when it ends, ms
+OUTSTANDING_KEY = 7  # what its journey's waits are by, of the record that it fired on
+OUTSTANDING_WORDS = 8
+
 
 @inline
 def journey_of(shape: int) -> int:
@@ -81,7 +94,7 @@ def journey_of(shape: int) -> int:
 
 @inline
 def step_of(shape: int) -> int:
-    return (shape >> _STEP_SHIFT) & 0xFF
+    return (shape >> _STEP_SHIFT) & _STEP_MASK
 
 
 @inline
@@ -99,6 +112,45 @@ def lengths_of(shape: int) -> int:
 @inline
 def is_held(shape: int) -> bool:
     return shape < 0
+
+
+@inline
+def is_outstanding(shape: int) -> bool:
+    return shape & _OUTSTANDING_BIT != 0
+
+
+@inline
+def is_wait(shape: int) -> bool:
+    return shape >= 0 and shape & _OUTSTANDING_BIT == 0
+
+
+@inline
+def any_outstanding(shard: Shard, base: int) -> bool:
+    block = shard.rows[base + WAITS]
+    while block != 0:
+        if is_outstanding(shard.pool[block + WAIT_SHAPE]):
+            return True
+        block = shard.pool[block + WAIT_NEXT]
+    return False
+
+
+@inline
+def tells_end(shape: int) -> bool:
+    """Whether an outstanding action is taken back when it ends: it holds good no longer then."""
+    return shape & _TELLS_END_BIT != 0
+
+
+@inline
+def is_told(shape: int) -> bool:
+    """Whether it is known already, from before a crash, that the outstanding action is taken back."""
+    return shape & _IS_TOLD_BIT != 0
+
+
+@inline
+def make_outstanding(journey: int, step: int, tells: bool, told: bool) -> int:
+    """WAIT_SHAPE of an outstanding action."""
+    shape = journey | (step << _STEP_SHIFT) | _OUTSTANDING_BIT | (OUTSTANDING_WORDS << _WORDS_SHIFT)
+    return shape | (_TELLS_END_BIT if tells else 0) | (_IS_TOLD_BIT if told else 0)
 
 
 @inline
@@ -121,11 +173,15 @@ def key_in(plan: Plan, words: Array, at: int) -> int:
 
 @inline
 def due_in(plan: Plan, words: Array, at: int) -> int:
-    """When a wait (as of key_in) is due: the delay of its step after its event; when a held action is released."""
+    """When a wait (as of key_in) is due: the delay of its step after its event; when a held action is released, or an
+    outstanding one ends."""
     shape = words[at + WAIT_SHAPE]
     if is_held(shape):
         until: int = words[held_at(words, at) + HELD_UNTIL]
         return until
+    if is_outstanding(shape):
+        ends: int = words[at + OUTSTANDING_UNTIL]
+        return ends
     first = plan.journeys[journey_of(shape), JOURNEY_WAITS_START]
     due: int = words[at + WAIT_TIME] + plan.waits[first + step_of(shape) - 1]
     return due
@@ -165,7 +221,7 @@ def find_wait(shard: Shard, plan: Plan, base: int, journey: int, key: int) -> tu
     count = 0
     while block != 0:
         shape = shard.pool[block + WAIT_SHAPE]
-        if not is_held(shape):
+        if is_wait(shape):
             if journey_of(shape) == journey and key_in(plan, shard.pool, block) == key:
                 return block, count
             count += 1
@@ -354,126 +410,3 @@ def next_step(shard: Shard, plan: Plan, base: int, block: int, fired: bool) -> i
         return 0
     pool[block + WAIT_SHAPE] = shape + (1 << _STEP_SHIFT)
     return due_in(plan, pool, block)
-
-
-# --- in a history: the waits in the order in which they come due, each its words from WAIT_SHAPE on -----------
-
-
-@inline
-def waits_words(shard: Shard, base: int) -> int:
-    """Words of a customer's waits in a history: their number, and what they hold."""
-    words = 1
-    block = shard.rows[base + WAITS]
-    while block != 0:
-        words += words_of(shard.pool[block + WAIT_SHAPE]) - WAIT_SHAPE
-        block = shard.pool[block + WAIT_NEXT]
-    return words
-
-
-@inline
-def _comes_after(plan: Plan, pool: Array, block: int, other: int) -> bool:
-    """Whether a wait stands behind another in the order in which they come due, held actions last; 0 is before all."""
-    if other == 0:
-        return True
-    due = due_in(plan, pool, block)
-    other_due = due_in(plan, pool, other)
-    if due != other_due:
-        return due > other_due
-    shape = pool[block + WAIT_SHAPE]
-    other_shape = pool[other + WAIT_SHAPE]
-    if is_held(shape) != is_held(other_shape):
-        return is_held(shape)
-    if journey_of(shape) != journey_of(other_shape):
-        return journey_of(shape) > journey_of(other_shape)
-    key = key_in(plan, pool, block)
-    other_key = key_in(plan, pool, other)
-    if key != other_key or not is_held(shape):
-        return key > other_key
-    return bool(pool[held_at(pool, block) + HELD_OFFER] > pool[held_at(pool, other) + HELD_OFFER])
-
-
-@inline
-def write_waits(shard: Shard, plan: Plan, base: int, history: Array, at: int) -> int:
-    """Write the waits to history[at:]; where the next section begins."""
-    pool = shard.pool
-    number = at
-    at += 1
-    last = 0
-    while True:
-        best = 0
-        block = shard.rows[base + WAITS]
-        while block != 0:
-            if _comes_after(plan, pool, block, last) and (
-                best == 0 or not _comes_after(plan, pool, block, best)
-            ):
-                best = block
-            block = pool[block + WAIT_NEXT]
-        if best == 0:
-            return at
-        last = best
-        for w in range(WAIT_SHAPE, words_of(pool[best + WAIT_SHAPE])):
-            history[at] = pool[best + w]
-            at += 1
-        history[number] += 1
-
-
-@inline
-def skip_waits(history: Array, at: int) -> int:
-    """Where the section behind the waits begins."""
-    number = history[at]
-    at += 1
-    for _ in range(number):
-        at += words_of(history[at]) - WAIT_SHAPE
-    return at
-
-
-@inline
-def read_waits(shard: Shard, plan: Plan, row: int, history: Array, at: int, settings: Array) -> int:
-    """Join the waits of history[at:] into a row's; where the next section begins.
-
-    Of two for one journey and key the later arming event's stays if the journey restarts, else the earlier one's; of
-    two held actions for one journey, slot and key the newer.
-    """
-    row_words = settings[SET_ROW_WORDS]
-    base = row * row_words
-    pool = shard.pool
-    number = history[at]
-    at += 1
-    for _ in range(number):
-        wait = at - WAIT_SHAPE
-        journey = journey_of(history[at])
-        words = words_of(history[at])
-        held = is_held(history[at])
-        if held:
-            offer = offer_in(plan, history, wait)
-            block, count = find_held(shard, plan, base, journey, key_in(plan, history, wait), offer)
-        else:
-            block, count = find_wait(shard, plan, base, journey, key_in(plan, history, wait))
-        takes = True
-        if block != 0 and held:
-            takes = is_newer(history, wait, pool, block)
-            if takes:
-                drop_wait(shard, base, block)
-        elif block != 0:
-            time = history[wait + WAIT_TIME]
-            message = history[wait + WAIT_MESSAGE_LO]
-            own = pool[block + WAIT_TIME]
-            own_message = pool[block + WAIT_MESSAGE_LO]
-            later = time > own or (time == own and message > own_message)
-            same = time == own and message == own_message
-            takes = not same and later == (plan.journeys[journey, JOURNEY_RESTART] != 0)
-            if takes:
-                drop_wait(shard, base, block)
-        elif count >= settings[SET_HELD_MAX if held else SET_WAITS_MAX]:
-            shard.meta[COUNT_HELD_REFUSED if held else COUNT_WAITS_REFUSED] += 1
-            takes = False
-        if takes:
-            block = take_block(pool, shard.meta, words)
-            shard.meta[WAITS_PENDING] += 1
-            for w in range(WAIT_SHAPE, words):
-                pool[block + w] = history[wait + w]
-            pool[block + WAIT_NEXT] = shard.rows[base + WAITS]
-            shard.rows[base + WAITS] = block
-            hang_by(shard, row, row_words, due_in(plan, pool, block))
-        at += words - WAIT_SHAPE
-    return at

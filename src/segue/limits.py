@@ -138,6 +138,9 @@ WAITS_PER_JOURNEY_MAX = 8  # steps
 WAITS_PER_CUSTOMER_MAX = 64  # pending at once; one more is refused and counted
 WAIT_MS_MAX = 365 * DAY_MS
 HELD_PER_CUSTOMER_MAX = 16  # actions that quiet hours hold at once; one more is dropped and counted
+OUTSTANDING_PER_CUSTOMER_MAX = (
+    16  # actions that may be taken back; with one more the oldest can't be, and is counted
+)
 SESSION_GAP_MS_MIN = MINUTE_MS
 SESSION_GAP_MS_MAX = 365 * DAY_MS
 SESSIONS_KEPT_MAX = 8  # newest sessions remembered: late events may still join them

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from segue.actions.encode import ActionEncoder
-from segue.actions.messages import Action
+from segue.actions.messages import Action, Withdrawn
 from segue.decide.decisions import Decisions
 from segue.outputs import CHANGES, DECISIONS, JOINS
 from segue.policy.compiled import CompiledPolicies
@@ -60,6 +60,7 @@ def told(
     items: list[bytes] | None = None,
     changes: list[tuple[int, int]] | None = None,
     credits: int = 0,
+    withdrawn: list[tuple[int, ...]] | None = None,
 ) -> Decisions:
     """One record, and a log row and an action of it for each of `actions`."""
     strings = (CUSTOMER, message, PRODUCT, CATEGORY)
@@ -94,8 +95,28 @@ def told(
         credits=np.array([(0, 0, 0, NOW - 5, 0xAB, 0)] * credits, np.int64).reshape(-1, shard.CREDIT_WORDS),
         items=np.array(places, np.int64),
         item_text=np.frombuffer(b"".join(items or []), np.uint8),
-        spans=np.array([(0, 0, len(actions), len(actions), len(changes or []), credits)], np.int64),
+        withdrawn=np.array(withdrawn or [], np.int64).reshape(-1, shard.WITHDRAWN_WORDS),
+        spans=np.array(
+            [(0, 0, len(actions), len(actions), len(changes or []), credits, len(withdrawn or []))], np.int64
+        ),
     )
+
+
+def test_what_is_taken_back_stands_behind_the_actions_of_its_channel(policies: CompiledPolicies) -> None:
+    row = (0, 0, 2, 7, 8, 5, 6, shard.WHY_GOAL, NOW + 1)
+    mail = policies.offer_infos[0]
+    outputs = ActionEncoder(policies).encode([told([{}]), told([], withdrawn=[row, row]), told([{}])])
+    [payload] = [payload for name, payload in outputs if name == mail.channel]
+    found = [msgspec.json.decode(line) for line in payload.splitlines()]
+    assert [each["kind"] for each in found] == ["action"] * 2 + ["withdrawn"] * 2
+    back = msgspec.convert(found[-1], Withdrawn)
+    assert list(found[-1]) == list(Withdrawn.__struct_fields__)
+    assert back.action_id == f"{8:016x}{7:016x}"
+    assert back.decision_id == f"{6:016x}{5:016x}"
+    assert (back.reason, back.step, back.offer, back.placement) == ("goal", 2, mail.id, mail.placement)
+    assert (back.customer_id, back.causation_id) == (found[0]["customer_id"], found[0]["causation_id"])
+    alone = ActionEncoder(policies).encode([told([], message=b"", withdrawn=[row])])
+    assert msgspec.json.decode(alone[0][1])["causation_id"] is None
 
 
 def lines(outputs: list[Any], channel: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,17 +11,19 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from segue.errors import SegueError
 from segue.explain.logs import FolderLogs
 from segue.explain.moment import explain
-from segue.explain.words import REASONS, Policies, why
+from segue.explain.words import REASONS, TAKEN_BACK, Policies, taken_back, why
 from segue.policy.load import SHIPPED
+from segue.run.explaining import show
 from segue.run.progress import Silent
 from segue.run.runner import prepare, run
 from segue.settings import Settings
 from segue.simulate import SimulationSettings, write_simulation
-from segue_kernels.shard import REASON_NAMES
+from segue_kernels.shard import REASON_NAMES, WHY_NAMES
 
 Rows = list[dict[str, Any]]
 ARRIVAL_MS = 2_000_000_000_000  # behind all that is simulated
@@ -151,3 +154,48 @@ def test_a_table_that_is_no_log_is_told(tmp_path: Path) -> None:
         writer.write_batch(pa.record_batch([[1]], schema=schema))
     with pytest.raises(SegueError, match="no decision log"):
         explain(FolderLogs(str(tmp_path)), "x")
+
+
+def test_what_was_taken_back_is_told(tmp_path: Path) -> None:
+    policy = """
+policy = "back"
+version = 1
+[[purposes]]
+id = "marketing"
+unknown = "granted"
+[[journeys]]
+id = "cart"
+on = ["Product Added"]
+when = "True"
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+take_back = "6h"
+"""
+    (tmp_path / "p.toml").write_text(policy)
+    told = [
+        {"id": "a", "type": "Product Added", "userId": "u", "time": "2026-03-01T09:00:00Z"},
+        {"id": "n", "type": "Unsubscribed", "userId": "u", "time": "2026-03-01T10:00:00Z"},
+    ]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+    settings = Settings(
+        inputs=(str(tmp_path / "e.jsonl"),),
+        out=str(tmp_path / "out"),
+        policies=(str(tmp_path / "p.toml"),),
+        arrival_ms=ARRIVAL_MS,
+    )
+    summary = run(prepare(msgspec.structs.replace(settings, native=False)), Silent())
+    assert (summary.actions, summary.withdrawn) == (1, 1)
+    logs = FolderLogs(str(tmp_path / "out"))
+    found = explain(logs, "u")
+    [action] = found.sent
+    assert list(found.withdrawn) == [action["action_id"]]
+    assert taken_back(found.withdrawn[action["action_id"]]) == (
+        "taken back at 2026-03-01T10:00:00.000Z, in case it was not sent yet: unsubscribed from this channel, or mail "
+        "bounced or was marked as spam (event n)"
+    )
+    assert explain(logs, action["action_id"]).withdrawn == found.withdrawn
+    console = Console(file=io.StringIO(), width=200)
+    show(found, Policies([]), console)
+    assert "taken back: suppressed" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert list(TAKEN_BACK) == list(WHY_NAMES)

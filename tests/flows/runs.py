@@ -40,6 +40,8 @@ from tests.reference.compare import (
     expected_changes,
     expected_credits,
     expected_decisions,
+    expected_withdrawn,
+    withdrawn_rows,
 )
 from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
@@ -117,11 +119,12 @@ class Case:
 class Told:
     """Everything a run wrote.
 
-    actions    by kind of customer, customer and channel: lines in their order
+    actions    by kind of customer, customer and channel: lines in their order; withdrawn: so, too
     decisions  rows of the log; changes, joins: rows of those; dead, late: lines
     """
 
     actions: dict[tuple[str, str, str], list[bytes]]
+    withdrawn: dict[tuple[str, str, str], list[bytes]]
     decisions: list[dict[str, Any]]
     changes: list[dict[str, Any]]
     joins: list[dict[str, Any]]
@@ -132,10 +135,14 @@ class Told:
     def all_actions(self) -> list[dict[str, Any]]:
         return [msgspec.json.decode(line) for lines in self.actions.values() for line in lines]
 
+    def all_withdrawn(self) -> list[dict[str, Any]]:
+        return [msgspec.json.decode(line) for lines in self.withdrawn.values() for line in lines]
+
     def essence(self) -> tuple[Any, ...]:
         """What has to be equal in all runs of one case."""
         return (
             self.actions,
+            self.withdrawn,
             *(
                 Counter(repr(sorted(row.items())) for row in rows)
                 for rows in (self.decisions, self.changes, self.joins)
@@ -228,6 +235,7 @@ def _lines(path: Path) -> list[bytes]:
 def told_in(out: Path, summary: Summary) -> Told:
     """What stands in an output folder."""
     actions: dict[tuple[str, str, str], list[bytes]] = {}
+    withdrawn: dict[tuple[str, str, str], list[bytes]] = {}
     for path in sorted(out.glob("*.jsonl")):
         if path.stem in (DEAD_LETTERS, LATE, SUMMARY):
             continue
@@ -235,9 +243,11 @@ def told_in(out: Path, summary: Summary) -> Told:
             action = msgspec.json.decode(line)
             assert action["channel"] == path.stem
             key = (action["customer_kind"], action["customer_id"], action["channel"])
-            actions.setdefault(key, []).append(line)
+            of = {"action": actions, "withdrawn": withdrawn}[action["kind"]]
+            of.setdefault(key, []).append(line)
     return Told(
         actions,
+        withdrawn,
         decisions=logged(out, DECISIONS),
         changes=logged(out, CHANGES),
         joins=logged(out, JOINS),
@@ -280,6 +290,7 @@ def check_against(told: Told, reference: engine.Reference) -> None:
     decisions = decision_rows(told.decisions, reference.journeys, numbers=numbers)
     assert difference(decisions, expected_decisions(reference, numbers=numbers)) == ""
     assert difference(action_rows(told.all_actions()), expected_actions(reference)) == ""
+    assert difference(withdrawn_rows(told.all_withdrawn()), expected_withdrawn(reference)) == ""
     assert difference(change_rows(told.changes), expected_changes(reference)) == ""
     assert difference(credit_rows(told.joins), expected_credits(reference)) == ""
     order: dict[tuple[str, str, str], list[str]] = {}

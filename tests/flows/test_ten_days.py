@@ -2,8 +2,9 @@
 
 Days and nights, sessions, carts that are left, people who turn out to be known ones, who agree to mail and take it
 back: the flow on one worker and on two, and killed three times, says what the reference says, about every timer,
-segment, stage and join, every cap of the customer's own day and week, what is held over night, and a campaign that
-runs dry. Who gets what is scarce depends on the order in which the ledger is asked: the reference is fed that order.
+segment, stage and join, every cap of the customer's own day and week, what is held over night, what is not sent yet and
+taken back, and a campaign that runs dry. Who gets what is scarce depends on the order in which the ledger is asked: the
+reference is fed that order.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ wait = ["30m", "24h", "72h"]
 by = "product"
 restart = true
 still = 'absent("Order Completed", by="product")'
+goal = ["Order Completed"]
 [[journeys.offers]]
 id = "reminder"
 channel = "web"
@@ -128,6 +130,7 @@ id = "mail"
 channel = "email"
 steps = [1, 2]
 value = 2.0
+take_back = "1d"
 
 [[journeys]]
 id = "recap"
@@ -152,6 +155,7 @@ context = 'log1p(first("Order Completed", of="amount"))'
 id = "letter"
 channel = "email"
 value = 9.0
+take_back = "12h"
 
 [[journeys]]
 id = "thanks"
@@ -206,6 +210,7 @@ id = "bonus"
 on = ["Product Added", "Order Completed"]
 when = "True"
 wait = ["1m", "26h"]
+goal = ["Cart Viewed"]
 alongside = true
 [[journeys.offers]]
 id = "off"
@@ -221,11 +226,13 @@ placement = "bonus"
 id = "mail-off"
 channel = "email"
 value = 3.0
+take_back = "1d"
 voucher = { campaign = "post" }
 [[journeys.offers]]
 id = "mail-thanks"
 channel = "email"
 value = 1.5
+take_back = "1d"
 """
 
 
@@ -317,6 +324,9 @@ def test_the_stream_reaches_what_it_is_for(tmp_path: Path) -> None:
     reasons = Counter(c.reason for d in reference.decisions for c in d.candidates)
     assert min(reasons[reason] for reason in (CAP, NO_CONSENT, SUPPRESSED, HELD, QUIET_HOURS)) > 5, reasons
     assert any(action.slot[0] == "email" for action in reference.actions)
+    taken_back = Counter(one.reason for one in reference.withdrawn)
+    assert taken_back.keys() >= {"suppressed", "goal", "expired"}, taken_back
+    assert reference.counters["held_reached"] > 0
     assert {credit.join for credit in reference.credits} == {"view-order", "reminded"}
     assert reference.counters["customers_merged"] > 0
     zones = {customer.zone[1] for customer in reference.customers.values()}

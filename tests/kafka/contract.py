@@ -26,13 +26,17 @@ class Contract:
 
     def check(self, topic: str, value: bytes, headers: Headers = ()) -> None:
         """A message of an output topic."""
-        (name,) = self._channels[topic]["messages"]
+        told = {key: _text(key, text) for key, text in headers}
+        names = list(self._channels[topic]["messages"])
+        name = names[0]
+        if len(names) > 1:
+            name = msgspec.json.decode(value)["kind"]
+            assert name in names
         message = self._document["components"]["messages"][name]
         if message["contentType"] == ARROW_STREAM:
             self._check_columns(message["payload"]["x-arrow-schema"], value)
         else:
             self.validator(name, "payload").validate(msgspec.json.decode(value))
-        told = {key: _text(key, told) for key, told in headers}
         self.validator(name, "headers").validate(told)
         extra = told.keys() - message.get("headers", {}).get("properties", {}).keys()
         assert not extra, f"{topic}: the document knows nothing of the headers {sorted(extra)}"

@@ -15,6 +15,7 @@ from tests.reference.compare import (
     ChangeRow,
     CreditRow,
     DecisionRow,
+    WithdrawnRow,
     action_rows,
     change_rows,
     credit_rows,
@@ -23,6 +24,8 @@ from tests.reference.compare import (
     expected_changes,
     expected_credits,
     expected_decisions,
+    expected_withdrawn,
+    withdrawn_rows,
 )
 from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
@@ -71,6 +74,10 @@ class NaiveOracle:
         """What the reference knows of an action."""
         return next(iter(action_rows([message])))
 
+    def withdrawn(self, message: Mapping[str, Any]) -> WithdrawnRow:
+        """All but the policy's version."""
+        return next(iter(withdrawn_rows([message])))
+
     def decision(self, row: Mapping[str, Any]) -> DecisionRow:
         """All but the sampled numbers."""
         return next(iter(decision_rows([row], self._policies.journeys)))
@@ -87,6 +94,7 @@ class NaiveOracle:
 def _expected(reference: engine.Reference) -> Expected:
     return Expected(
         actions={row.decision_id: (row.channel, row) for row in expected_actions(reference)},
+        withdrawn={row.action_id: (row.channel, row) for row in expected_withdrawn(reference)},
         decisions={row.decision_id: row for row in expected_decisions(reference)},
         changes=expected_changes(reference),  # type: ignore[arg-type]
         joins=expected_credits(reference),  # type: ignore[arg-type]

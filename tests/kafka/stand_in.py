@@ -64,7 +64,8 @@ def _identity(name: str, value: bytes) -> bytes:
     if name in (DECISIONS, CHANGES, JOINS):
         row = pa.ipc.open_stream(value).read_all().to_pylist()[0]
         return str(row.get("decision_id") or sorted(row.items(), key=str)).encode()
-    return str(msgspec.json.decode(value).get("decision_id", value)).encode()
+    message = msgspec.json.decode(value)
+    return f"{message.get('kind')} {message.get('decision_id', value)}".encode()
 
 
 class KillPoints:

@@ -24,6 +24,7 @@ from segue.chaos.load import POLICY, Load
 from segue.chaos.oracle import EngineOracle
 from segue.chaos.topics import Line, lines_of, make_topics
 from segue.chaos.verify import (
+    WITHDRAWN,
     Input,
     Oracle,
     Output,
@@ -178,6 +179,11 @@ def _set(rows: list[dict[str, Any]], name: str, value: Any) -> None:
         (lambda o: _set(o.tables[DECISIONS], "reasons", b"\x07"), DECISIONS, "wrong"),
         (lambda o: _pop(o.tables[CHANGES]), CHANGES, "missing"),
         (lambda o: _again(o.tables[JOINS]), JOINS, "doubled"),
+        (lambda o: _pop(o.withdrawn["email"]), WITHDRAWN, "missing"),
+        (lambda o: _again(o.withdrawn["email"]), WITHDRAWN, "doubled"),
+        (lambda o: _again(o.withdrawn["web"]), WITHDRAWN, "repeated"),
+        (lambda o: _set(o.withdrawn["web"], "reason", "other"), WITHDRAWN, "wrong"),
+        (lambda o: _set(o.withdrawn["email"], "action_id", "0" * 32), WITHDRAWN, "wrong"),
         (lambda o: o.lines[DEAD_LETTERS].append(b"{}"), DEAD_LETTERS, "doubled"),
         (lambda o: o.misplaced.append("email/1 offset 0"), "placement", "wrong"),
     ],
@@ -318,7 +324,8 @@ def test_faults_planted_in_the_topics_are_found(said: Said) -> None:
     emails = 0
     for record in read_topics(kafka.brokers, [topic.name for topic in plan(kafka, CHANNELS, inputs=())]):
         value, times = record.value, 1
-        if record.topic == f"{kafka.prefix}email":
+        is_mail = record.topic == f"{kafka.prefix}email"
+        if is_mail and msgspec.json.decode(value)["kind"] == "action":
             emails += 1
             times = {5: 0, 6: 2}.get(emails, 1)
             if emails == 7:

@@ -285,6 +285,8 @@ def no_extras() -> dict[str, Any]:
         "charge_start": np.zeros(plan.CONTACTS + 1, np.int64),
         "charge": np.zeros(0, np.int64),
         "quiet": np.zeros((0, plan.QUIET_WORDS), np.int64),
+        "goal_start": np.zeros(plan.TYPES + 1, np.int64),
+        "goal": np.zeros(0, np.int64),
         "offer_hash": np.zeros(0, np.int64),
         "waits": np.zeros(0, np.int64),
         "watch": np.zeros(plan.TYPES, np.uint8),

@@ -59,7 +59,7 @@ def decisions(draw: st.DrawFn) -> Decisions:
     actions[:, shard.ACTION_LOG] = of
     actions[:, shard.ACTION_ITEM] = [draw(st.integers(0, len(records) - 1)) for _ in of]
     ends = [*sorted(draw(st.lists(st.integers(0, count), max_size=3))), count]
-    spans = np.array([(9 + k, draw(WORD), end, 0, 0, 0) for k, end in enumerate(ends)], np.int64)
+    spans = np.array([(9 + k, draw(WORD), end, 0, 0, 0, 0) for k, end in enumerate(ends)], np.int64)
 
     def some(size: int, kind: Any) -> npt.NDArray[Any]:
         return np.arange(7, 7 + size).astype(kind)
@@ -77,6 +77,7 @@ def decisions(draw: st.DrawFn) -> Decisions:
         credits=np.zeros((0, shard.CREDIT_WORDS), np.int64),
         items=np.zeros(0, np.int64),
         item_text=np.zeros(0, np.uint8),
+        withdrawn=np.zeros((0, shard.WITHDRAWN_WORDS), np.int64),
         spans=spans,
     )
 

@@ -457,6 +457,6 @@ def test_waits_segments_and_stages_go_by_name() -> None:
         "histories: 3 kept",
         "segments: 1 new and empty (another), 1 dropped (segment-0)",
         "stages: 2 kept",
-        "journeys that wait or hold: 2 kept, 1 new and empty (other), 1 dropped (journey-1)",
+        "journeys that wait, hold or take back: 2 kept, 1 new and empty (other), 1 dropped (journey-1)",
         "waits called off with their journeys: 1",
     ]

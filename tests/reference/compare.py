@@ -74,6 +74,24 @@ class CreditRow:
 
 
 @dataclass(frozen=True)
+class WithdrawnRow:
+    """An action taken back; `trigger` "" = time did it."""
+
+    decision_id: str
+    action_id: str
+    trigger: str
+    kind: str
+    customer: str
+    channel: str
+    placement: str
+    journey: str
+    step: int
+    offer: str
+    reason: str
+    time: str
+
+
+@dataclass(frozen=True)
 class DecisionRow:
     """One row of the decision log; `winner` "" = none."""
 
@@ -212,6 +230,32 @@ def credit_rows(rows: Iterable[Mapping[str, Any]]) -> Counter[CreditRow]:
     )
 
 
+def of_kind(lines: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    """Of what a channel got: "action" or "withdrawn"."""
+    return [line for line in lines if line["kind"] == kind]
+
+
+def withdrawn_rows(lines: Iterable[Mapping[str, Any]]) -> Counter[WithdrawnRow]:
+    """What was taken back, as its JSON lines have it."""
+    return Counter(
+        WithdrawnRow(
+            decision_id=line["decision_id"],
+            action_id=line["action_id"],
+            trigger=line["causation_id"] or "",
+            kind=line["customer_kind"],
+            customer=line["customer_id"],
+            channel=line["channel"],
+            placement=line["placement"],
+            journey=line["journey"],
+            step=line["step"],
+            offer=line["offer"],
+            reason=line["reason"],
+            time=line["time"],
+        )
+        for line in lines
+    )
+
+
 # --- from the reference -------------------------------------------------------------------------------
 
 
@@ -304,6 +348,26 @@ def expected_credits(reference: Reference) -> Counter[CreditRow]:
             trigger=credit.event,
         )
         for credit in reference.credits
+    )
+
+
+def expected_withdrawn(reference: Reference) -> Counter[WithdrawnRow]:
+    return Counter(
+        WithdrawnRow(
+            decision_id=_hex(one.decision),
+            action_id=_hex(one.action),
+            trigger=one.event,
+            kind=one.customer[0],
+            customer=one.customer[1],
+            channel=one.slot[0],
+            placement=one.slot[1],
+            journey=one.journey,
+            step=one.step,
+            offer=one.offer,
+            reason=one.reason,
+            time=_time_text(one.time_ms),
+        )
+        for one in reference.withdrawn
     )
 
 

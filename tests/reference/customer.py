@@ -60,6 +60,32 @@ class Held:
     until_ms: int
 
 
+@dataclass(frozen=True)
+class Outstanding:
+    """An action that went out and may be taken back until `until_ms`; `tells_end`: and is, then.
+
+    decision  (low, high) of its decision's id; `offer` is its place in the journey
+    """
+
+    time_ms: int
+    decision: tuple[int, int]
+    journey: int
+    step: int
+    offer: int
+    key: int
+    until_ms: int
+    tells_end: bool
+
+    @property
+    def age(self) -> tuple[int, int, int, int]:
+        """Less = older."""
+        return self.time_ms, self.decision[0], self.journey, self.step
+
+    @property
+    def is_of(self) -> tuple[tuple[int, int], int, int]:
+        return self.decision, self.journey, self.step
+
+
 @dataclass(frozen=True, order=True)
 class Left:
     """An unmatched left side of a join: an event or an action by (time, low and high word of its id)."""
@@ -89,6 +115,7 @@ class Customer:
     held: dict[tuple[int, tuple[str, str], int], Held] = field(
         default_factory=dict
     )  # by (journey, slot, key)
+    outstanding: list[Outstanding] = field(default_factory=list)  # the oldest first
     closed: dict[int, int] = field(default_factory=dict)  # by gap: end of the session whose end was a trigger
     segments: int = 0  # a bit each
     stage: int = 0
@@ -103,6 +130,7 @@ class Customer:
         self.lefts.clear()
         self.waits.clear()
         self.held.clear()
+        self.outstanding.clear()
         self.closed.clear()
         self.zone = (0, "")
         self.segments = self.stage = self.check_due_ms = 0
@@ -155,6 +183,7 @@ class Customer:
         for at, held in other.held.items():
             both_held = [held, self.held.get(at, held)]
             self.held[at] = max(both_held, key=lambda each: (each.first_ms, each.trigger.message[0]))
+        self.outstanding = sorted(self.outstanding + other.outstanding, key=lambda each: each.age)
         for gap, end in other.closed.items():
             self.closed[gap] = max(end, self.closed.get(gap, 0))
         self.segments |= other.segments

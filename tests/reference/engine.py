@@ -23,6 +23,7 @@ from segue.limits import (
     LATENESS_MS_DEFAULT,
     LOGIT_MAX,
     MINUTE_MS,
+    OUTSTANDING_PER_CUSTOMER_MAX,
     QUARANTINE_MS,
     RATE_EVENTS_PER_MINUTE_MAX,
     RETENTION_MS_DEFAULT,
@@ -31,7 +32,7 @@ from segue.limits import (
 from segue.policy.interpret import interpret
 from segue.policy.ir import Lookup, LookupIs, Node, Stream, walk
 from segue_kernels import plan, record
-from tests.reference.customer import Customer, Held, Left, Sent, Trigger, Wait
+from tests.reference.customer import Customer, Held, Left, Outstanding, Sent, Trigger, Wait
 from tests.reference.event import ANONYMOUS, Event
 from tests.reference.hashing import action_hash, decision_hash, key_hash, message_hash, signed, timer_hash
 from tests.reference.history import (
@@ -76,7 +77,7 @@ Slot = tuple[str, str]  # channel and placement
 # a timer: when it is due, what it is, then for a session's end which gap, for a wait its journey and key, for what is
 # held its journey, key and place among the journey's offers
 Timer = tuple[int, int, int, int, int]
-CHECK, SESSION_END, WAIT, RELEASE = range(4)  # of one time, in this order
+CHECK, SESSION_END, WAIT, RELEASE, END = range(5)  # of one time, in this order
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Settings:
     timezone: str = "UTC"
     waits_per_customer_max: int = WAITS_PER_CUSTOMER_MAX
     held_per_customer_max: int = HELD_PER_CUSTOMER_MAX
+    outstanding_per_customer_max: int = OUTSTANDING_PER_CUSTOMER_MAX
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,22 @@ class Change:
     change: str
     time_ms: int
     event: str  # id of the event that caused it; "" = time did
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """An action was taken back: `decision` and `action` are (low, high) of ids."""
+
+    customer: Key
+    decision: tuple[int, int]
+    action: tuple[int, int]
+    slot: Slot
+    journey: str
+    step: int
+    offer: str
+    reason: str
+    time_ms: int
+    event: str  # id of the event that took it back; "" = time did
 
 
 @dataclass(frozen=True)
@@ -265,6 +283,7 @@ class Reference:
         self.rankings: list[Ranking] = []
         self.changes: list[Change] = []
         self.credits: list[Credit] = []
+        self.withdrawn: list[Withdrawn] = []
         self.counters: Counter[str] = Counter()
         self.tables = Tables(self.policies.fields, tables, settings.secret)
         ranked = sorted(
@@ -304,6 +323,10 @@ class Reference:
         passed = event.clock_ms - self.settings.lateness_ms
         if event.type == ERASURE:
             self.fire_due(key, passed)
+            if key in self.customers and not self.is_erased(key, event.time_ms):
+                customer = self.customers[key]
+                now = max(customer.clock_ms, event.time_ms, passed)
+                self.take_back(key, customer, lambda _: "erased", event.id, now)
             self.erase(key, event.time_ms)
             self.tables.erase(key, event.time_ms)
             return
@@ -319,6 +342,7 @@ class Reference:
         customer = self.customers.setdefault(key, Customer())
         now = max(customer.clock_ms, event.time_ms, passed)
         self.note_consent(customer, event)
+        self.take_back(key, customer, lambda one: self.refused(customer, one), event.id, now)
         if now < customer.quarantined_until_ms:
             self.counters["quarantined_events"] += 1
             return
@@ -331,6 +355,7 @@ class Reference:
         customer.clock_ms = now
         self.remember_arrival(customer, event, now)
         self.count_rate(customer, now)
+        self.reach_goals(key, customer, event, now)
         trigger = Trigger(event.id, message_hash(event.id, self.settings.secret))
         self.update(key, customer, event, trigger, now)
         changes: set[str] = set()
@@ -362,6 +387,7 @@ class Reference:
             (held.until_ms, RELEASE, journey, key, held.offer)
             for (journey, _, key), held in customer.held.items()
         ]
+        timers += [(one.until_ms, END, 0, 0, 0) for one in customer.outstanding]
         return min(timers, default=None)
 
     def fire_due(self, key: Key, limit_ms: int) -> None:
@@ -378,6 +404,9 @@ class Reference:
         if due - customer.clock_ms > self.settings.retention_ms:
             customer.forget()
             self.counters["customers_forgotten"] += 1
+            return
+        if kind == END:
+            self.end_outstanding(key, customer, max(due, customer.clock_ms))
             return
         if due < customer.quarantined_until_ms:
             self.counters["timers_quarantined"] += 1
@@ -550,6 +579,108 @@ class Reference:
     def rank_released(self, candidate: Considered) -> tuple[int, float, int]:
         return (candidate.journey.priority, *self.rank(candidate))
 
+    # --- what may be taken back ---------------------------------------------------------------------------
+
+    def remember(
+        self,
+        key: Key,
+        customer: Customer,
+        trigger: Trigger,
+        slot: Slot,
+        ranked: Sequence[Considered],
+        now: int,
+    ) -> None:
+        """What goes out, or may, can be taken back; the newest of them."""
+        secret = self.settings.secret
+        low, high = decision_hash(key_hash(key, secret), trigger.message, "/".join(slot), secret)
+        first = now if ranked[0].held is None else ranked[0].held.first_ms
+        for candidate in ranked:
+            journey, offer, subject = candidate.journey, candidate.offer, candidate.subject
+            expires = first + journey.expires_ms
+            until = min(now + offer.take_back_ms, expires)
+            one = Outstanding(
+                time_ms=now,
+                decision=(signed(low), signed(high)),
+                journey=self.journeys.index(journey),
+                step=candidate.step,
+                offer=journey.offers.index(offer),
+                key={"": 0, "product": subject.product, "category": subject.category}[journey.by],
+                until_ms=until,
+                tells_end=until == expires and candidate is ranked[0] and not offer.campaign,
+            )
+            if offer.take_back_ms and one.is_of not in [each.is_of for each in customer.outstanding]:
+                customer.outstanding.append(one)
+        self.keep_newest(customer)
+
+    def keep_newest(self, customer: Customer) -> None:
+        newest = sorted(customer.outstanding, key=lambda one: one.age)
+        self.counters["outstanding_dropped"] += max(
+            0, len(newest) - self.settings.outstanding_per_customer_max
+        )
+        customer.outstanding = newest[-self.settings.outstanding_per_customer_max :]
+
+    def take_back(
+        self, key: Key, customer: Customer, why: Callable[[Outstanding], str], event: str, now: int
+    ) -> None:
+        """Take back what `why` gives a reason for."""
+        secret = self.settings.secret
+        for one in list(customer.outstanding):
+            reason = why(one)
+            if not reason:
+                continue
+            customer.outstanding.remove(one)
+            if reason == "expired" and not one.tells_end:
+                continue
+            journey = self.journeys[one.journey]
+            offer = journey.offers[one.offer]
+            self.counters["withdrawn"] += 1
+            action = action_hash(one.decision, journey.id, one.step, secret)
+            self.withdrawn.append(
+                Withdrawn(
+                    customer=key,
+                    decision=one.decision,
+                    action=action,
+                    slot=offer.slot,
+                    journey=journey.id,
+                    step=one.step,
+                    offer=offer.id,
+                    reason=reason,
+                    time_ms=now,
+                    event=event,
+                )
+            )
+
+    def refused(self, customer: Customer, one: Outstanding) -> str:
+        """Why consent takes it back; "": it does not."""
+        consent = self.journeys[one.journey].offers[one.offer].consent
+        reason = WON if consent is None else self.refusal(customer, consent)
+        return {WON: "", NO_CONSENT: "consent", SUPPRESSED: "suppressed"}[reason]
+
+    def reach_goals(self, key: Key, customer: Customer, event: Event, now: int) -> None:
+        """A goal takes back what went out of its journeys, and calls off what is held."""
+        items = seen_items(event, self.settings.secret)
+
+        def is_reached(journey: Journey, by: int) -> bool:
+            keys = {
+                "product": {item.product for item in items},
+                "category": {item.category for item in items},
+                "": {0},
+            }
+            return event.type in journey.goal and by in keys[journey.by] and (by != 0 or not journey.by)
+
+        for place in list(customer.held):
+            if is_reached(self.journeys[place[0]], place[2]):
+                del customer.held[place]
+                self.counters["held_reached"] += 1
+
+        def reason(one: Outstanding) -> str:
+            return "goal" if is_reached(self.journeys[one.journey], one.key) else ""
+
+        self.take_back(key, customer, reason, event.id, now)
+
+    def end_outstanding(self, key: Key, customer: Customer, now: int) -> None:
+        self.take_back(key, customer, lambda one: "expired" if one.until_ms <= now else "", "", now)
+
     # --- segments and stages ------------------------------------------------------------------------------
 
     def next_check(self, customer: Customer, now: int) -> int:
@@ -621,6 +752,7 @@ class Reference:
             lambda journey: self.journeys[journey].restart,
             lambda join: self.policies.joins[join].up_to,
         )
+        self.keep_newest(customer)
 
     def is_erased(self, key: Key, time_ms: int) -> bool:
         """Whether what happened then is not to be known of any more."""
@@ -880,6 +1012,7 @@ class Reference:
             campaigns = [candidate.offer.campaign for candidate in ranked]
             self.rankings.append(Ranking(len(self.decisions) - 1, len(self.actions), actions, campaigns))
         self.actions.append(actions[0])
+        self.remember(key, customer, trigger, slot, ranked, now)
 
     def action(
         self, key: Key, customer: Customer, trigger: Trigger, slot: Slot, winner: Considered, now: int

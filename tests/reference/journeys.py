@@ -66,6 +66,7 @@ class Offer:
     purpose: str = "marketing"
     campaign: str = ""  # of its voucher, if the policies declare it
     depth: Depth | None = None
+    take_back_ms: int = 0  # for so long its action may be taken back; 0 = never
 
     @property
     def slot(self) -> tuple[str, str]:
@@ -84,6 +85,7 @@ class Journey:
     applicable, suitable   asked for each of its offers, as the offers' own; None = always
     session_ms   gap of the session whose end it is decided on; 0 = none
     expires_ms   for so long its actions hold good
+    goal         events that call off what is not sent yet; with `by` of the same product or category
     """
 
     id: str
@@ -103,6 +105,7 @@ class Journey:
     applicable: Node | None = None
     suitable: Node | None = None
     expires_ms: int = 86_400_000
+    goal: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from tests.reference.compare import (
     expected_changes,
     expected_credits,
     expected_decisions,
+    expected_withdrawn,
+    of_kind,
+    withdrawn_rows,
 )
 from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
@@ -62,13 +65,14 @@ def judge(inputs: Sequence[Path], settings: Settings, out: Path) -> tuple[engine
     decoding = looking_into(decoding, policies.fields)
     decoded = decode([path.read_bytes() for path in inputs], decoding)
     run_watched(reference, decoded.events, decoded.clock_ms)
-    actions = [
+    lines = [
         msgspec.json.decode(line)
         for path in sorted(out.glob("*.jsonl"))
         if path.stem not in _NOT_CHANNELS
         for line in path.read_bytes().splitlines()
     ]
-    found = difference(action_rows(actions), expected_actions(reference))
+    found = difference(action_rows(of_kind(lines, "action")), expected_actions(reference))
+    found += difference(withdrawn_rows(of_kind(lines, "withdrawn")), expected_withdrawn(reference))
     rows = logged(out, DECISIONS)
     found += difference(decision_rows(rows, reference.journeys), expected_decisions(reference))
     found += difference(change_rows(logged(out, CHANGES)), expected_changes(reference))

@@ -30,9 +30,11 @@ from tests.reference.choice import Choice
 
 @dataclass
 class Outcome:
-    """What came out: actions and rows of the log, of changes and of joins as dicts, counters summed over the shards."""
+    """What came out: actions, what was taken back, and rows of the log, of changes and of joins as dicts, counters
+    summed over the shards."""
 
     actions: list[dict[str, Any]] = field(default_factory=list)
+    withdrawn: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     joins: list[dict[str, Any]] = field(default_factory=list)
@@ -170,4 +172,5 @@ def _take(outputs: Sequence[tuple[str, bytes | pa.RecordBatch]], outcome: Outcom
             tables[name] += payload.to_pylist()
         else:
             assert isinstance(payload, bytes)
-            outcome.actions += [msgspec.json.decode(line) for line in payload.splitlines()]
+            for line in map(msgspec.json.decode, payload.splitlines()):
+                (outcome.actions if line["kind"] == "action" else outcome.withdrawn).append(line)

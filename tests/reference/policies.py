@@ -155,6 +155,7 @@ def _offer(fields: dict[str, Any], features: Sequence[str], currency: str, scope
         purpose=fields.get("purpose", "marketing"),
         depth=depth,
         campaign=voucher["campaign"] if voucher.get("declared") else "",
+        take_back_ms=duration_ms(fields["take_back"]) if "take_back" in fields else 0,
     )
 
 
@@ -219,6 +220,7 @@ def _journey(fields: dict[str, Any], currency: str, scope: Scope) -> Journey:
         applicable=_asked(fields, "applicable", fired),
         suitable=_asked(fields, "suitable", fired),
         expires_ms=duration_ms(fields.get("expires_after", "1d")),
+        goal=tuple(fields.get("goal", [])),
     )
 
 

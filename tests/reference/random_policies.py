@@ -284,7 +284,13 @@ def condition(choice: Choice, depth: int, reach: Reach = ANY) -> str:
 
 
 def _offer(
-    choice: Choice, number_of_offer: int, features: list[str], reach: Reach, steps: int, voucher: bool
+    choice: Choice,
+    number_of_offer: int,
+    features: list[str],
+    reach: Reach,
+    steps: int,
+    voucher: bool,
+    expires: str,
 ) -> list[str]:
     channel, placement = choice.pick(SLOTS)
     written = [
@@ -309,6 +315,8 @@ def _offer(
         written.append('purpose = "service"')
     if steps > 1 and choice.chance(40):
         written.append(f"steps = [{choice.integer(1, steps)}]")
+    if choice.chance(40):
+        written.append(f'take_back = "{choice.pick(("10m", "1h", expires))}"')
     if choice.chance(25):
         window = choice.pick(("", ', within = "1h"', ', session = "30m"', ', calendar = "day"'))
         recent = choice.pick(("Product Viewed", "Product Added", "Order Completed"))
@@ -383,8 +391,12 @@ def _journey(choice: Choice, identifier: str, reach: Reach, timers: bool) -> lis
         written.append(f"priority = {choice.pick((10, 50, 80))}")
     if choice.chance(30):
         written.append("alongside = true")
+    expires = choice.pick(("1h", "7h", "2d")) if choice.chance(40) else "1d"
+    if expires != "1d":
+        written.append(f'expires_after = "{expires}"')
     if choice.chance(40):
-        written.append(f'expires_after = "{choice.pick(("1h", "7h", "2d"))}"')
+        goals = sorted({choice.pick(TRIGGERS) for _ in range(choice.integer(1, 2))})
+        written.append(f"goal = {_listed(goals)}")
     if choice.chance(30):
         written.append(f"score_min = {choice.pick((0.1, 0.5, 1.0))}")
     limits = []
@@ -403,7 +415,7 @@ def _journey(choice: Choice, identifier: str, reach: Reach, timers: bool) -> lis
     for offer in range(choice.integer(1, 3)):
         # at the end of a session there is no event whose currency a voucher could have
         voucher = not started[0].startswith("session")
-        written += _offer(choice, offer, features, reach, steps, voucher)
+        written += _offer(choice, offer, features, reach, steps, voucher, expires)
     return written
 
 

@@ -114,9 +114,14 @@ class Seen:
     """What a consumer of all topics has read: rows as dicts."""
 
     actions: list[dict[str, Any]] = field(default_factory=list)
+    withdrawn: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     joins: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, other: Seen) -> None:
+        self.actions += other.actions
+        self.withdrawn += other.withdrawn
 
     def read(self, encoder: ActionEncoder, decided: Iterable[Decisions]) -> None:
         for name, payload in encoder.encode(list(decided)):
@@ -125,13 +130,15 @@ class Seen:
                 getattr(self, _TABLES[name]).extend(payload.to_pylist())
             else:
                 assert isinstance(payload, bytes)
-                self.actions += [msgspec.json.decode(line) for line in payload.splitlines()]
+                for line in map(msgspec.json.decode, payload.splitlines()):
+                    (self.actions if line["kind"] == "action" else self.withdrawn).append(line)
 
 
 def receipts_of(
     decided: Iterable[Decisions], policies: CompiledPolicies, channels: Sequence[str] | None = None
 ) -> Words:
-    """The receipts in the headers of all messages; with channels, only of these channels' actions."""
+    """The receipts in the headers of all messages; with channels, only of these channels' actions and what takes
+    them back."""
     rows = []
     for one in decided:
         sent = {int(action[words.ACTION_LOG]): action for action in one.actions}
@@ -170,6 +177,23 @@ def receipts_of(
             if channels is None:
                 rows.append(row)
                 rows[-1][receipt.RECEIPT_FLAGS] |= receipt.RECEIPT_IS_LOGGED
+        ends = one.spans[:, words.SPAN_WITHDRAWN_END]
+        for n, withdrawn in enumerate(one.withdrawn.tolist()):
+            header = one.records[withdrawn[words.WITHDRAWN_RECORD]]
+            span = one.spans[int(np.argmax(ends > n))]
+            row = np.zeros(receipt.RECEIPT_WORDS, np.int64)
+            row[receipt.RECEIPT_PART] = span[words.SPAN_PART]
+            row[receipt.RECEIPT_SEQUENCE] = span[words.SPAN_SEQUENCE]
+            row[receipt.RECEIPT_CUSTOMER_LO] = header[record.CUSTOMER_LO]
+            row[receipt.RECEIPT_CUSTOMER_HI] = header[record.CUSTOMER_HI]
+            row[receipt.RECEIPT_CUSTOMER_KIND] = (header[record.PACK] >> 8) & record.FLAG_KIND
+            row[receipt.RECEIPT_DECISION_LO] = withdrawn[words.WITHDRAWN_DECISION_LO]
+            row[receipt.RECEIPT_DECISION_HI] = withdrawn[words.WITHDRAWN_DECISION_HI]
+            row[receipt.RECEIPT_TIME] = withdrawn[words.WITHDRAWN_NOW]
+            row[receipt.RECEIPT_FLAGS] = receipt.RECEIPT_IS_WITHDRAWN
+            channel = policies.offer_infos[withdrawn[words.WITHDRAWN_OFFER]].channel
+            if channels is None or channel in channels:
+                rows.append(row)
     return np.array(rows, np.int64).reshape(len(rows), receipt.RECEIPT_WORDS)
 
 

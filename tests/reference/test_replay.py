@@ -34,12 +34,20 @@ from segue_kernels.shard import CAP, HELD, LIMIT
 from tests.reference import random_events, random_policies
 from tests.reference.caps import Who, caps_passed
 from tests.reference.choice import Seeded
-from tests.reference.compare import action_rows, change_rows, credit_rows, decision_rows, difference
+from tests.reference.compare import (
+    action_rows,
+    change_rows,
+    credit_rows,
+    decision_rows,
+    difference,
+    withdrawn_rows,
+)
 from tests.reference.journeys import Policies
 from tests.reference.pipeline import Outcome, source_batches
 from tests.reference.policies import read_policies
 from tests.reference.quiet import HOLDING, sent_in_quiet
 from tests.reference.replay import Run, Seen, limits_passed, receipts_of
+from tests.reference.taking_back import TAKING_BACK
 
 SECRET = bytes(range(16))
 ACTIONS_MIN = 30
@@ -153,6 +161,8 @@ def told_the_same(case: Case, found: Seen, expected: Seen) -> None:
         return [row for row in rows if row["customer_id"] not in case.erased]
 
     assert difference(action_rows(others(found.actions)), action_rows(others(expected.actions))) == ""
+    taken_back = withdrawn_rows(others(found.withdrawn))
+    assert difference(taken_back, withdrawn_rows(others(expected.withdrawn))) == ""
     rows = decision_rows(others(found.decisions), journeys)
     assert difference(rows, decision_rows(others(expected.decisions), journeys)) == ""
 
@@ -161,6 +171,15 @@ def said(case: Case, decided: Sequence[Decisions]) -> Seen:
     seen = Seen()
     seen.read(case.encoder(), decided)
     return seen
+
+
+def sent_at_once(case: Case, decided: Sequence[Decisions]) -> Seen:
+    """What idempotent channels got of these decisions, the rest of which was lost."""
+    seen = said(case, decided)
+    return Seen(
+        actions=[action for action in seen.actions if action["channel"] in CHANNELS],
+        withdrawn=[one for one in seen.withdrawn if one["channel"] in CHANNELS],
+    )
 
 
 @pytest.mark.parametrize("merged", [True, False])
@@ -187,7 +206,7 @@ def says_the_same(case: Case, merged: bool, may_pass: bool) -> None:
         tail = since[:sent]
         alone = since[sent : sent + case.choice.integer(0, len(since))]
         receipts = receipts_of(alone, case.compiled, CHANNELS)
-        lost = [action for action in said(case, alone).actions if action["channel"] in CHANNELS]
+        lost = sent_at_once(case, alone)
         receipts = np.concatenate([receipts_of(tail, case.compiled), receipts])
         replay = case.run(merged)
         for batch in order[:cut]:
@@ -197,7 +216,7 @@ def says_the_same(case: Case, merged: bool, may_pass: bool) -> None:
         replay = replay.saved()  # and a second crash, before anything is decided again
         again = [replay.push(batch) for batch in order[cut:]]
         seen = said(case, [*all_of(steps[:cut]), *tail, *all_of(again)])
-        seen.actions += lost
+        seen.add(lost)
         told_the_same(case, seen, expected)
         # changes and credits are told again: their own ids tell repeats apart
         since_cut, told = said(case, all_of(steps[cut:])), said(case, all_of(again))
@@ -205,7 +224,7 @@ def says_the_same(case: Case, merged: bool, may_pass: bool) -> None:
         assert difference(credit_rows(told.joins), credit_rows(since_cut.joins)) == ""
         counters = replay.counters()
         assert counters["pending_now"] == counters["pending_forgotten"] == 0
-        assert (counters["replayed_logged"], counters["offers_unknown"]) == (len(lost), 0)
+        assert (counters["replayed_logged"], counters["offers_unknown"]) == (len(lost.actions), 0)
 
 
 def shuffled(case: Case, receipts: Words) -> Words:
@@ -244,6 +263,20 @@ def test_what_was_held_is_held_again(seed: int) -> None:
         sends_nothing_twice(case, partly)
 
 
+@pytest.mark.parametrize("seed", range(300, 304))
+def test_what_was_taken_back_is_taken_back_once(seed: int) -> None:
+    case = random_case(seed, seed % 2 == 0, 2, [TAKING_BACK])
+    run = case.run(merged=True)
+    decided = said(case, all_of([run.push(batch) for batch in case.interleaved()]))
+    assert len({one["reason"] for one in decided.withdrawn}) > 1
+    for merged in (True, False):
+        says_the_same(case, merged, may_pass=True)
+    if seed % 2:
+        survives_two_crashes(case)
+        for partly in (True, False):
+            sends_nothing_twice(case, partly)
+
+
 def survives_two_crashes(case: Case) -> None:
     """The second one before or after a further save, which keeps what is pending. In the first one actions of
     idempotent channels are sent and not logged; the row that the second run logs of one does not say what it is about.
@@ -257,7 +290,7 @@ def survives_two_crashes(case: Case) -> None:
     sent_first = case.choice.integer(0, len(since))
     first = since[:sent_first]
     alone = since[sent_first : sent_first + case.choice.integer(0, len(since))]
-    lost = [action for action in said(case, alone).actions if action["channel"] in CHANNELS]
+    lost = sent_at_once(case, alone)
     receipts = np.concatenate(
         [receipts_of(first, case.compiled), receipts_of(alone, case.compiled, CHANNELS)]
     )
@@ -290,7 +323,7 @@ def survives_two_crashes(case: Case) -> None:
         third.charge(shuffled(case, both))
         again = all_of([third.push(batch) for batch in order[saved if from_saved else cut :]])
         seen = said(case, [*all_of(steps[:cut]), *first, *all_of(to_saved), *more, *again])
-        seen.actions += lost
+        seen.add(lost)
         told_the_same(case, seen, expected)
         assert third.counters()["pending_now"] == 0
 
@@ -335,8 +368,9 @@ def sends_nothing_twice(case: Case, partly: bool) -> None:
         again = all_of([replay.push(batch) for batch in case.interleaved(order[:cut])])
 
         seen = said(case, [*before, *tail, *again])
-        lost = [action for action in said(case, alone).actions if action["channel"] in CHANNELS]
-        seen.actions += lost
+        seen.add(sent_at_once(case, alone))
+        assert most(one["action_id"] for one in seen.withdrawn) <= 1
+        assert {one["action_id"] for one in seen.withdrawn} <= {one["action_id"] for one in seen.actions}
         assert most(action["decision_id"] for action in seen.actions) <= 1
         assert most(row["decision_id"] for row in seen.decisions) <= 1
         assert limits_passed(seen.actions, journeys) == []

@@ -34,6 +34,8 @@ from tests.reference.compare import (
     expected_changes,
     expected_credits,
     expected_decisions,
+    expected_withdrawn,
+    withdrawn_rows,
 )
 from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
@@ -45,12 +47,14 @@ from tests.reference.pipeline import run_segue
 from tests.reference.policies import read_policies
 from tests.reference.quiet import HOLDING
 from tests.reference.tables import ALONG_THE_WAY
+from tests.reference.taking_back import TAKING_BACK
 
 DECODING = DecodeSettings(arrival_ms=random_events.ARRIVAL_MS)
 BOUNDS = ("session_bound_met", "waits_refused", "held_refused")
 COUNTED = (
     *("events", "duplicates", "quarantined_events", "quarantines", "customers_merged"),
     *("waits_armed", "timers_fired", "erasures", "erased_events", "held", "held_replaced", "held_expired"),
+    *("held_reached", "withdrawn", "outstanding_dropped"),
 )
 QUICK = settings(
     max_examples=40,
@@ -124,6 +128,7 @@ def check(
     decisions = decision_rows(outcome.decisions, reference.journeys, numbers=True)
     assert difference(decisions, expected_decisions(reference, numbers=True)) == ""
     assert difference(action_rows(outcome.actions), expected_actions(reference)) == ""
+    assert difference(withdrawn_rows(outcome.withdrawn), expected_withdrawn(reference)) == ""
     for name in COUNTED:
         assert outcome.counters[name] == reference.counters[name], name
     return reference
@@ -163,6 +168,21 @@ def test_streams_of_which_much_is_held(seed: int) -> None:
     reasons = Counter(c.reason for decision in reference.decisions for c in decision.candidates)
     assert reasons[HELD] == reference.counters["held"]
     assert reasons[EXPIRED] == reference.counters["held_expired"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_streams_of_which_much_is_taken_back(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every reason; once with room for a single action of a customer."""
+    choice = Seeded(700 + seed)
+    most = (1, 16)[seed % 2]
+    monkeypatch.setattr(limits, "OUTSTANDING_PER_CUSTOMER_MAX", most)
+    make = (random_events.world, random_events.crowd, random_events.bazaar)[seed % 3]
+    payloads = random_events.stream(choice, make(choice), 800)
+    texts = [TAKING_BACK, random_policies.policy(choice, "policy", stages=False)]
+    reference = check(texts, payloads, Settings(outstanding_per_customer_max=most), choice, native=False)
+    reasons = Counter(one.reason for one in reference.withdrawn)
+    assert reasons.keys() >= {"suppressed", "goal", "expired", "erased"}
+    assert most > 1 or reference.counters["outstanding_dropped"] > 0
 
 
 def expected_records(event: Event, secret: bytes) -> list[tuple[int, ...]]:

@@ -56,7 +56,7 @@ def decided(policies: CompiledPolicies, part: int, sequence: int, count: int) ->
     actions = made.actions[::2].copy()
     made.log[:, shard.LOG_HELD] = -1
     made.log[::2, shard.LOG_WINNER] = actions[:, shard.ACTION_OFFER]
-    spans = np.array([(part, sequence, count, len(actions), count, 1)], np.int64)
+    spans = np.array([(part, sequence, count, len(actions), count, 1, 0)], np.int64)
     return replace(made, actions=actions, numbers=made.numbers[::2], spans=spans)
 
 
@@ -141,6 +141,36 @@ def test_an_action_says_in_its_headers_what_its_line_says(policies: CompiledPoli
         assert word[receipt.RECEIPT_CUSTOMER_LO : receipt.RECEIPT_CUSTOMER_HI + 1] == [word[0], 7]
         assert word[receipt.RECEIPT_PRODUCT : receipt.RECEIPT_CATEGORY + 1] == [8, 9]
         assert word[receipt.RECEIPT_TIME] == NOW
+
+
+def test_what_is_taken_back_says_whose_decision_it_was_of(policies: CompiledPolicies) -> None:
+    row = (0, 0, 1, 7, 8, 5, 6, shard.WHY_CONSENT, NOW + 1)
+    runs = []
+    for part, counts in ((4, (1, 2)), (2, (2, 2))):
+        made = told([], withdrawn=[row] * counts[1])
+        made.records[:, [record.CUSTOMER_LO, record.CUSTOMER_HI]] = part, 7
+        spans = np.array([(part, 30 + n, 0, 0, 0, 0, end) for n, end in enumerate(counts)], np.int64)
+        runs.append(replace(made, spans=spans))
+    items = LaneEncoder(policies, SETTINGS).encode(runs)
+    found = of_topic(items, policies.offer_infos[0].channel)
+    words = [receipts(message).tolist() for _, message in found]
+    assert all(len(each) == 1 for each in words)
+    assert [(word[receipt.RECEIPT_PART], word[receipt.RECEIPT_SEQUENCE]) for [word] in words] == [
+        *((4, 30), (4, 31)),
+        *((2, 30), (2, 30)),
+    ]
+    for (lane, message), [word] in zip(found, words, strict=True):
+        headers = dict(message.headers)
+        assert lane == word[receipt.RECEIPT_PART] % 3
+        assert word[receipt.RECEIPT_FLAGS] == receipt.RECEIPT_IS_WITHDRAWN
+        assert word[receipt.RECEIPT_DECISION_LO : receipt.RECEIPT_DECISION_HI + 1] == [5, 6]
+        assert (word[receipt.RECEIPT_OFFER], word[receipt.RECEIPT_TIME]) == (0, NOW + 1)
+        assert word[receipt.RECEIPT_CUSTOMER_KIND] == record.KIND_LOYALTY
+        told_in = msgspec.json.decode(message.value)
+        assert headers["ce_id"].decode() == told_in["action_id"] + "-withdrawn"
+        assert headers["ce_type"] == b"segue.withdrawn"
+        assert headers["ce_time"].decode() == told_in["time"]
+        assert message.key == headers["ce_subject"] == told_in["customer_id"].encode()
 
 
 def test_a_large_log_is_cut_into_messages_within_bounds(policies: CompiledPolicies) -> None:

@@ -353,3 +353,48 @@ def test_vouchers_are_granted_while_there_are_any(tmp_path: Path) -> None:
     failed = CliRunner().invoke(app, ["test", str(path)])
     assert failed.exit_code == 1
     assert "lost: budget" in failed.output
+
+
+TAKEN_BACK = """
+policy = "back"
+version = 1
+[[journeys]]
+id = "cart"
+on = ["Product Added"]
+when = "True"
+goal = ["Order Completed"]
+[[journeys.offers]]
+id = "mail"
+channel = "email"
+take_back = "6h"
+
+[[examples]]
+name = "ordered before it was sent"
+events = [
+    { at = "0m", event = "Product Added", product = "tent" },
+    { at = "2h", event = "Order Completed" },
+]
+expect = [{ at = "0m", offer = "mail" }]
+expect_withdrawn = [{ at = "2h", journey = "cart", offer = "mail", channel = "email", reason = "goal" }]
+
+[[examples]]
+name = "ordered too late for that"
+events = [
+    { at = "0m", event = "Product Added", product = "tent" },
+    { at = "7h", event = "Order Completed" },
+]
+expect = [{ at = "0m", offer = "mail" }]
+expect_withdrawn = []
+"""
+
+
+def test_examples_tell_what_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "back.toml"
+    path.write_text(TAKEN_BACK)
+    assert CliRunner().invoke(app, ["test", str(path)]).exit_code == 0
+    path.write_text(TAKEN_BACK.replace('reason = "goal"', 'reason = "consent"'))
+    told = CliRunner().invoke(app, ["test", str(path)])
+    assert told.exit_code == 1
+    assert "was not taken back" in told.output
+    path.write_text(TAKEN_BACK.replace('reason = "goal"', 'reason = "goals"'))
+    assert "goals" in CliRunner().invoke(app, ["test", str(path)]).output

@@ -95,6 +95,21 @@ def test_changes_are_compared_only_if_expected() -> None:
     assert "--*  entered keen" in drawn(of, Played(changes=[change]))
 
 
+def test_what_is_taken_back_is_compared_only_if_expected() -> None:
+    back = {**action(HOUR_MS), "reason": "goal"}
+    assert judge(example([]), Played(withdrawn=[back])).passed
+    assert "--.  cart step 1: mail (email) taken back: goal" in drawn(example([]), Played(withdrawn=[back]))
+    none = example([], expect_withdrawn=[])
+    [hint] = judge(none, Played(withdrawn=[back])).hints
+    assert hint == "at 1h: that mail was taken back (goal) was not expected"
+    assert "--!  not expected: cart step 1" in drawn(none, Played(withdrawn=[back]))
+    of = example([], expect_withdrawn=[{"at": "1h", "offer": "mail", "reason": "goal"}])
+    assert judge(of, Played(withdrawn=[back])).passed
+    [hint] = judge(of, Played(withdrawn=[{**back, "reason": "consent"}])).hints[:1]
+    assert "at 1h: offer mail, reason goal was not taken back" in hint
+    assert "--x  expected: offer mail, reason goal taken back" in drawn(of, Played())
+
+
 def test_events_that_were_not_used_are_a_failure() -> None:
     verdict = judge(example([]), Played(unused=["event 2: it came 10m after its time"]))
     assert verdict.hints == ["event 2: it came 10m after its time: it was not used"]

@@ -29,7 +29,8 @@ from segue.actions.joined import JoinedDecisions, join
 from segue.actions.ledger import LEDGER_SCHEMA, ledger_batch
 from segue.actions.lines import line_template
 from segue.actions.log import LogTable, log_names, log_schema, log_table
-from segue.actions.messages import DeadLetterMessage, LateMessage
+from segue.actions.messages import DeadLetterMessage, LateMessage, Withdrawn
+from segue.actions.withdrawn import withdrawn_line, withdrawn_messages
 from segue.decide.decisions import Decisions
 from segue.events.batch import DeadLetter, Late
 from segue.outputs import CHANGES, DECISIONS, JOINS, LEDGER
@@ -131,7 +132,8 @@ class ActionEncoder:
         return {**schemas, LEDGER: LEDGER_SCHEMA}
 
     def encode(self, decided: list[Decisions]) -> list[Output]:
-        """(output, payload): actions by channel as JSON lines; decision log, changes and joins as record batches.
+        """(output, payload): actions, and behind them what was taken back, by channel as JSON lines; decision
+        log, changes and joins as record batches.
 
         Takes the decisions of many shards at once: a call for a thousand events takes half a millisecond,
         most of it whatever is in them.
@@ -139,13 +141,14 @@ class ActionEncoder:
         if not decided:
             return []
         joined = join(decided)
-        outputs: list[Output] = []
+        by_channel: dict[str, list[bytes]] = {}
         if len(joined.actions):
             actions = self.action_lines(joined)
-            by_channel: dict[str, list[bytes]] = {}
             for channel, line in zip(actions.channels, actions.lines, strict=True):
                 by_channel.setdefault(channel, []).append(line)
-            outputs += [(channel, b"".join(lines)) for channel, lines in by_channel.items()]
+        for withdrawn in self.withdrawn(joined):
+            by_channel.setdefault(withdrawn.channel, []).append(withdrawn_line(withdrawn))
+        outputs: list[Output] = [(channel, b"".join(lines)) for channel, lines in by_channel.items()]
         if self._logs and len(joined.log):
             outputs.append((DECISIONS, self.log_batch(log_table(joined))))
         changes = [grants.changes for _, grants in joined.grants if len(grants.changes)]
@@ -165,6 +168,10 @@ class ActionEncoder:
         if len(joined.credits):
             outputs.append((JOINS, joins_batch(joined, self._table_names)))
         return outputs
+
+    def withdrawn(self, joined: JoinedDecisions) -> list[Withdrawn]:
+        """What was taken back, in its order."""
+        return withdrawn_messages(joined, self._policies) if len(joined.withdrawn) else []
 
     def action_lines(self, joined: JoinedDecisions) -> ActionLines:
         """All actions, in their order."""

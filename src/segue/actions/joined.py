@@ -21,6 +21,7 @@ from segue_kernels.shard import (
     LOG_REASONS,
     LOG_RECORD,
     LOG_SAMPLE,
+    WITHDRAWN_RECORD,
 )
 
 Words = npt.NDArray[np.int64]
@@ -47,6 +48,7 @@ class JoinedDecisions:
     credit_times: Words  # of the right events
     items: Words
     item_text: npt.NDArray[np.uint8]
+    withdrawn: Words
     grants: list[tuple[int, Grants]]  # the first of the actions that they count from, and what was granted
 
 
@@ -60,6 +62,7 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
     changes = [decisions.changes.copy() for decisions in decided]
     credits = [decisions.credits.copy() for decisions in decided]
     items = [decisions.items for decisions in decided]
+    withdrawn = [decisions.withdrawn.copy() for decisions in decided]
     credit_times = [d.records[d.credits[:, CREDIT_RECORD], TIME] for d in decided]
     grants: list[tuple[int, Grants]] = []
     action_row = 0
@@ -78,6 +81,7 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
         action[:, ACTION_ITEMS] += item
         changes[i][:, CHANGE_RECORD] += record
         credits[i][:, [CREDIT_RECORD, CREDIT_ITEM]] += record
+        withdrawn[i][:, WITHDRAWN_RECORD] += record
         items[i] = items[i] + (item_text << 8)
         if decisions.grants is not None:
             grants.append((action_row, decisions.grants))
@@ -105,6 +109,7 @@ def join(decided: list[Decisions]) -> JoinedDecisions:
         np.concatenate(credit_times),
         np.concatenate(items),
         np.concatenate([decisions.item_text for decisions in decided]),
+        np.concatenate(withdrawn),
         grants,
     )
 
@@ -125,5 +130,6 @@ def _alone(decisions: Decisions) -> JoinedDecisions:
         decisions.records[decisions.credits[:, CREDIT_RECORD], TIME],
         decisions.items,
         decisions.item_text,
+        decisions.withdrawn,
         [] if decisions.grants is None else [(0, decisions.grants)],
     )

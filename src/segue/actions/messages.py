@@ -25,7 +25,7 @@ class Voucher(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One message to one channel about one customer. Repeats carry the same `decision_id`: drop them by it.
+    """One message to one channel about one customer. Repeats carry the same `kind` and `decision_id`.
 
     Times are RFC 3339 in UTC. score = propensity x context_weight x value x lever.
 
@@ -69,6 +69,33 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: str | None
     causation_id: str | None
     correlation_id: str | None
+
+
+class Withdrawn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """That an action is taken back: whoever has not sent it yet does not send it any more. On the channel that had it.
+
+    kind          "withdrawn", where an action has "action"
+    action_id     of the action; it is taken back once
+    reason        "consent": it was withdrawn; "suppressed": unsubscribed, bounced or marked as spam; "goal" of the
+                  journey was reached; "expired": its `expires_at` has come; "erased": the person was
+    causation_id  id of the event that took it back; null when time alone did
+    time          when, RFC 3339 in UTC
+    """
+
+    kind: str
+    action_id: str
+    decision_id: str
+    customer_id: str
+    customer_kind: str
+    channel: str
+    placement: str
+    journey: str
+    step: int
+    offer: str
+    reason: str
+    policy_version: str
+    time: str
+    causation_id: str | None
 
 
 class DeadLetterMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

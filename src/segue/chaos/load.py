@@ -60,16 +60,20 @@ calendar = "day"
 id = "often"
 on = ["Product Viewed", "Product Added", "identify"]
 when = "event.quantity >= 0"
+goal = ["Order Completed"]
+expires_after = "25s"
 limits = [{ times = 3, within = "10s" }, { times = 15, within = "2m" }, { times = 1, within = "20s", by = "product" }]
 [[journeys.offers]]
 id = "mail"
 channel = "email"
 value = 3.0
+take_back = "25s"
 [[journeys.offers]]
 id = "banner"
 channel = "web"
 placement = "hero"
 value = 1.0
+take_back = "10s"
 
 [[journeys]]
 id = "beside"
@@ -81,6 +85,7 @@ limits = [{ times = 1, within = "5s" }, { times = 3, within = "1m", by = "catego
 id = "text"
 channel = "sms"
 purpose = "service"
+take_back = "1h"
 [[journeys.offers]]
 id = "receipt"
 channel = "till"

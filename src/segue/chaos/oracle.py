@@ -15,7 +15,7 @@ import numpy as np
 
 from segue.actions.encode import ActionEncoder
 from segue.actions.log import SAMPLED
-from segue.chaos.verify import Expected
+from segue.chaos.verify import WITHDRAWN, Expected
 from segue.decide.decisions import Decisions
 from segue.decide.engine import ShardEngine
 from segue.events.batch import DeadLetter, Decoded, Origin
@@ -70,6 +70,10 @@ class EngineOracle:
         return must, run.expected
 
     def action(self, message: Mapping[str, Any]) -> Content:
+        """All of it."""
+        return _content(message)
+
+    def withdrawn(self, message: Mapping[str, Any]) -> Content:
         """All of it."""
         return _content(message)
 
@@ -178,7 +182,10 @@ class UndisturbedRun:
             if isinstance(payload, bytes):
                 for line in payload.splitlines():
                     action = msgspec.json.decode(line)
-                    expected.actions[action["decision_id"]] = (name, _content(action))
+                    if action["kind"] == WITHDRAWN:
+                        expected.withdrawn[action["action_id"]] = (name, _content(action))
+                    else:
+                        expected.actions[action["decision_id"]] = (name, _content(action))
             elif name == DECISIONS:
                 rows = payload.drop_columns(list(SAMPLED)).to_pylist()
                 expected.decisions.update((row["decision_id"], _content(row)) for row in rows)

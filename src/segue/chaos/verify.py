@@ -15,6 +15,7 @@ that decides the same input once more, undisturbed. What is demanded:
   have been said when it is due before `may_ms`, and must be as the oracle says it.
 - An event may be late because the wall clock had moved an idle partition's clock. That is accepted where the message
   was appended more than the lateness after its event; a late event is then no part of the input.
+- What takes an action back stands once for each action, on its channel, and only for one that was sent.
 - Dead letters are compared by number.
 """
 
@@ -56,6 +57,7 @@ from segue_kernels.plan import (
     WINDOW_WEEK,
 )
 
+WITHDRAWN = "withdrawn"  # kind of what takes an action back, and its line in the verdict
 SHOWN = 5  # examples of each finding
 _BY = ("", "product_id", "category")  # in the order of plan.BY_*
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,12 +69,13 @@ Person = tuple[str, str]  # kind and identifier
 class Expected:
     """What an oracle says. Contents are whatever the oracle compares by.
 
-    actions    by decision id: channel and content
+    actions    by decision id: channel and content; withdrawn by action id, so too
     decisions  by decision id: content
     late, dead   the lines' bytes
     """
 
     actions: dict[str, tuple[str, Hashable]] = field(default_factory=dict)
+    withdrawn: dict[str, tuple[str, Hashable]] = field(default_factory=dict)
     decisions: dict[str, Hashable] = field(default_factory=dict)
     changes: Counter[Hashable] = field(default_factory=Counter)
     joins: Counter[Hashable] = field(default_factory=Counter)
@@ -90,6 +93,9 @@ class Oracle(Protocol):
 
     def action(self, message: Mapping[str, Any]) -> Hashable:
         """The content of an action."""
+
+    def withdrawn(self, message: Mapping[str, Any]) -> Hashable:
+        """The content of what takes an action back."""
 
     def decision(self, row: Mapping[str, Any]) -> Hashable:
         """The content of a row of the decision log."""
@@ -397,6 +403,7 @@ class Output:
     """The output topics: messages as they are, tables as rows."""
 
     actions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by channel
+    withdrawn: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by channel
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     lines: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))  # dead letters and late
     misplaced: list[str] = field(default_factory=list)
@@ -423,7 +430,8 @@ def read_output(brokers: str, prefix: str, properties: Mapping[str, str] = {}, c
 
 def _take_action(output: Output, channel: str, record: Record) -> None:
     action = msgspec.json.decode(record.value)
-    output.actions.setdefault(channel, []).append(action)
+    of = output.withdrawn if action["kind"] == WITHDRAWN else output.actions
+    of.setdefault(channel, []).append(action)
     if action["channel"] != channel or record.key != action["customer_id"].encode():
         output.misplaced.append(
             f"{record.topic}/{record.partition} offset {record.offset}: key {record.key!r}"
@@ -467,6 +475,7 @@ def verify(
     actions = judge.actions(output, must, may, kafka)
     log = judge.log(output.tables[DECISIONS], must, may)
     judge.agreement(actions, log)
+    judge.withdrawn(output, must, may, kafka, actions)
     judge.rows(CHANGES, output.tables[CHANGES], oracle.change, must.changes, may.changes)
     judge.rows(JOINS, output.tables[JOINS], oracle.credit, must.joins, may.joins)
     judge.limits(actions.values(), rules)
@@ -547,6 +556,44 @@ class _Judge:
                 self.verdict.of(channel).missing += 1
                 self.verdict.tell("a missing action", f"{channel} {name} {content}")
         return once
+
+    def withdrawn(
+        self,
+        output: Output,
+        must: Expected,
+        may: Expected,
+        kafka: KafkaSettings,
+        actions: Mapping[str, dict[str, Any]],
+    ) -> None:
+        """What takes actions back, each once by action id, and only what was sent. That holds in every order."""
+        counts = self.verdict.of(WITHDRAWN)
+        sent = {action["action_id"] for action in actions.values()}
+        once: dict[str, Hashable] = {}
+        for channel, messages in sorted(output.withdrawn.items()):
+            transactional = kafka.delivery_of(channel) == "transactional"
+            for message in messages:
+                if not self.chosen(message["customer_id"]):
+                    continue
+                counts.found += 1
+                name = message["action_id"]
+                content = self.oracle.withdrawn(message)
+                if name in once:
+                    if once[name] == content and not transactional:
+                        counts.repeated += 1
+                    else:
+                        counts.doubled += 1
+                        self.verdict.tell("an action taken back twice", f"{channel} {_who(message)}")
+                    continue
+                once[name] = content
+                ordered = message["customer_id"] not in self.unordered
+                if name not in sent or (ordered and may.withdrawn.get(name) != (channel, content)):
+                    counts.wrong += 1
+                    wanted = may.withdrawn.get(name, "that it stands")
+                    self.verdict.tell("wrongly taken back", f"{message}\n    expected: {wanted}")
+        for name, (channel, content) in must.withdrawn.items():
+            if name not in once and not self._is_about_unordered(content):
+                counts.missing += 1
+                self.verdict.tell("not taken back", f"{channel} {name} {content}")
 
     def log(self, rows: Iterable[dict[str, Any]], must: Expected, may: Expected) -> dict[str, dict[str, Any]]:
         """Rows of the decision log, each once, by decision id."""

@@ -9,7 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from segue.decide.decisions import Decisions, take_decisions
-from segue.limits import HELD_PER_CUSTOMER_MAX, LINES_PER_EVENT_MAX, PENDING_ROWS_PER_BATCH
+from segue.limits import (
+    HELD_PER_CUSTOMER_MAX,
+    LINES_PER_EVENT_MAX,
+    OUTSTANDING_PER_CUSTOMER_MAX,
+    PENDING_ROWS_PER_BATCH,
+)
 from segue.policy.compiled import CompiledPolicies
 from segue.state.shard import plan_arrays
 from segue_kernels.erase import prepare_row
@@ -40,6 +45,7 @@ from segue_kernels.plan import (
     OFFER_JOURNEY,
     OFFER_SLOT,
     OFFER_SUITABLE,
+    OFFER_TAKE_BACK_MS,
     OFFER_WHEN,
     QUIET_CONTACTS,
     QUIET_HOLDS,
@@ -71,6 +77,7 @@ from segue_kernels.shard import (
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
     OUT_USED,
+    OUT_WITHDRAWN,
     RELEASED_WORDS,
     SAMPLE_WORDS,
     SET_LATENESS_MS,
@@ -81,9 +88,11 @@ from segue_kernels.shard import (
     STOP_ROW,
     STOP_SPILL,
     STOP_ZONE,
+    WITHDRAWN_WORDS,
     Out,
     Scratch,
 )
+from segue_kernels.waits import OUTSTANDING_WORDS
 
 if TYPE_CHECKING:
     from segue.decide.engine import ShardEngine
@@ -188,6 +197,8 @@ class Bench:
         items = actions * (int(policies.offers[:, OFFER_ITEMS_MAX].max()) if offers else 0)
         changes = len(policies.segments) + 1
         credits = (LINES_PER_EVENT_MAX + 1) * len(policies.joins)
+        # by consent as an event comes, by its goal after timers that may have sent more
+        withdrawn = 2 * OUTSTANDING_PER_CUSTOMER_MAX if policies.offers[:, OFFER_TAKE_BACK_MS].any() else 0
         # what one event or timer may add at most
         most = {
             OUT_LOG: slots,
@@ -201,6 +212,7 @@ class Bench:
             OUT_CREDITS: credits,
             OUT_ITEMS: items,
             OUT_ITEM_TEXT: items * _STRING_BYTES_MAX,
+            OUT_WITHDRAWN: withdrawn,
         }
         self.scratch = Scratch(
             location=np.full(
@@ -221,6 +233,7 @@ class Bench:
             ranking=np.zeros(max(1, offers), np.int64),
             candidates=np.zeros(slots, np.int64),
             held=np.zeros((held, RELEASED_WORDS), np.int64),
+            outstanding=np.zeros(OUTSTANDING_WORDS, np.int64),
             room=np.zeros(OUT_USED, np.int64),
             plain=plain_journeys(policies),
             layered=layered_journeys(policies),
@@ -238,6 +251,7 @@ class Bench:
         size = {which: room.get(which, _LOG_ROWS) + added for which, added in most.items()}
         # records that these rows refer to, copied when a part is done; what is never touched is no memory
         copied = size[OUT_LOG] + size[OUT_ACTIONS] + size[OUT_CHANGES] + 2 * size[OUT_CREDITS]
+        copied += size[OUT_WITHDRAWN]
         size[OUT_TIMER_RECORDS] += copied
         size[OUT_TIMER_TEXT] += copied * TIMER_TEXT_MAX
         self._out = Out(
@@ -254,6 +268,7 @@ class Bench:
             credits=np.zeros((size[OUT_CREDITS], CREDIT_WORDS), np.int64),
             items=np.zeros(size[OUT_ITEMS], np.int64),
             item_text=np.zeros(size[OUT_ITEM_TEXT], np.uint8),
+            withdrawn=np.zeros((size[OUT_WITHDRAWN], WITHDRAWN_WORDS), np.int64),
             spans=np.zeros((0, SPAN_WORDS), np.int64),
         )
 

@@ -20,6 +20,7 @@ from segue_kernels.shard import (
     OUT_SPANS,
     OUT_TIMER_RECORDS,
     OUT_TIMER_TEXT,
+    OUT_WITHDRAWN,
     Out,
 )
 
@@ -47,8 +48,8 @@ class Grants:
 class Decisions:
     """What one call decided: tables of segue_kernels/shard.py, trimmed, with copies of the records they refer to.
 
-    records, text   of events and timers; LOG_RECORD, ACTION_RECORD, ACTION_ITEM, CHANGE_RECORD, CREDIT_RECORD and
-                    CREDIT_ITEM are rows of `records`
+    records, text   of events and timers; LOG_RECORD, ACTION_RECORD, ACTION_ITEM, CHANGE_RECORD, CREDIT_RECORD,
+                    CREDIT_ITEM and WITHDRAWN_RECORD are rows of `records`
     items           ACTION_ITEMS: offset << 8 | length in `item_text`
     spans           which rows are whose: a part of the state, and the number of its runs up to this one
     grants          once the ledger has answered: then no action stands in for another one any more
@@ -66,6 +67,7 @@ class Decisions:
     credits: Words
     items: Words
     item_text: Bytes
+    withdrawn: Words
     spans: Words
     grants: Grants | None = None
 
@@ -89,5 +91,6 @@ def take_decisions(out: Out) -> Decisions | None:
         out.credits[: used[OUT_CREDITS]].copy(),
         out.items[: used[OUT_ITEMS]].copy(),
         out.item_text[: used[OUT_ITEM_TEXT]].copy(),
+        out.withdrawn[: used[OUT_WITHDRAWN]].copy(),
         out.spans[: used[OUT_SPANS]].copy(),
     )

@@ -33,7 +33,7 @@ class Logs(Protocol):
         """Batches of the decision log, each with its schema's metadata."""
 
     def actions(self, about: str) -> Iterator[dict[str, Any]]:
-        """Actions in whose message this text occurs."""
+        """Actions, and what takes them back, in whose message this text occurs."""
 
     def not_used(self, about: str) -> dict[str, int]:
         """How many late events and dead letters this text occurs in."""
@@ -60,7 +60,7 @@ class FolderLogs:
             yield from read_log(path)
 
     def actions(self, about: str) -> Iterator[dict[str, Any]]:
-        """Actions in whose line this text occurs."""
+        """Actions, and what takes them back, in whose line this text occurs."""
         for channel in CHANNELS:
             for line in self._lines(channel, about):
                 yield msgspec.json.decode(line)
@@ -103,14 +103,15 @@ class TopicLogs:
                 yield from reader
 
     def actions(self, about: str) -> Iterator[dict[str, Any]]:
-        """Actions in whose message this text occurs; of a channel that repeats, each once."""
+        """Actions, and what takes them back, in whose message this text occurs; each once."""
         wanted = about.encode()
-        known: set[str] = set()
+        known: set[tuple[str, str]] = set()
         for _, value in self._messages(CHANNELS):
             if wanted in value:
                 action: dict[str, Any] = msgspec.json.decode(value)
-                if action["action_id"] not in known:
-                    known.add(action["action_id"])
+                name = action["kind"], action["action_id"]
+                if name not in known:
+                    known.add(name)
                     yield action
 
     def not_used(self, about: str) -> dict[str, int]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.errors import SegueError
+from segue.events.time import time_text
 from segue.explain.logs import Logs
 from segue.explain.rows import STEP, Decision, decisions_of
 
@@ -38,6 +39,7 @@ class Explanation(msgspec.Struct, frozen=True):
     moment    decisions of the moment; empty: nothing was ever decided for this customer (until the time asked)
     actions   by decision id: the messages that went out at that moment
     sent      all actions of the customer in the log, oldest first, until the time asked
+    withdrawn by action id: the messages that took some of them back, until the time asked
     refused   how often which offer did not go out, most often first
     decided   decisions that were made for this customer until the time asked
     of_others decisions in the log for other customers
@@ -50,6 +52,7 @@ class Explanation(msgspec.Struct, frozen=True):
     moment: list[Decision]
     actions: dict[str, dict[str, Any]]
     sent: list[dict[str, Any]]
+    withdrawn: dict[str, dict[str, Any]]
     refused: list[Refused]
     decided: int
     of_others: int
@@ -88,7 +91,9 @@ def explain(logs: Logs, asked: str, at_ms: int | None = None) -> Explanation:
     last = next((each for each in found if each.decision_id == decision), found[-1] if found else None)
     moment = [each for each in found if last is not None and _trigger(each) == _trigger(last)]
     by_id = {each.decision_id: each for each in found}
-    sent = [action for action in logs.actions(customer) if action["decision_id"] in by_id]
+    told = [each for each in logs.actions(customer) if each["decision_id"] in by_id]
+    sent = [each for each in told if each["kind"] == "action"]
+    until = None if at_ms is None or decision else time_text(at_ms)
     sent.sort(key=lambda action: action["time"])
     shown = {each.decision_id for each in moment}
     return Explanation(
@@ -98,6 +103,11 @@ def explain(logs: Logs, asked: str, at_ms: int | None = None) -> Explanation:
         moment=moment,
         actions={action["decision_id"]: action for action in sent if action["decision_id"] in shown},
         sent=sent,
+        withdrawn={
+            each["action_id"]: each
+            for each in told
+            if each["kind"] == "withdrawn" and (until is None or each["time"] <= until)
+        },
         refused=_refused(found),
         decided=len(found),
         of_others=others,

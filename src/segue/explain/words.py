@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segue.explain.rows import Candidate, Decision
 from segue.policy.gather import read_sources
@@ -29,6 +29,16 @@ REASONS = {
     "budget": "the budget of its campaign is spent",
     "not_applicable": "it does not apply to this situation",
     "not_suitable": "it would not do this customer good",
+}
+
+
+# in the order of segue_kernels.shard.WHY_NAMES
+TAKEN_BACK = {
+    "consent": "consent was withdrawn",
+    "suppressed": "unsubscribed from this channel, or mail bounced or was marked as spam",
+    "goal": "the journey's goal was reached",
+    "expired": "it held good no longer",
+    "erased": "the person was erased",
 }
 
 
@@ -81,6 +91,13 @@ def why(decision: Decision, candidate: Candidate, moment: Sequence[Decision], po
         winners = [f"{each.winner} ({each.channel})" for each in moment if each.winner is not None]
         return f"one action a moment: {' and '.join(winners)} scored higher" if winners else text
     return text
+
+
+def taken_back(withdrawn: Mapping[str, Any]) -> str:
+    """When and why an action was taken back, in a phrase."""
+    reason = TAKEN_BACK.get(withdrawn["reason"], withdrawn["reason"])
+    cause = f" (event {withdrawn['causation_id']})" if withdrawn["causation_id"] else ""
+    return f"taken back at {withdrawn['time']}, in case it was not sent yet: {reason}{cause}"
 
 
 def condition(candidate: Candidate, policies: Policies) -> str:

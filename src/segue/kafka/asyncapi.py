@@ -15,7 +15,7 @@ import pyarrow as pa
 from segue import __version__
 from segue.actions.changes import CHANGES_SCHEMA, JOINS_SCHEMA
 from segue.actions.log import LOG_FIELDS
-from segue.actions.messages import Action, DeadLetterMessage, LateMessage
+from segue.actions.messages import Action, DeadLetterMessage, LateMessage, Withdrawn
 from segue.events.names import CHANNELS
 from segue.events.schema import with_numbers
 from segue.events.types import (
@@ -55,6 +55,7 @@ _ROWS: dict[str, type[msgspec.Struct]] = {
 }
 _STRUCTS: tuple[type[msgspec.Struct], ...] = (
     Action,
+    Withdrawn,
     DeadLetterMessage,
     LateMessage,
     Event,
@@ -85,7 +86,7 @@ def asyncapi(
     ]
     read = {topic.name: (f"{topic.table}-row",) if topic.table else _FORMS[topic.form] for topic in inputs}
     carried = {
-        topic.name: read[topic.name] if topic.role == "input" else (_message_of(topic),) for topic in topics
+        topic.name: read[topic.name] if topic.role == "input" else _messages_of(topic) for topic in topics
     }
     used = {name for names in carried.values() for name in names}
     messages = {name: message for name, message in _messages(settings).items() if name in used}
@@ -114,14 +115,17 @@ _ABOUT = """\
 What a retailer's customers do goes in, the next best action comes out: one topic a channel.
 
 Consumers of transactional channels and of the logs read with `isolation.level=read_committed`: each decision id then \
-appears once. On idempotent channels a message may be repeated after a crash, with the same decision id: drop repeats \
-by it. Fields are only ever added; unknown ones are to be ignored."""
+appears once for each `kind`. On idempotent channels a message may be repeated after a crash, with the same kind and \
+decision id: drop repeats by both. Fields are only ever added; unknown ones are to be ignored.
+
+What a channel has not sent yet may be taken back: `kind` is then `withdrawn`, and `action_id` says which. Drop the \
+action if it has not been sent; else there is nothing to do."""
 
 
-def _message_of(topic: TopicPlan) -> str:
+def _messages_of(topic: TopicPlan) -> tuple[str, ...]:
     if topic.role == "channel":
-        return "action"
-    return {DEAD_LETTERS: "dead-letter", LATE: "late"}.get(topic.output, topic.output)
+        return "action", "withdrawn"
+    return ({DEAD_LETTERS: "dead-letter", LATE: "late"}.get(topic.output, topic.output),)
 
 
 def _servers(settings: KafkaSettings) -> dict[str, Any]:
@@ -166,7 +170,7 @@ def _description(topic: TopicPlan, settings: KafkaSettings) -> str:
         return "What happened; several topics are read side by side."
     if topic.role == "channel":
         how = settings.delivery_of(topic.output)
-        return f"Actions on the channel {topic.output}; delivery is {how}."
+        return f"Actions on the channel {topic.output}, and which are taken back; delivery is {how}."
     return {
         DECISIONS: "Why each decision was made: a row a slot, a reason for every candidate; with --log off no rows. "
         "Transactional.",
@@ -249,6 +253,11 @@ def _messages(settings: KafkaSettings) -> dict[str, Any]:
         "ce_subject": _text("the customer's id"),
         "content-type": _text("of the value", const=JSON),
     }
+    of_withdrawn = cloud_events | {
+        "ce_id": _text("the action id and -withdrawn", pattern="^[0-9a-f]{32}-withdrawn$"),
+        "ce_type": _text("what it is", const="segue.withdrawn"),
+        "ce_time": _text("when the action was taken back", format="date-time"),
+    }
     envelope = {
         "ce_specversion": _text("CloudEvents 1.0, binary mode", const="1.0"),
         "ce_id": _text("id of the event"),
@@ -258,11 +267,13 @@ def _messages(settings: KafkaSettings) -> dict[str, Any]:
     }
     action = _message("Action", _ref(Action), JSON, _receipts("for the action") | cloud_events, customer)
     action["correlationId"] = {"location": "$message.payload#/correlation_id"}
+    withdrawn_headers = _receipts("for what is taken back") | of_withdrawn
     json_type = {"content-type": _text("of the value", const=JSON)}
     arrow_type = {"content-type": _text("of the value", const=ARROW_STREAM)}
     one_a_row = _receipts("for each row")
     return {
         "action": action,
+        "withdrawn": _message("Action taken back", _ref(Withdrawn), JSON, withdrawn_headers, customer),
         DECISIONS: _table("Rows of the decision log", _LOGS[DECISIONS], one_a_row | arrow_type),
         CHANGES: _table("Changes of segments and stages", _LOGS[CHANGES], _IDS | arrow_type),
         JOINS: _table("Matches of joins", _LOGS[JOINS], _IDS | arrow_type),

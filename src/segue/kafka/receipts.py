@@ -1,8 +1,8 @@
 """What was sent says what it was: receipts of decisions, and ids of the rows that are no decision, in its headers.
 
-A receipt (segue_kernels/receipt.py) stands in the header RECEIPTS of an action, and one a row in that of a decision
-log message. Changes, joins, dead letters and late events have a 128-bit id a row in the header IDS. Both are read
-back after a crash. An id is the same when the same row is made again.
+A receipt (segue_kernels/receipt.py) stands in the header RECEIPTS of an action and of what takes one back, and a row in
+that of a decision log message. Changes, joins, dead letters and late events have a 128-bit id a row in the header IDS.
+Both are read back after a crash. An id is the same when the same row is made again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,29 @@ import numpy.typing as npt
 from segue.policy.compiled import CompiledPolicies
 from segue_kernels.log import write_receipts
 from segue_kernels.plan import OFFER_CONTACT
-from segue_kernels.receipt import RECEIPT_WORDS
-from segue_kernels.record import CUSTOMER_HI, CUSTOMER_LO, MESSAGE_HI, MESSAGE_LO, PRODUCT, TIME
+from segue_kernels.receipt import (
+    RECEIPT_CUSTOMER_HI,
+    RECEIPT_CUSTOMER_KIND,
+    RECEIPT_CUSTOMER_LO,
+    RECEIPT_DECISION_HI,
+    RECEIPT_DECISION_LO,
+    RECEIPT_FLAGS,
+    RECEIPT_IS_WITHDRAWN,
+    RECEIPT_PART,
+    RECEIPT_SEQUENCE,
+    RECEIPT_TIME,
+    RECEIPT_WORDS,
+)
+from segue_kernels.record import (
+    CUSTOMER_HI,
+    CUSTOMER_LO,
+    FLAG_KIND,
+    MESSAGE_HI,
+    MESSAGE_LO,
+    PACK,
+    PRODUCT,
+    TIME,
+)
 from segue_kernels.shard import (
     CHANGE_CODE,
     CHANGE_NOW,
@@ -28,6 +49,13 @@ from segue_kernels.shard import (
     CREDIT_LEFT_LO,
     CREDIT_LEFT_TIME,
     CREDIT_RECORD,
+    SPAN_PART,
+    SPAN_SEQUENCE,
+    SPAN_WITHDRAWN_END,
+    WITHDRAWN_DECISION_HI,
+    WITHDRAWN_DECISION_LO,
+    WITHDRAWN_NOW,
+    WITHDRAWN_RECORD,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +126,26 @@ def receipts_of(decided: list[Decisions], offers: Words) -> tuple[Words, Words]:
         row += len(decisions.log)
         action += len(decisions.actions)
     return rows, actions
+
+
+def withdrawn_receipts(decided: list[Decisions]) -> Words:
+    """int64[n, RECEIPT_WORDS] of what was taken back."""
+    return np.concatenate([_withdrawn_receipts(decisions) for decisions in decided])
+
+
+def _withdrawn_receipts(decisions: Decisions) -> Words:
+    rows = decisions.withdrawn
+    heads = decisions.records[rows[:, WITHDRAWN_RECORD]]
+    spans = np.searchsorted(decisions.spans[:, SPAN_WITHDRAWN_END], np.arange(len(rows)), side="right")
+    receipts = np.zeros((len(rows), RECEIPT_WORDS), np.int64)
+    receipts[:, [RECEIPT_PART, RECEIPT_SEQUENCE]] = decisions.spans[spans][:, [SPAN_PART, SPAN_SEQUENCE]]
+    receipts[:, [RECEIPT_CUSTOMER_LO, RECEIPT_CUSTOMER_HI]] = heads[:, [CUSTOMER_LO, CUSTOMER_HI]]
+    receipts[:, RECEIPT_CUSTOMER_KIND] = heads[:, PACK] >> 8 & FLAG_KIND
+    receipts[:, RECEIPT_DECISION_LO] = rows[:, WITHDRAWN_DECISION_LO]
+    receipts[:, RECEIPT_DECISION_HI] = rows[:, WITHDRAWN_DECISION_HI]
+    receipts[:, RECEIPT_TIME] = rows[:, WITHDRAWN_NOW]
+    receipts[:, RECEIPT_FLAGS] = RECEIPT_IS_WITHDRAWN
+    return receipts
 
 
 def change_ids(decided: list[Decisions], policies: CompiledPolicies) -> Words:

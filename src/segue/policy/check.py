@@ -16,7 +16,7 @@ import numpy.typing as npt
 from segue.events.money import EXPONENTS, code_letters
 from segue.events.names import CHANNELS, type_name
 from segue.events.time import time_text
-from segue.limits import HELD_PER_CUSTOMER_MAX, HOUR_MS, MINUTE_MS
+from segue.limits import HELD_PER_CUSTOMER_MAX, HOUR_MS, MINUTE_MS, OUTSTANDING_PER_CUSTOMER_MAX
 from segue.policy import ir
 from segue.policy.compiled import (
     PERCENT_UNITS,
@@ -31,7 +31,7 @@ from segue.policy.load import DAYS
 from segue.policy.plan import CALENDAR_MS_MAX, Layout, Need, lay_out, needs_of, session_stream
 from segue_kernels import plan
 from segue_kernels.pool import size_class
-from segue_kernels.waits import HELD_WORDS, WAIT_WORDS_MAX
+from segue_kernels.waits import HELD_WORDS, OUTSTANDING_WORDS, WAIT_WORDS_MAX
 
 WORD_BYTES = 8
 KIND_NAMES = {
@@ -63,6 +63,7 @@ class OfferReport:
     granted_if_unknown   consent that is not known counts as granted
     discount             " of 5 to 20 %", of one that is computed
     items                "5 of Product Viewed", or empty if the action lists no products
+    take_back            for how long the action may be taken back, or empty if it may not
     """
 
     journey: str
@@ -73,12 +74,14 @@ class OfferReport:
     campaign: str
     discount: str
     items: str
+    take_back: str
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyReport:
     """One policy. `triggers` are the events and changes it decides on, `events` all it needs to see.
 
+    goals     a line for each journey that has any
     waits     a line for each journey that waits, or that is decided when a session ends
     models    a line for each journey that has one
     segments, stages, joins, tables, caps, campaigns, quiet_hours, purposes   a line for each that it defines
@@ -91,6 +94,7 @@ class PolicyReport:
     journeys: tuple[str, ...]
     triggers: tuple[str, ...]
     events: tuple[str, ...]
+    goals: tuple[str, ...]
     waits: tuple[str, ...]
     models: tuple[str, ...]
     segments: tuple[str, ...]
@@ -113,6 +117,7 @@ class Report:
 
     caps       how many caps there are; cap_bytes: of them a customer, which is part of `state_bytes`
     held       how many actions of a customer quiet hours may hold; held_bytes: of each, at most, beside the row
+    outstanding  how many actions of a customer may be taken back; outstanding_bytes: of each, beside the row
     warnings   what is allowed, and hardly meant
     """
 
@@ -124,6 +129,8 @@ class Report:
     cap_bytes: int
     held: int
     held_bytes: int
+    outstanding: int
+    outstanding_bytes: int
     warnings: tuple[str, ...]
     programs: int
     native: bool
@@ -133,6 +140,7 @@ class Report:
 def check(compiled: CompiledPolicies) -> Report:
     """The report of loaded policies."""
     holds = any(quiet.holds for quiet in compiled.quiet_infos)
+    takes_back = bool(compiled.offers[:, plan.OFFER_TAKE_BACK_MS].any())
     return Report(
         policies=tuple(_policy(compiled, i) for i in range(len(compiled.policies))),
         streams=len(compiled.streams),
@@ -142,6 +150,8 @@ def check(compiled: CompiledPolicies) -> Report:
         cap_bytes=_bytes(compiled.streams[compiled.streams[:, plan.STREAM_TYPE] == plan.CAP_TYPE]),
         held=HELD_PER_CUSTOMER_MAX if holds else 0,
         held_bytes=int(size_class(WAIT_WORDS_MAX + HELD_WORDS)[1]) * WORD_BYTES if holds else 0,
+        outstanding=OUTSTANDING_PER_CUSTOMER_MAX if takes_back else 0,
+        outstanding_bytes=int(size_class(OUTSTANDING_WORDS)[1]) * WORD_BYTES if takes_back else 0,
         warnings=(*_warnings(compiled), *_quiet_warnings(compiled)),
         programs=len(compiled.programs),
         native=compiled.native is not None,
@@ -161,6 +171,7 @@ def render(report: Report) -> str:
             f"{policy.name} version {policy.version} ({policy.path}, sha256 {policy.digest[:12]})",
             *_listed("journeys", policy.journeys),
             *_listed("decides on", policy.triggers),
+            *_each("goals", policy.goals),
             *_each("waits", policy.waits),
             *_each("models", policy.models),
             *_listed("segments", policy.segments),
@@ -184,7 +195,10 @@ def render(report: Report) -> str:
                 consent += ", granted if unknown"
             campaign = f", voucher {offer.campaign}{offer.discount}" if offer.campaign else ""
             items = f", lists {offer.items}" if offer.items else ""
-            lines.append(f"    {offer.journey}: {offer.offer} -> {offer.slot} ({consent}{campaign}{items})")
+            taken_back = f", taken back for {offer.take_back}" if offer.take_back else ""
+            lines.append(
+                f"    {offer.journey}: {offer.offer} -> {offer.slot} ({consent}{campaign}{items}{taken_back})"
+            )
     lines.append(
         f"in all: {len(report.policies)} policies, {report.streams} streams, {report.programs} programs,"
         f" {report.state_bytes:,} bytes of state in a row of {report.row_bytes:,} bytes a customer"
@@ -195,6 +209,11 @@ def render(report: Report) -> str:
         lines.append(
             f"held through quiet hours: at most {report.held} actions a customer,"
             f" of up to {report.held_bytes:,} bytes each"
+        )
+    if report.outstanding:
+        lines.append(
+            f"that may be taken back: at most {report.outstanding} actions a customer,"
+            f" of {report.outstanding_bytes:,} bytes each"
         )
     lines += [f"warning: {warning}" for warning in report.warnings]
     if report.native_problem:
@@ -216,6 +235,7 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
     layout = lay_out(_needs(compiled, policy, own))
     infos = [compiled.journey_infos[i] for i in own]
     begun = {name for journey in infos for name in journey.types}
+    reached = {name for journey in infos for name in journey.goals}
     triggers = begun | {change for journey in infos for change in journey.changes}
     seen = {type_name(s.type) for s in layout.index if plan.ANY_TYPE < s.type < plan.SENT_TYPE}
     seen |= {
@@ -236,6 +256,7 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
             campaign=offer.voucher.campaign if offer.voucher else "",
             discount=_discount(compiled, i),
             items=_items(compiled, i),
+            take_back=_taken_back(compiled, i),
         )
         for i, offer in enumerate(compiled.offer_infos)
         if offer.journey in own
@@ -247,7 +268,8 @@ def _policy(compiled: CompiledPolicies, policy: int) -> PolicyReport:
         path=info.path,
         journeys=tuple(compiled.journey_infos[i].id for i in own),
         triggers=tuple(sorted(triggers)),
-        events=tuple(sorted(begun | seen)),
+        events=tuple(sorted(begun | seen | reached)),
+        goals=tuple(f"{each.id}: {', '.join(each.goals)}" for each in infos if each.goals),
         waits=tuple(line for i in own for line in _waits(compiled, i)),
         models=tuple(
             f"{each.id}: {each.model_name} version {each.model_version}, {len(each.feature_names)} features"
@@ -485,6 +507,11 @@ def _items(compiled: CompiledPolicies, offer: int) -> str:
         return ""
     code = int(compiled.streams[row[plan.OFFER_ITEMS_STREAM], plan.STREAM_TYPE])
     return f"{row[plan.OFFER_ITEMS_MAX]} of {type_name(code)}"
+
+
+def _taken_back(compiled: CompiledPolicies, offer: int) -> str:
+    lasts_ms = int(compiled.offers[offer, plan.OFFER_TAKE_BACK_MS])
+    return _duration(lasts_ms) if lasts_ms else ""
 
 
 def _discount(compiled: CompiledPolicies, offer: int) -> str:

@@ -66,6 +66,7 @@ class JourneyInfo:
     types: tuple[str, ...]
     changes: tuple[str, ...]
     expires_after_ms: int
+    goals: tuple[str, ...]  # events
     model_name: str
     model_version: str
     feature_names: tuple[str, ...]
@@ -201,6 +202,8 @@ class CompiledPolicies:
     charge_start: Int64Array  # [17]
     charge: Int64Array  # stream indexes by the contact of a send
     quiet: Int64Array  # [n, 5]
+    goal_start: Int64Array  # [257]
+    goal: Int64Array  # journey indexes, ascending, by the type of their goals
     features: Int64Array  # [n] program indexes
     weights: Float64Array  # [n]
     slot_hash: Int64Array  # [n] siphash64 of "channel/placement", zero key

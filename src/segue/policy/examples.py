@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from segue.policy.compiled import CompiledPolicies
 from segue.policy.gather import ALONG_THE_WAY
 from segue.policy.scope import NO_CUSTOMER, UNITS_MS
 from segue.reference.zones import zone_names
+from segue_kernels.shard import WHY_NAMES
 
 STEP = "read examples"
 START = "2026-03-02T08:00:00Z"  # a Monday
@@ -109,12 +111,25 @@ class ExpectedChange(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw
     customer: str | None = None
 
 
+class ExpectedWithdrawn(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """An action taken back. Fields that are given are compared."""
+
+    at: str
+    customer: str | None = None
+    journey: str | None = None
+    step: int | None = None
+    offer: str | None = None
+    channel: str | None = None
+    reason: str | None = None
+
+
 class Example(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Events in their order of arrival, and all actions they lead to by `until` (the last event's time if absent).
 
     consent         channels with marketing consent from before the start on, for whoever appears
     expect          every action: one that is not listed is a failure; an empty list: it must not act
     expect_changes  every change of segments and stages, if given
+    expect_withdrawn  every action that is taken back, if given
     with_           files beside this one that are loaded with it
     tables          rows of reference tables, by table
     """
@@ -123,6 +138,7 @@ class Example(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     events: Annotated[list[Event], msgspec.Meta(min_length=1, max_length=EVENTS_PER_EXAMPLE_MAX)]
     expect: list[Expected]
     expect_changes: list[ExpectedChange] | None = None
+    expect_withdrawn: list[ExpectedWithdrawn] | None = None
     until: str | None = None
     start: str = START
     timezone: str | None = None
@@ -203,7 +219,7 @@ def _hint(message: str) -> str:
     unknown = re.search(r"unknown field `([^`]*)`", message)
     if unknown is None:
         return "see LANGUAGE.md, Examples"
-    structs = (Example, Event, Line, Expected, ExpectedChange)
+    structs = (Example, Event, Line, Expected, ExpectedChange, ExpectedWithdrawn)
     return did_you_mean(
         unknown[1],
         tuple(dict.fromkeys(field.encode_name for s in structs for field in msgspec.structs.fields(s))),
@@ -224,6 +240,9 @@ def _check(example: Example, at: str) -> None:
     for i, change in enumerate(example.expect_changes or ()):
         _check_offset(change.at, f"{at}.expect_changes[{i}].at`")
         _check_word(change.change, "change", _CHANGES, f"{at}.expect_changes[{i}].change`")
+    for i, withdrawn in enumerate(example.expect_withdrawn or ()):
+        _check_offset(withdrawn.at, f"{at}.expect_withdrawn[{i}].at`")
+        _check_word(withdrawn.reason, "reason", WHY_NAMES, f"{at}.expect_withdrawn[{i}].reason`")
     if example.until is not None:
         _check_offset(example.until, f"{at}.until`")
     for channel in example.consent:
@@ -242,12 +261,19 @@ def check_names(example: Example, policies: CompiledPolicies, at: str) -> None:
     at  the example's place: the file, and the path in it
     """
     journeys = tuple(info.id for info in policies.journey_infos)
-    for i, expected in enumerate(example.expect):
-        offers = tuple(
-            offer.id for offer in policies.offer_infos if expected.journey in (None, journeys[offer.journey])
-        )
-        _check_word(expected.journey, "journey", journeys, f"{at}.expect[{i}].journey`")
-        _check_word(expected.offer, "offer", offers, f"{at}.expect[{i}].offer`")
+    listed: list[tuple[str, Sequence[Expected | ExpectedWithdrawn]]] = [
+        ("expect", example.expect),
+        ("expect_withdrawn", example.expect_withdrawn or ()),
+    ]
+    for name, of in listed:
+        for i, expected in enumerate(of):
+            offers = tuple(
+                offer.id
+                for offer in policies.offer_infos
+                if expected.journey in (None, journeys[offer.journey])
+            )
+            _check_word(expected.journey, "journey", journeys, f"{at}.{name}[{i}].journey`")
+            _check_word(expected.offer, "offer", offers, f"{at}.{name}[{i}].offer`")
     for i, change in enumerate(example.expect_changes or ()):
         kind = "stage" if change.change == "stage" else "segment" if change.change else "segment or stage"
         known = () if kind == "stage" else policies.segment_ids

@@ -71,6 +71,9 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
     session_ends, session_start, session = _session_tables(rows, layout)
     join_start, join = _grouped([(row.right, i) for i, row in enumerate(rows.joins)], plan.TYPES)
     caps, cap_start, cap, charge_start, charge = _cap_tables(rows, layout)
+    goal_start, goal = _grouped(
+        [(code, j) for j, journey in enumerate(rows.journeys) for code in journey.goals], plan.TYPES
+    )
     names = rows.names
     return CompiledPolicies(
         streams=layout.streams,
@@ -94,6 +97,8 @@ def fill_tables(rows: Rows, compile_programs: Compile | None) -> CompiledPolicie
         charge_start=charge_start,
         charge=charge,
         quiet=_quiet(rows),
+        goal_start=goal_start,
+        goal=goal,
         features=features,
         weights=weights,
         slot_hash=_hashes(f"{channel}/{placement}" for channel, placement in slots),
@@ -186,6 +191,7 @@ def _journey_info(row: JourneyRow) -> JourneyInfo:
         types=tuple(name for name in on if "(" not in name),
         changes=tuple(name for name in on if "(" in name),
         expires_after_ms=row.expires_after_ms,
+        goals=tuple(row.journey.goal),
         model_name=used.name if used else "",
         model_version=(used.version or "") if used else "",
         feature_names=tuple(feature.name for feature in used.features) if used else (),
@@ -318,6 +324,7 @@ def _offer_tables(
         offers[i, plan.OFFER_CONSENT_LEAST] = row.offer.purpose not in rows.names.granted
         offers[i, plan.OFFER_CONTEXT] = row.context
         offers[i, plan.OFFER_EXPIRES_MS] = rows.journeys[row.journey].expires_after_ms
+        offers[i, plan.OFFER_TAKE_BACK_MS] = row.take_back_ms
         offers[i, plan.OFFER_CURRENCY] = row.currency
         offers[i, plan.OFFER_CAMPAIGN] = row.campaign + 1
         offers[i, plan.OFFER_DISCOUNT] = -1

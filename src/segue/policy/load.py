@@ -397,6 +397,7 @@ class _Builder:
             features=features,
             limits=limits,
             expires_after_ms=scope.at(f"{path}.expires_after").duration_ms(journey.expires_after),
+            goals=self._goals(source, journey, scope, path),
             programs=[program for program in (still, *features) if program >= 0],
         )
         if kind != plan.ON_WAIT:
@@ -560,8 +561,30 @@ class _Builder:
                 campaign=-1 if campaign is None else self.rows.campaigns.index(campaign),
                 currency=scope.currency if offer.voucher else 0,
                 items=self._items(source, offer.items, scope, f"{path}.items"),
+                take_back_ms=self._take_back_ms(source, offer, row, scope, f"{path}.take_back"),
             )
         )
+
+    def _goals(self, source: Source, journey: model.Journey, scope: Scope, path: str) -> tuple[int, ...]:
+        for i, name in enumerate(journey.goal):
+            if name in journey.goal[:i]:
+                source.fail(f"{path}.goal[{i}]", f"`{name}` stands here twice", "name each event once")
+        return tuple(scope.at(f"{path}.goal[{i}]").event_type(name) for i, name in enumerate(journey.goal))
+
+    def _take_back_ms(
+        self, source: Source, offer: model.Offer, row: JourneyRow, scope: Scope, path: str
+    ) -> int:
+        if offer.take_back is None:
+            return 0
+        take_back_ms = scope.at(path).duration_ms(offer.take_back)
+        if take_back_ms > row.expires_after_ms:
+            expires = row.journey.expires_after
+            source.fail(
+                path,
+                f'"{offer.take_back}" is longer than the action holds good, {expires}',
+                f'at most `expires_after` of the journey: take_back = "{expires}"',
+            )
+        return take_back_ms
 
     def _layer(self, row: JourneyRow, of_all: ir.Node, own: ir.Node) -> int:
         """The program of a journey's condition and an offer's own, -1 if both always hold: offers without an own one

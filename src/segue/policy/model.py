@@ -83,6 +83,7 @@ class Offer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     purpose: str = "marketing"
     voucher: Voucher | None = None
     items: Items | None = None
+    take_back: str | None = None
     steps: Annotated[list[int], msgspec.Meta(max_length=WAITS_PER_JOURNEY_MAX)] = []
 
 
@@ -117,7 +118,8 @@ class Journey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """When something is worth saying, and the offers that then compete.
 
     It is decided on events and changes (`on`), some time after an event (`on` and `wait`), or when a session ends
-    (`session`). `applicable` and `suitable` are asked for each of its offers.
+    (`session`). `applicable` and `suitable` are asked for each of its offers. `goal`: events that call off what is
+    not sent yet.
     """
 
     id: Name
@@ -134,6 +136,7 @@ class Journey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     title: Title = ""
     priority: Annotated[int, msgspec.Meta(ge=0, le=PRIORITY_MAX)] = 50
     alongside: bool = False
+    goal: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)] = []
     score_min: Number = 0.0
     expires_after: str = "1d"
     limits: Annotated[list[Limit], msgspec.Meta(max_length=LIMITS_PER_JOURNEY_MAX)] = []
@@ -260,7 +263,6 @@ RESERVED_FIELDS = (
     "steps",
     "timeout",
     "exit",
-    "goal",
 )
 
 

@@ -51,6 +51,7 @@ class JourneyRow:
     features: list[int]
     limits: list[tuple[ir.Stream, int, int]]  # stream, times, window_ms
     expires_after_ms: int
+    goals: tuple[int, ...]
     programs: list[int]
 
     @property
@@ -86,6 +87,7 @@ class OfferRow:
     campaign: int  # of `Rows.campaigns`, -1: none that is declared
     currency: int
     items: ItemsRow | None
+    take_back_ms: int  # 0: never
 
 
 @dataclass(frozen=True, slots=True)

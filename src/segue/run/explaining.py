@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from segue.events.time import time_text
 from segue.explain.moment import Explanation
 from segue.explain.rows import Candidate, Decision
-from segue.explain.words import REASONS, Policies, condition, why
+from segue.explain.words import REASONS, Policies, condition, taken_back, why
 
 NUMBERS = (
     "propensity",
@@ -71,6 +71,8 @@ def _show_decision(
     )
     if action is not None:
         console.print(f"  {_product(action)}", soft_wrap=True)
+        if action["action_id"] in explanation.withdrawn:
+            console.print(f"  {taken_back(explanation.withdrawn[action['action_id']])}", soft_wrap=True)
     numbers = [Column(name, justify="right") for name in NUMBERS]
     table = Table("", "offer", *numbers, "", box=None)
     order = sorted(decision.candidates, key=lambda each: (each.reason != "won", -(each.score or 0.0)))
@@ -107,9 +109,11 @@ def _show_history(explanation: Explanation, console: Console) -> None:
     console.print(
         f"\n{explanation.decided:,} decisions, {len(sent):,} actions so far, in {explanation.where}"
     )
-    table = Table("time", "channel", "offer", Column("action", no_wrap=True), box=None)
+    table = Table("time", "channel", "offer", Column("action", no_wrap=True), "", box=None)
     for action in sent[-SENT_SHOWN:]:
-        table.add_row(action["time"], action["channel"], action["offer"], action["action_id"])
+        withdrawn = explanation.withdrawn.get(action["action_id"])
+        note = "" if withdrawn is None else f"taken back: {withdrawn['reason']}"
+        table.add_row(action["time"], action["channel"], action["offer"], action["action_id"], note)
     if sent:
         console.print(table)
     if len(sent) > SENT_SHOWN:

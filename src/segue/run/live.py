@@ -50,6 +50,9 @@ _REASONS = {
 }
 
 
+_ACTION = b'{"kind":"action"'  # not what takes one back
+
+
 class _Line(msgspec.Struct):
     """The fields of an action that are shown."""
 
@@ -119,7 +122,8 @@ class Live(Moving):
         for path in sorted(self._out.glob("*.jsonl")):
             if path.stem in (SUMMARY, DEAD_LETTERS, LATE):
                 continue
-            lines = self._tails.setdefault(path.stem, Tail(path)).lines()
+            told = self._tails.setdefault(path.stem, Tail(path)).lines()
+            lines = [line for line in told if line.startswith(_ACTION)]
             self._actions[path.stem] += len(lines)
             self._last += [msgspec.json.decode(line, type=_Line) for line in lines[-_LAST:]]
         log = output_path(self._out, DECISIONS)

@@ -31,6 +31,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     ahead         of the events: dated too far ahead of their arrival, and set to it (live runs)
     timers_fired  waits and ends of sessions that came due
     changes       segments entered or left, stages entered
+    withdrawn     actions taken back
     credits       left events of joins that were credited with a right one
     decisions     slots that had candidates; actions are those with a winner
     bounds        how often a bound of the state was met
@@ -55,6 +56,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     timers_fired: int
     changes: int
     credits: int
+    withdrawn: int
     customers_merged: int
     bounds: dict[str, int]
     processes: int
@@ -72,6 +74,7 @@ _BOUNDS = (
     "timers_quarantined",
     "waits_refused",
     "held_refused",
+    "outstanding_dropped",
     "join_bound_met",
     "sequence_bound_met",
     "session_bound_met",
@@ -115,6 +118,7 @@ def summarise(part: Part, policies: CompiledPolicies, seconds: float, processes:
         timers_fired=counters.get("timers_fired", 0),
         changes=counters.get("changes", 0),
         credits=counters.get("credits", 0),
+        withdrawn=counters.get("withdrawn", 0),
         customers_merged=counters.get("customers_merged", 0),
         bounds={name: counters[name] for name in _BOUNDS if name in counters},
         processes=processes,
@@ -144,6 +148,7 @@ def show(summary: Summary, console: Console, out: str) -> None:
         ("timers", summary.timers_fired, "waits and sessions that came due"),
         ("changes", summary.changes, "of segments and stages"),
         ("credits", summary.credits, "joins that matched"),
+        ("withdrawn", summary.withdrawn, "actions taken back"),
     ):
         if number:
             _row(table, name, number, note)

@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
-from segue.actions.messages import Action, DeadLetterMessage, LateMessage
+from segue.actions.messages import Action, DeadLetterMessage, LateMessage, Withdrawn
 from segue.events.schema import FORMS, json_schema
 from segue.run.report import Summary
 
 _OUT: dict[str, type[msgspec.Struct]] = {
     "action": Action,
+    "withdrawn": Withdrawn,
     "dead-letter": DeadLetterMessage,
     "late": LateMessage,
     "summary": Summary,

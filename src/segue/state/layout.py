@@ -47,8 +47,8 @@ class Remembered(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """A journey that waits, or whose actions may be held, by its number: what its waits are kept by (plan.BY_*), and
-    how many steps it has; 0 if it does not wait."""
+    """A journey that waits, or whose actions may be held or taken back, by its number: what its waits are kept by
+    (plan.BY_*), and how many steps it has; 0 if it does not wait."""
 
     journey: int
     id: str
@@ -86,11 +86,10 @@ def layout_of(policies: CompiledPolicies) -> Layout:
     quiet = policies.quiet[policies.quiet[:, plan.QUIET_HOLDS] != 0]
     holds = int(np.bitwise_or.reduce(quiet[:, plan.QUIET_CONTACTS]))
     for number, of in enumerate(policies.journeys.tolist()):
-        contacts = policies.offers[
-            of[plan.JOURNEY_OFFERS_START] : of[plan.JOURNEY_OFFERS_END], plan.OFFER_CONTACT
-        ]
-        may_be_held = any(holds >> contact & 1 for contact in contacts.tolist())
-        if of[plan.JOURNEY_KIND] == plan.ON_WAIT or may_be_held:
+        offers = policies.offers[of[plan.JOURNEY_OFFERS_START] : of[plan.JOURNEY_OFFERS_END]]
+        may_be_held = any(holds >> contact & 1 for contact in offers[:, plan.OFFER_CONTACT].tolist())
+        takes_back = offers[:, plan.OFFER_TAKE_BACK_MS].any()
+        if of[plan.JOURNEY_KIND] == plan.ON_WAIT or may_be_held or takes_back:
             steps = of[plan.JOURNEY_WAITS_END] - of[plan.JOURNEY_WAITS_START]
             hashed = int(policies.journey_hash[number])
             waiting.append(Waiting(number, journeys[number], hashed, of[plan.JOURNEY_BY], steps))
@@ -163,7 +162,10 @@ class Change:
             *_said("segments", segments, old.segments, new.segments),
             *_said("stages", stages, old.stages, new.stages),
             *_said(
-                "journeys that wait or hold", waits, [w.id for w in old.waiting], [w.id for w in new.waiting]
+                "journeys that wait, hold or take back",
+                waits,
+                [w.id for w in old.waiting],
+                [w.id for w in new.waiting],
             ),
         ]
         self._columns = old.columns, new.columns

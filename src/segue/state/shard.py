@@ -33,6 +33,7 @@ from segue_kernels.plan import (
     JOIN_LEFT_STREAM,
     JOURNEY_KIND,
     LIMIT_STREAM,
+    OFFER_TAKE_BACK_MS,
     ON_WAIT,
     QUIET_HOLDS,
     STREAM_BY,
@@ -52,6 +53,7 @@ from segue_kernels.shard import (
     SET_KEY0,
     SET_KEY1,
     SET_LATENESS_MS,
+    SET_OUTSTANDING_MAX,
     SET_PENDING_MS,
     SET_POOL_MAX,
     SET_POOL_ROOM,
@@ -73,7 +75,7 @@ from segue_kernels.shard import (
     Shard,
 )
 from segue_kernels.timers import WHEEL_WORDS
-from segue_kernels.waits import HELD_WORDS, WAIT_WORDS_MAX
+from segue_kernels.waits import HELD_WORDS, OUTSTANDING_WORDS, WAIT_WORDS_MAX
 
 _INDEX_SLOTS_FIRST = 1 << 10
 _SPILL_SLOTS_FIRST = 1 << 10
@@ -134,6 +136,7 @@ class EngineSettings:
         words[SET_POOL_MAX] = self.pool_words_per_shard_max
         words[SET_WAITS_MAX] = limits.WAITS_PER_CUSTOMER_MAX
         words[SET_HELD_MAX] = limits.HELD_PER_CUSTOMER_MAX
+        words[SET_OUTSTANDING_MAX] = limits.OUTSTANDING_PER_CUSTOMER_MAX
         words[SET_PENDING_MS] = limits.PENDING_MS
         words[SET_ERASURE_TYPE] = ERASURE
         bits = sum(1 << code for code in {consent_type, unsubscribe_type, *MAIL_REFUSED_CODES})
@@ -169,7 +172,8 @@ def plan_arrays(policies: CompiledPolicies) -> Plan:
 
 class EventRoom(NamedTuple):
     """What one event or timer can take at most: entries it spills, and words of the pool for them, for its id ring,
-    for waits it begins and for what it holds. `_each`: so many for each of its records, beside the others."""
+    for waits it begins, for what it holds and what may be taken back. `_each`: so many for each of its records, beside
+    the others."""
 
     spill: int
     spill_each: int
@@ -213,6 +217,8 @@ def event_room(plan: Plan) -> EventRoom:
         pool += limits.WAITS_PER_CUSTOMER_MAX * block_words(WAIT_WORDS_MAX)
     if plan.quiet[:, QUIET_HOLDS].any():
         pool += len(plan.slot_hash) * block_words(WAIT_WORDS_MAX + HELD_WORDS)
+    if plan.offers[:, OFFER_TAKE_BACK_MS].any():  # those that stand in for a winner are remembered, too
+        pool += max(len(plan.slot_hash), len(plan.offers)) * block_words(OUTSTANDING_WORDS)
     sent = block[plan.limits[:, LIMIT_STREAM]]
     grants = 2 * len(plan.slot_hash) * limits.LIMITS_PER_JOURNEY_MAX
     if sent.any():

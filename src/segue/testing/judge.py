@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 
-from segue.policy.examples import Example, Expected, ExpectedChange, offset_ms, offset_text
+from segue.policy.examples import (
+    Example,
+    Expected,
+    ExpectedChange,
+    ExpectedWithdrawn,
+    offset_ms,
+    offset_text,
+)
 from segue.testing.play import Candidate, Played
 
 _NAMES_IN_ACTION = {"customer": "customer_id", "product": "product_id"}
@@ -35,10 +42,12 @@ _REASON_HINTS = {
 
 @dataclass(slots=True)
 class Verdict:
-    """`happened`: (expected or None, actual or None) in order of time; both: as expected. Same for `changed`."""
+    """`happened`: (expected or None, actual or None) in order of time; both: as expected. Same for `changed`
+    and `taken_back`."""
 
     happened: list[tuple[Expected | None, dict[str, Any] | None]] = field(default_factory=list)
     changed: list[tuple[ExpectedChange | None, dict[str, Any] | None]] = field(default_factory=list)
+    taken_back: list[tuple[ExpectedWithdrawn | None, dict[str, Any] | None]] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
     @property
@@ -47,12 +56,14 @@ class Verdict:
 
 
 def judge(example: Example, played: Played) -> Verdict:
-    """Compare all actions, and all changes if the example expects any."""
+    """Compare all actions, and all changes and all that is taken back if the example expects any."""
     verdict = Verdict()
     verdict.hints += [f"{problem}: it was not used" for problem in played.unused]
     verdict.happened = _paired(example.expect, played.actions, _NAMES_IN_ACTION)
     if example.expect_changes is not None:
         verdict.changed = _paired(example.expect_changes, played.changes, _NAMES_IN_CHANGE)
+    if example.expect_withdrawn is not None:
+        verdict.taken_back = _paired(example.expect_withdrawn, played.withdrawn, _NAMES_IN_CHANGE)
     for expected, action in verdict.happened:
         if expected is not None and action is None:
             verdict.hints.append(_missing(example, expected, played))
@@ -69,6 +80,16 @@ def judge(example: Example, played: Played) -> Verdict:
         elif change is None and row is not None:
             verdict.hints.append(
                 f"at {offset_text(row['at_ms'])}: {row['change']} {row['name']} was not expected"
+            )
+    for withdrawn, row in verdict.taken_back:
+        if withdrawn is not None and row is None:
+            verdict.hints.append(
+                f"at {withdrawn.at}: {described(withdrawn)} was not taken back: see `take_back` of the offer, and"
+                " `goal` and `expires_after` of its journey"
+            )
+        elif withdrawn is None and row is not None:
+            verdict.hints.append(
+                f"at {offset_text(row['at_ms'])}: that {row['offer']} was taken back ({row['reason']}) was not expected"
             )
     return verdict
 
@@ -103,12 +124,14 @@ def _time_of(pair: tuple[Any, Any]) -> int:
     return time_ms
 
 
-def _fits(expected: Expected | ExpectedChange, row: dict[str, Any], names: dict[str, str]) -> bool:
+def _fits(
+    expected: Expected | ExpectedChange | ExpectedWithdrawn, row: dict[str, Any], names: dict[str, str]
+) -> bool:
     return offset_ms(expected.at) == row["at_ms"] and _fits_but_for_time(expected, row, names)
 
 
 def _fits_but_for_time(
-    expected: Expected | ExpectedChange, row: dict[str, Any], names: dict[str, str]
+    expected: Expected | ExpectedChange | ExpectedWithdrawn, row: dict[str, Any], names: dict[str, str]
 ) -> bool:
     given = msgspec.structs.asdict(expected)
     return all(
@@ -118,7 +141,7 @@ def _fits_but_for_time(
     )
 
 
-def described(expected: Expected) -> str:
+def described(expected: Expected | ExpectedWithdrawn) -> str:
     """What was expected, in words."""
     given = {
         name: value

@@ -58,12 +58,14 @@ class Played:
 
     actions    as their messages, with `at_ms`, and `discount`: what the voucher takes off, in percent or major units,
                and `campaign`: whose voucher was granted, None if none was
+    withdrawn  what takes actions back, as its messages, with `at_ms`
     decisions  (at_ms, candidates) of each row of the decision log
     changes, joins  rows of these outputs, with `at_ms`
     unused     events that were not used, and why
     """
 
     actions: list[dict[str, Any]] = field(default_factory=list)
+    withdrawn: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[tuple[int, list[Candidate]]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     joins: list[dict[str, Any]] = field(default_factory=list)
@@ -93,7 +95,8 @@ def play(example: Example, policies: CompiledPolicies, secret: bytes, at: str = 
         if name == LEDGER:
             continue
         _take(name, payload, example.start_ms, policies, played)
-    played.actions.sort(key=lambda action: (action["at_ms"], action["customer_id"]))
+    for told in (played.actions, played.withdrawn):
+        told.sort(key=lambda each: (each["at_ms"], each["customer_id"]))
     return played
 
 
@@ -183,6 +186,9 @@ def _take(
     if isinstance(payload, bytes):
         for line in payload.splitlines():
             action = msgspec.json.decode(line)
+            if action["kind"] == "withdrawn":
+                played.withdrawn.append({**action, "at_ms": _ms(action["time"]) - start_ms})
+                continue
             at_ms = _ms(action["time"]) - start_ms
             voucher = action["voucher"]
             granted = voucher["campaign_id"] if voucher is not None and voucher["code"] else None

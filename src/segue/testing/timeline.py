@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segue.policy.examples import Event, Example, ExpectedChange, offset_ms, offset_text
+from segue.policy.examples import Event, Example, ExpectedChange, ExpectedWithdrawn, offset_ms, offset_text
 from segue.testing.judge import Verdict, described
 from segue.testing.play import Played
 
@@ -39,6 +39,9 @@ def timeline(example: Example, played: Played, verdict: Verdict) -> list[str]:
             rows.append((action["at_ms"], 2, UNEXPECTED, [f"not expected: {_action(action)}"]))
         else:
             rows.append((action["at_ms"], 2, AS_EXPECTED, [_action(action)]))
+    for withdrawn, row in verdict.taken_back or [(None, row) for row in played.withdrawn]:
+        mark, text = _taken_back(withdrawn, row, judged=example.expect_withdrawn is not None)
+        rows.append((_time(withdrawn, row), 2, mark, [text]))
     for time_ms, lost in _losers(played).items():
         rows.append((time_ms, 3, NOTE, lost))
     rows.append((example.end_ms, 4, END, ["end"]))
@@ -57,7 +60,7 @@ def timeline(example: Example, played: Played, verdict: Verdict) -> list[str]:
     return lines
 
 
-def _time(change: ExpectedChange | None, row: dict[str, Any] | None) -> int:
+def _time(change: ExpectedChange | ExpectedWithdrawn | None, row: dict[str, Any] | None) -> int:
     if row is not None:
         time_ms: int = row["at_ms"]
         return time_ms
@@ -92,6 +95,20 @@ def _change(change: ExpectedChange | None, row: dict[str, Any] | None, *, judged
     if not judged:
         return NOTE, text
     return (UNEXPECTED, f"not expected: {text}") if change is None else (AS_EXPECTED, text)
+
+
+def _taken_back(
+    withdrawn: ExpectedWithdrawn | None, row: dict[str, Any] | None, *, judged: bool
+) -> tuple[str, str]:
+    if row is None:
+        assert withdrawn is not None
+        return MISSING, f"expected: {described(withdrawn)} taken back"
+    text = (
+        f"{row['journey']} step {row['step']}: {row['offer']} ({row['channel']}) taken back: {row['reason']}"
+    )
+    if not judged:
+        return NOTE, text
+    return (UNEXPECTED, f"not expected: {text}") if withdrawn is None else (AS_EXPECTED, text)
 
 
 def _losers(played: Played) -> dict[int, list[str]]:

@@ -11,6 +11,7 @@ from segue import limits
 from segue.actions.encode import ActionEncoder, encode_dead, encode_late
 from segue.actions.joined import JoinedDecisions, join
 from segue.actions.log import LogTable, log_table
+from segue.actions.withdrawn import withdrawn_line
 from segue.decide.decisions import Decisions, Grants
 from segue.events.batch import DeadLetter, Late
 from segue.kafka.receipts import (
@@ -24,6 +25,7 @@ from segue.kafka.receipts import (
     pack_receipts,
     receipts_of,
     row_id,
+    withdrawn_receipts,
 )
 from segue.kafka.settings import KafkaSettings
 from segue.outputs import BINARY, CHANGES, DEAD_LETTERS, DECISIONS, HEARTBEAT, JOINS, LATE, LEDGER
@@ -38,11 +40,14 @@ from segue_kernels.shard import (
     SPAN_CREDITS_END,
     SPAN_LOG_END,
     SPAN_PART,
+    SPAN_WITHDRAWN_END,
 )
 
 Words = npt.NDArray[np.int64]
 
 ACTION_TYPE = b"segue.action"
+WITHDRAWN_TYPE = b"segue.withdrawn"
+WITHDRAWN_SUFFIX = b"-withdrawn"  # of the action id, in the id of what takes the action back
 _JSON = ("content-type", b"application/json")
 _BINARY = ("content-type", BINARY.encode())
 _ARROW = ("content-type", CONTENT_TYPE)
@@ -60,12 +65,13 @@ class LaneEncoder:
         self._offers = offer_words(policies)
         self._lanes = settings.lanes
         self._prefix = settings.prefix
-        self._common = [
+        envelope = [
             _JSON,
             ("ce_specversion", b"1.0"),
-            ("ce_type", ACTION_TYPE),
             ("ce_source", b"segue/" + settings.name.encode()),
         ]
+        self._common = [*envelope, ("ce_type", ACTION_TYPE)]
+        self._common_withdrawn = [*envelope, ("ce_type", WITHDRAWN_TYPE)]
         self._log: LogMessages | None = None
         self._logs = log
         self._tables = {name: TableMessages() for name in (CHANGES, JOINS)}
@@ -89,6 +95,8 @@ class LaneEncoder:
         rows, actions = receipts_of(decided, self._offers)
         if len(joined.actions):
             self._add_actions(joined, actions, _spread(lanes, _counts(spans, SPAN_ACTIONS_END)), items)
+        if len(joined.withdrawn):
+            self._add_withdrawn(joined, decided, _spread(lanes, _counts(spans, SPAN_WITHDRAWN_END)), items)
         if len(joined.log):
             runs = _runs(lanes, _counts(spans, SPAN_LOG_END))
             if self._logs:
@@ -179,6 +187,26 @@ class LaneEncoder:
                 *self._common,
             ]
             items[lane].append(LaneMessage(self._prefix + channel, customer, line[:-1], headers))
+
+    def _add_withdrawn(
+        self,
+        joined: JoinedDecisions,
+        decided: list[Decisions],
+        lanes: list[int],
+        items: dict[int, list[LaneMessage]],
+    ) -> None:
+        receipts = withdrawn_receipts(decided)
+        for i, (lane, withdrawn) in enumerate(zip(lanes, self._encoder.withdrawn(joined), strict=True)):
+            customer = withdrawn.customer_id.encode()
+            headers = [
+                (RECEIPTS, pack_receipts(receipts[i])),
+                ("ce_id", withdrawn.action_id.encode() + WITHDRAWN_SUFFIX),
+                ("ce_time", withdrawn.time.encode()),
+                ("ce_subject", customer),
+                *self._common_withdrawn,
+            ]
+            topic = self._prefix + withdrawn.channel
+            items[lane].append(LaneMessage(topic, customer, withdrawn_line(withdrawn)[:-1], headers))
 
 
 def _counts(spans: list[list[list[int]]], end: int) -> list[int]:
