@@ -5,8 +5,8 @@
 
 The stream is benchmarks/stream.py's. The work: all shipped policies; or `scoring`, a policy that scores 64 offers by 24
 features on 20 % of the events beside three that count; `deciding`, all shipped policies beside one that asks for those
-offers all that a decision can (four slots, layers, consent, caps, vouchers); or the first N mixed policies
-(benchmarks/policies.py).
+offers all that a decision can (four slots, layers, consent, caps, quiet hours, vouchers of the ledger, mail taken
+back); or the first N mixed policies (benchmarks/policies.py).
 `--curve` measures 1, 8 and 64 mixed policies in turn, and how long they take to compile. Figures:
 - decode: bytes -> records (memory to memory);
 - engine: records -> decisions, encoding and output not counted;
@@ -58,6 +58,7 @@ DECIDING_WORK = "deciding"
 CURVE = (1, 8, 64)
 COUNTING_POLICIES = 3  # beside the scoring one
 SCORE_MIN = 2.0  # about one scored event in ten has an offer above it
+DECIDING_SCORE_MIN = 1.0  # about one event in fifty leads to an action of it
 ARRIVAL_MS = 1_798_761_600_000  # 2027-01-01: after every event of the stream
 WARM_EVENTS = 20_000
 REFERENCE_EVENTS = 20_000
@@ -145,7 +146,7 @@ def policies_of(work: str, folder: Path) -> str:
     if work == SCORING_WORK:
         write_policies(target, COUNTING_POLICIES, SCORE_MIN)
     elif work == DECIDING_WORK:
-        write_deciding(target, SHIPPED, SCORE_MIN)
+        write_deciding(target, SHIPPED, DECIDING_SCORE_MIN)
     else:
         write_mixed(target, int(work))
     return str(target)

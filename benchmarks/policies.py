@@ -34,6 +34,19 @@ id = "service-month"
 purposes = ["service"]
 times = 20
 calendar = "month"
+[[quiet_hours]]
+id = "night"
+channels = ["email", "push"]
+from = "21:00"
+to = "08:00"
+then = "hold"
+[[campaigns]]
+id = "granted"
+start = "2020-01-01T00:00:00Z"
+end = "2040-01-01T00:00:00Z"
+budget = 10000000
+per_customer = 0
+discount_amount = 5
 """
 _SLOTS = (("web", "hero"), ("web", "popover"), ("email", "default"), ("push", "default"))
 
@@ -65,8 +78,10 @@ def scoring_policy(score_min: float) -> str:
 
 def deciding_policy(score_min: float) -> str:
     """TOML: as the scoring policy, with all that a decision may have to ask: offers in four slots, under conditions of
-    all layers, some with consent and vouchers of a computed depth, under caps on all that is sent."""
+    all layers, some with consent, with vouchers of a computed depth or of the ledger, under caps on all that is sent;
+    at night some are held; mail is taken back after an order."""
     lines = _scored("deciding", score_min)
+    lines.insert(lines.index("[journeys.model]"), 'goal = ["Order Completed"]')
     for offer in range(OFFERS):
         channel, placement = _SLOTS[offer % len(_SLOTS)]
         lines += [*_offer(offer), f'channel = "{channel}"', f'placement = "{placement}"']
@@ -78,13 +93,17 @@ def deciding_policy(score_min: float) -> str:
             lines.append("""applicable = 'exists("Product Added", within="30m") or event.price < 50'""")
         if offer % 5 == 0:
             lines.append("""suitable = 'not exists("Order Completed", by="product", within="30m")'""")
-        if offer % 8 == 1:
+        if offer % 16 == 9:
             lines += [
                 "[journeys.offers.voucher]",
                 'campaign = "depth"',
                 """discount_percent = '5 + 3 * count("Product Viewed", by="product", within="30m", up_to=4)'""",
                 "discount_min = 5\ndiscount_max = 15\ndiscount_step = 2.5",
             ]
+        elif offer % 16 == 1:
+            lines.append('voucher = { campaign = "granted" }')
+        if channel == "email":
+            lines.append('take_back = "6h"')
     return "\n".join(lines) + _CONTACTS
 
 

@@ -18,6 +18,7 @@ from segue.identity.anonymous import AnonymousShard
 from segue.routing.arrivals import Arrivals
 from segue.sinks.files import BatchesOutput, LinesOutput
 from segue.sources.reader import BatchReader
+from segue.vouchers.rankings import Answering
 
 # (stage, owner, attribute): what is timed; a stage's time excludes that of stages inside it
 _TIMED: tuple[tuple[str, Any, str], ...] = (
@@ -32,6 +33,7 @@ _TIMED: tuple[tuple[str, Any, str], ...] = (
     ("anonymous identifiers", AnonymousShard, "pass_on"),
     ("engine: calls and outputs", Bench, "process"),
     ("engine: customers, windows and decisions", bench, "process_parts"),
+    ("vouchers", Answering, "answer"),
     ("encode actions and log", ActionEncoder, "encode"),
     ("write", LinesOutput, "write"),
     ("write", BatchesOutput, "write"),

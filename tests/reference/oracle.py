@@ -11,6 +11,7 @@ import msgspec
 from segue.outputs import CHANGES, DEAD_LETTERS, DECISIONS, JOINS, LATE, SUMMARY
 from segue.settings import Settings, secret
 from segue.sinks.files import read_decisions
+from segue.vouchers.keys import load_keys
 from tests.reference import engine
 from tests.reference.compare import (
     action_rows,
@@ -30,6 +31,7 @@ from tests.reference.consent import run_watched
 from tests.reference.decoding import DecodeSettings, decode, looking_into
 from tests.reference.policies import read_policies
 from tests.reference.tables import read_tables
+from tests.reference.vouchers import grant_all, ids_of
 
 _NOT_CHANNELS = (DEAD_LETTERS, LATE, SUMMARY)
 
@@ -50,7 +52,10 @@ def logged(out: Path, name: str) -> list[dict[str, Any]]:
 
 
 def judge(inputs: Sequence[Path], settings: Settings, out: Path) -> tuple[engine.Reference, str]:
-    """The reference after the same JSON Lines files, and how the run's actions and log differ from it ("": not)."""
+    """The reference after the same JSON Lines files, and how the run's actions and log differ from it ("": not).
+
+    No campaign may run dry: the order in which the ledger was asked is not known here.
+    """
     chosen = engine.Settings(
         secret=secret(),
         retention_ms=settings.retention_ms,
@@ -65,6 +70,8 @@ def judge(inputs: Sequence[Path], settings: Settings, out: Path) -> tuple[engine
     decoding = looking_into(decoding, policies.fields)
     decoded = decode([path.read_bytes() for path in inputs], decoding)
     run_watched(reference, decoded.events, decoded.clock_ms)
+    if reference.rankings:
+        grant_all(reference, load_keys(secret()), ids_of(reference))
     lines = [
         msgspec.json.decode(line)
         for path in sorted(out.glob("*.jsonl"))
