@@ -36,6 +36,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit("the kernels can't be compiled", compiled.returncode)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """A process more than cores, for the tests of the broker wait most of the time."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files whose tests take long come first (in the order of SLOW): at the end no process waits for another."""
 
