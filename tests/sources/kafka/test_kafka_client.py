@@ -142,8 +142,10 @@ def test_secrets_are_not_shown(
 
 
 def test_the_library_s_log_goes_to_python_and_does_not_repeat_itself(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # a run in this process, of another test, says what the log warns of from then on
+    monkeypatch.setattr(logging.getLogger("segue"), "handlers", [])
     producer = Producer(client_arguments(client_properties(settings(), "producer")))
     for _ in range(10):
         producer.poll(0.1)
